@@ -107,7 +107,14 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_one() {
-        for text in ["", "ab", &"g".repeat(64), &"ab".repeat(33), &"é".repeat(32), &"+1".repeat(32)] {
+        for text in [
+            "",
+            "ab",
+            &"g".repeat(64),
+            &"ab".repeat(33),
+            &"é".repeat(32),
+            &"+1".repeat(32),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
         assert!(Digest::from_bytes(&[0; 31]).is_err());

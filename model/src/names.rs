@@ -9,7 +9,9 @@ use serde::{Serialize, Serializer};
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a valid {what}: use at most {max} characters out of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit")]
+#[error(
+    "{text:?} is not a valid {what}: use at most {max} characters out of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
+)]
 pub struct NameError {
     what: &'static str,
     max: usize,
@@ -20,14 +22,16 @@ pub struct NameError {
 fn check(what: &'static str, max: usize, text: &str) -> Result<Arc<str>, NameError> {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    let good = text.len() <= max
-        && edge(text.chars().next())
-        && edge(text.chars().next_back())
-        && text.chars().all(inner);
+    let good =
+        text.len() <= max && edge(text.chars().next()) && edge(text.chars().next_back()) && text.chars().all(inner);
     if good {
         Ok(text.into())
     } else {
-        Err(NameError { what, max, text: text.chars().take(80).collect() })
+        Err(NameError {
+            what,
+            max,
+            text: text.chars().take(80).collect(),
+        })
     }
 }
 
@@ -183,7 +187,15 @@ mod tests {
     fn keys_print_and_read_back() {
         let key: ObjectKey = "ProxyRoute shop/api.v2".parse().unwrap();
         assert_eq!(key.to_string(), "ProxyRoute shop/api.v2");
-        for bad in ["", "ProxyRoute", "ProxyRoute a", "Route a/b", "Pool A/b", "Pool a/", "Pool a/b/c"] {
+        for bad in [
+            "",
+            "ProxyRoute",
+            "ProxyRoute a",
+            "Route a/b",
+            "Pool A/b",
+            "Pool a/",
+            "Pool a/b/c",
+        ] {
             assert!(bad.parse::<ObjectKey>().is_err(), "{bad}");
         }
     }
