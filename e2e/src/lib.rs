@@ -14,10 +14,12 @@
 pub mod access_log;
 pub mod binaries;
 pub mod client;
+pub mod fleet;
 pub mod load;
 pub mod manifests;
 pub mod ports;
 pub mod process;
 pub mod repository;
+pub mod scenario;
 pub mod upstream;
 pub mod wait;

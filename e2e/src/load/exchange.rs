@@ -4,7 +4,7 @@
 //! goes out on another. Whatever happens after the first byte was written is the outcome.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -13,6 +13,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::wait::unix_ms;
 
 use super::outcome::{Connection, Outcome, Reply};
 use super::{Shared, target};
@@ -156,9 +158,4 @@ fn chain(doing: &str, error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     let causes: String = causes.map(|cause| format!(": {cause}")).collect();
     format!("{doing}: {error}{causes}")
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
