@@ -12,8 +12,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod digest;
+pub mod histogram;
 pub mod limits;
 pub mod names;
 
 pub use digest::{Digest, RevisionId};
+pub use histogram::Histogram;
 pub use names::{FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
