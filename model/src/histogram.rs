@@ -69,7 +69,11 @@ impl Histogram {
 
     /// The counts, without the zeros at the end.
     pub fn counts(&self) -> &[u64] {
-        let used = self.counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+        let used = self
+            .counts
+            .iter()
+            .rposition(|count| *count > 0)
+            .map_or(0, |last| last + 1);
         self.counts.get(..used).unwrap_or_default()
     }
 
@@ -110,7 +114,10 @@ impl Histogram {
     /// How many latencies were certainly longer than `micros`: those in buckets that lie wholly above it.
     pub fn count_over(&self, micros: u64) -> u64 {
         let first = bucket_of(micros).saturating_add(1);
-        self.counts.iter().skip(first).fold(0, |sum, count| sum.saturating_add(*count))
+        self.counts
+            .iter()
+            .skip(first)
+            .fold(0, |sum, count| sum.saturating_add(*count))
     }
 }
 
@@ -127,7 +134,10 @@ mod tests {
 
     #[test]
     fn bounds_rise_and_reach_a_minute() {
-        assert!(BOUNDS_MICROS.windows(2).all(|pair| pair[0] < pair[1]), "{BOUNDS_MICROS:?}");
+        assert!(
+            BOUNDS_MICROS.windows(2).all(|pair| pair[0] < pair[1]),
+            "{BOUNDS_MICROS:?}"
+        );
         assert_eq!(BOUNDS_MICROS[0], 256);
         assert_eq!(BOUNDS_MICROS[4], 512);
         assert_eq!(BOUNDS_MICROS[BUCKETS - 2], 67_108_864);

@@ -154,7 +154,11 @@ impl Evidence {
     pub fn end_round(&mut self) {
         for pair in self.scopes.values_mut() {
             let now = pair.requests();
-            pair.quiet = if now == pair.at_round_start { Quiet::Yes } else { Quiet::No };
+            pair.quiet = if now == pair.at_round_start {
+                Quiet::Yes
+            } else {
+                Quiet::No
+            };
             pair.at_round_start = now;
         }
     }

@@ -131,15 +131,29 @@ impl fmt::Display for Failure {
                 stable.map_or(Ok(()), |stable| write!(f, " against {stable} on stable"))
             }
             Self::Starved { scope, stable_requests } => {
-                write!(f, "no request reached the candidate on {scope}, {stable_requests} reached stable")
+                write!(
+                    f,
+                    "no request reached the candidate on {scope}, {stable_requests} reached stable"
+                )
             }
-            Self::NoData { scope, requests, needed } => {
-                write!(f, "{requests} requests on {scope}, {needed} are needed for a verdict, and onNoData is Fail")
+            Self::NoData {
+                scope,
+                requests,
+                needed,
+            } => {
+                write!(
+                    f,
+                    "{requests} requests on {scope}, {needed} are needed for a verdict, and onNoData is Fail"
+                )
             }
             Self::Refused { instance, reason } => write!(f, "{instance} refused it: {reason}"),
             Self::Restarted { instance } => write!(f, "{instance} restarted after it had begun to serve it"),
             Self::Silent { instance, for_ms } => {
-                write!(f, "{instance} was ordered onto it and has been silent for {}", Span(*for_ms))
+                write!(
+                    f,
+                    "{instance} was ordered onto it and has been silent for {}",
+                    Span(*for_ms)
+                )
             }
             Self::Aborted { by, reason } if reason.is_empty() => write!(f, "aborted by {by}"),
             Self::Aborted { by, reason } => write!(f, "aborted by {by}: {reason}"),

@@ -24,7 +24,9 @@ impl PerMillion {
 
     /// `part` of `whole`, rounded down; zero of nothing.
     pub fn of(part: u64, whole: u64) -> Self {
-        let share = (u128::from(part) * 1_000_000).checked_div(u128::from(whole)).unwrap_or(0);
+        let share = (u128::from(part) * 1_000_000)
+            .checked_div(u128::from(whole))
+            .unwrap_or(0);
         Self(u32::try_from(share).unwrap_or(u32::MAX))
     }
 }
@@ -284,9 +286,15 @@ impl Plan {
             max_micros: None,
             max_ratio_thousandths: Some(2_000),
         };
-        let gate = |limit| Gate { limit, min_requests: 200 };
+        let gate = |limit| Gate {
+            limit,
+            min_requests: 200,
+        };
         vec![
-            gate(Limit::ErrorRate(rate(Some(PerMillion::percent(1)), Some(PerMillion(5_000))))),
+            gate(Limit::ErrorRate(rate(
+                Some(PerMillion::percent(1)),
+                Some(PerMillion(5_000)),
+            ))),
             gate(Limit::LatencyP95(latency)),
             gate(Limit::NoRouteRate(rate(None, Some(PerMillion::percent(1))))),
         ]

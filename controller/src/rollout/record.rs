@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 use sluice_model::{Digest, FleetName, InstanceId, ObjectKey, RevisionId};
 
-use super::evidence::{Counts, Evidence, ScopeId};
 use super::event::{Basis, Target};
+use super::evidence::{Counts, Evidence, ScopeId};
 use super::failure::Failure;
 use super::order::Members;
 use super::plan::{Gate, OnIdle, OnNoData, Plan, Stage};
@@ -269,7 +269,11 @@ impl Record {
         let past = self.history.iter().map(|past| past.revision.number);
         let held = self.held.iter().map(|held| held.revision.number);
         let queued = self.queued.iter().map(|target| target.revision.number);
-        let known = self.stable.into_iter().chain(self.current()).map(|revision| revision.number);
+        let known = self
+            .stable
+            .into_iter()
+            .chain(self.current())
+            .map(|revision| revision.number);
         past.chain(held).chain(queued).chain(known).max().unwrap_or(0)
     }
 }

@@ -47,7 +47,9 @@ pub(super) mod optional_text {
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
-        Option::<String>::deserialize(from)?.map(|text| parse(&text)).transpose()
+        Option::<String>::deserialize(from)?
+            .map(|text| parse(&text))
+            .transpose()
     }
 }
 
@@ -70,7 +72,10 @@ pub(super) mod texts {
         C: FromIterator<T>,
         D: Deserializer<'de>,
     {
-        Vec::<String>::deserialize(from)?.iter().map(|text| parse(text)).collect()
+        Vec::<String>::deserialize(from)?
+            .iter()
+            .map(|text| parse(text))
+            .collect()
     }
 }
 
@@ -113,7 +118,9 @@ pub(super) mod optional_revision {
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<RevisionId>, D::Error> {
-        Option::<String>::deserialize(from)?.map(|text| parse_revision(&text)).transpose()
+        Option::<String>::deserialize(from)?
+            .map(|text| parse_revision(&text))
+            .transpose()
     }
 }
 
