@@ -12,8 +12,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod digest;
+pub mod host;
 pub mod limits;
+pub mod matching;
 pub mod names;
+pub mod pattern;
+pub mod unit;
 
 pub use digest::{Digest, RevisionId};
 pub use names::{FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
