@@ -68,7 +68,7 @@ pub struct Endpoint {
     /// The TCP port, 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// Share of the requests against the other endpoints of the pool, 0 to 10000. Without it 1; 0 takes the endpoint
+    /// Share of the requests against the other endpoints of the pool, 0 to 1000000. Without it 1; 0 takes the endpoint
     /// out of rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = bounds::WEIGHT_MAX))]
