@@ -44,7 +44,7 @@ pub const PATH_ABSOLUTE: CelRule = CelRule {
 pub const PATH_PLAIN: CelRule = CelRule {
     id: "path-plain",
     cel: r"(has(self.type) && self.type == 'RegularExpression') || !self.value.matches(r'[^!-~]|[?#\\]|//|/[.][.]?(/|$)')",
-    message: "a path must not contain '?', '#', '\\\\', '//', '/./', '/../', spaces or non-ASCII characters: no normalised request path does",
+    message: "a path must not contain '?', '#', '\\', '//', '/./', '/../', spaces or non-ASCII characters: no normalised request path does",
 };
 /// `Present` compares nothing, the others compare something.
 pub const VALUE_BY_TYPE: CelRule = CelRule {
