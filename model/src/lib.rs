@@ -11,13 +11,27 @@
 //! Raw input is parsed into these types once; a value of one of them is valid by construction.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod authority;
+pub mod config;
 pub mod digest;
+pub mod epoch;
+pub mod explain;
+pub mod feature;
 pub mod host;
 pub mod limits;
+pub mod matcher;
 pub mod matching;
 pub mod names;
+pub mod path;
 pub mod pattern;
+pub mod precedence;
+pub mod request;
+pub mod snapshot;
 pub mod unit;
 
+pub use config::Config;
 pub use digest::{Digest, RevisionId};
-pub use names::{FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
+pub use feature::Feature;
+pub use names::{ClusterId, FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
+pub use request::RequestFacts;
+pub use snapshot::{CheckError, Snapshot};

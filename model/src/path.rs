@@ -1,0 +1,117 @@
+//! The one path normaliser: router, policy, log and upstream all see what comes out of it.
+//!
+//! - `%XX` of an unreserved character is decoded, other encodings get upper-case digits (RFC 3986 §6.2.2.1–2). `%2F`
+//!   stays: a slash that was encoded is data, not structure.
+//! - Dot segments are resolved, also those that were encoded (§6.2.2.3, §5.2.4).
+//! - `//` becomes `/`, before dot segments are resolved, as file systems and nginx have it.
+//! - Backslashes, control characters, spaces, bytes beyond ASCII, `%00` and broken encodings are refused: servers
+//!   differ in what they make of them, and such differences are how requests slip past a route.
+//!
+//! Idempotent, and free for a path that is normal already.
+
+use std::borrow::Cow;
+
+use crate::request::hex_pair;
+
+/// Why a text is not a request path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// It does not begin with `/`.
+    #[error("a request path begins with '/'")]
+    NoSlash,
+    /// It has a character that no path has.
+    #[error("a request path has no backslash, space, control character, '?', '#' or byte beyond ASCII")]
+    Character,
+    /// A `%` without two hex digits.
+    #[error("'%' in a request path is followed by two hex digits")]
+    Encoding,
+    /// `%00`.
+    #[error("a request path has no encoded zero byte")]
+    Zero,
+}
+
+/// The normal form of the path `raw`, which comes without query.
+pub fn normalize(raw: &str) -> Result<Cow<'_, str>, PathError> {
+    if !raw.starts_with('/') {
+        return Err(PathError::NoSlash);
+    }
+    if is_plain(raw.as_bytes()) {
+        return Ok(Cow::Borrowed(raw));
+    }
+    let decoded = decode_unreserved(raw)?;
+    let resolved = resolve(&decoded);
+    Ok(if resolved == raw {
+        Cow::Borrowed(raw)
+    } else {
+        Cow::Owned(resolved)
+    })
+}
+
+/// The fast answer for nearly every path: nothing in it that could need a second look. Two bytes `//` or `/.` are
+/// enough of a reason to look again.
+fn is_plain(raw: &[u8]) -> bool {
+    let mut after_slash = false;
+    for &byte in raw {
+        match byte {
+            b'/' | b'.' if after_slash => return false,
+            b'%' | b'\\' | b'?' | b'#' | 0..=b' ' | 0x7f.. => return false,
+            _ => after_slash = byte == b'/',
+        }
+    }
+    true
+}
+
+fn decode_unreserved(raw: &str) -> Result<String, PathError> {
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'%' => {
+                let [high, low, after @ ..] = tail else {
+                    return Err(PathError::Encoding);
+                };
+                rest = after;
+                match hex_pair(*high, *low).ok_or(PathError::Encoding)? {
+                    0 => return Err(PathError::Zero),
+                    plain if is_unreserved(plain) => text.push(char::from(plain)),
+                    _ => {
+                        let digits = [*high, *low].map(|digit| char::from(digit.to_ascii_uppercase()));
+                        text.push('%');
+                        text.extend(digits);
+                    }
+                }
+            }
+            b'\\' | b'?' | b'#' | 0..=b' ' | 0x7f.. => return Err(PathError::Character),
+            _ => text.push(char::from(byte)),
+        }
+    }
+    Ok(text)
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn resolve(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    let mut resolved = String::with_capacity(path.len());
+    for segment in &segments {
+        resolved.push('/');
+        resolved.push_str(segment);
+    }
+    // A directory stays one: "/a/", "/a/.", "/a/b/.." all end in a slash.
+    let directory = matches!(path.rsplit('/').next(), Some("" | "." | ".."));
+    if directory || segments.is_empty() {
+        resolved.push('/');
+    }
+    resolved
+}
