@@ -130,6 +130,7 @@ impl Reading<'_> {
             severity: Severity::Error,
             message,
             fix,
+            effect: None,
         }
     }
 

@@ -399,7 +399,7 @@ pub(super) fn unknown_field_fix<'a>(name: &str, known: impl Iterator<Item = &'a 
 }
 
 /// The one of `known` that `text` was probably meant to be.
-pub(super) fn suggestion<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn suggestion<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_lowercase();
     known
         .map(|candidate| (strsim::jaro_winkler(&text, &candidate.to_lowercase()), candidate))

@@ -242,7 +242,7 @@ fn options() -> serde_saphyr::Options {
             max_merge_keys: limits::YAML_ALIASES_PER_FILE,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: limits::YAML_NODES_PER_FILE,
+            max_total_replayed_events: limits::YAML_ALIASED_VALUES_PER_FILE,
         },
         // YAML 1.2: `no` and `on` are texts, as newer tools write them; a Boolean field says so.
         strict_booleans: true,
