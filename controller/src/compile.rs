@@ -18,7 +18,7 @@ use crate::problem::{Effect, FieldPath, Problem, Severity};
 use crate::rollout::Scope;
 use crate::source::View;
 use crate::translate::{FleetPlan, Meaning, Translation, translate};
-use crate::validate::validate;
+use crate::validate::{ServingFleet, validate};
 
 pub use brake::CONSENT_ANNOTATION;
 pub use choice::{Quarantined, Reason};
@@ -39,6 +39,17 @@ pub struct Stable {
     pub snapshot: Arc<Snapshot>,
     /// Which file (or other source) each of its objects was read from.
     pub sources: BTreeMap<ObjectKey, Arc<str>>,
+}
+
+impl Stable {
+    fn serving<'a>(&'a self, view: &View) -> ServingFleet<'a> {
+        let hidden =
+            |(key, source): &(&ObjectKey, &Arc<str>)| !view.objects.contains(key) && view.coverage.may_hide(source);
+        ServingFleet {
+            snapshot: &self.snapshot,
+            unseen: self.sources.iter().filter(hidden).map(|(key, _)| key).collect(),
+        }
+    }
 }
 
 /// What compile must know about a fleet.
@@ -101,7 +112,7 @@ impl Compiler {
         let stables: BTreeMap<FleetName, Stable> = fleets.iter().filter_map(stable).collect();
         let serving = stables
             .iter()
-            .map(|(name, stable)| (name, stable.snapshot.as_ref()))
+            .map(|(name, stable)| (name, stable.serving(view)))
             .collect();
         let mut problems: Vec<Problem> = view.problems.clone();
         problems.extend(self.translation.problems().cloned());

@@ -133,6 +133,8 @@ pub enum Effect {
     LastGoodServes,
     /// It never had a good form.
     NotServed,
+    /// Which object it is cannot be told; what its file (or folder) held before.
+    FileAsBefore,
 }
 
 impl fmt::Display for Effect {
@@ -140,6 +142,7 @@ impl fmt::Display for Effect {
         f.write_str(match self {
             Self::LastGoodServes => "its last good form keeps serving",
             Self::NotServed => "it is not served until then",
+            Self::FileAsBefore => "what was read from there before keeps serving",
         })
     }
 }

@@ -19,17 +19,27 @@ use crate::source::schema::suggestion;
 use crate::translate::{Meaning, Translation};
 
 /// What serves in each fleet now. Empty for `lint`, which knows no past.
-pub type Serving<'a> = BTreeMap<&'a FleetName, &'a Snapshot>;
+pub type Serving<'a> = BTreeMap<&'a FleetName, ServingFleet<'a>>;
+
+/// What serves in one fleet now.
+#[derive(Clone, Debug)]
+pub struct ServingFleet<'a> {
+    /// The stable revision.
+    pub snapshot: &'a Snapshot,
+    /// Those of its objects that cannot be seen at the moment: they are there, as they last were.
+    pub unseen: BTreeSet<&'a ObjectKey>,
+}
 
 /// Everything that is wrong between the objects of `translation`.
 pub fn validate(translation: &Translation, serving: &Serving<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let routes = routes_by_fleet(translation);
     for (fleet, routes) in &routes {
-        problems.extend(host_owners(translation, routes, serving.get(fleet).copied()));
-        problems.extend(matches_that_never_win(routes));
+        let strangers = host_owners(translation, routes, serving.get(fleet));
+        problems.extend(matches_that_never_win(routes, &strangers));
+        problems.extend(strangers);
+        problems.extend(pool_references(translation, routes, serving.get(fleet)));
     }
-    problems.extend(pool_references(translation, &routes));
     problems.extend(unused_pools(translation));
     problems.extend(rollouts(translation, &routes, serving));
     problems
@@ -89,11 +99,11 @@ fn named(unit: &RouteUnit) -> impl Iterator<Item = (usize, &HostPattern)> {
     unit.hosts.iter().enumerate().filter(move |(_, host)| is_name(host))
 }
 
-fn host_owners(translation: &Translation, routes: &[Route<'_>], serving: Option<&Snapshot>) -> Vec<Problem> {
+fn host_owners(translation: &Translation, routes: &[Route<'_>], serving: Option<&ServingFleet<'_>>) -> Vec<Problem> {
     let mut claims: BTreeMap<&HostPattern, Vec<Claim<'_>>> = BTreeMap::new();
     for route in routes {
         for (_, host) in named(route.unit) {
-            let serves = serving.and_then(|snapshot| route_unit(snapshot, &route.object.key));
+            let serves = serving.and_then(|fleet| route_unit(fleet.snapshot, &route.object.key));
             let serves = serves.is_some_and(|unit| unit.hosts.contains(host));
             let standing = if serves { Standing::Serves } else { Standing::New };
             claims
@@ -102,9 +112,10 @@ fn host_owners(translation: &Translation, routes: &[Route<'_>], serving: Option<
                 .push(claim(&route.object.key, route.unit, standing));
         }
     }
-    // A route that is broken at this moment has not given its hosts away.
-    for (key, unit) in serving.into_iter().flat_map(Snapshot::routes) {
-        if translation.items.get(key).is_some_and(|item| item.meaning.is_none()) {
+    // A route that is broken or out of sight at this moment has not given its hosts away.
+    let unseen = |key| serving.is_some_and(|fleet| fleet.unseen.contains(key));
+    for (key, unit) in serving.into_iter().flat_map(|fleet| fleet.snapshot.routes()) {
+        if unseen(key) || translation.items.get(key).is_some_and(|item| item.meaning.is_none()) {
             for (_, host) in named(unit) {
                 claims.entry(host).or_default().push(claim(key, unit, Standing::Serves));
             }
@@ -158,9 +169,11 @@ struct Spot<'a> {
     rank: Rank,
 }
 
-fn matches_that_never_win(routes: &[Route<'_>]) -> Vec<Problem> {
+/// Routes among `strangers` serve in another form than this one, so nothing is said about them.
+fn matches_that_never_win(routes: &[Route<'_>], strangers: &[Problem]) -> Vec<Problem> {
+    let strangers: BTreeSet<_> = strangers.iter().filter_map(|problem| problem.object.as_ref()).collect();
     let mut same: std::collections::HashMap<(&HostPattern, RouteMatch), Vec<Spot<'_>>> = Default::default();
-    for route in routes {
+    for route in routes.iter().filter(|route| !strangers.contains(&route.object.key)) {
         for host in &route.unit.hosts {
             for (rule, unit) in route.unit.rules.iter().enumerate() {
                 for (matched, one) in unit.matches.iter().enumerate() {
@@ -216,11 +229,16 @@ fn never_wins(host: &HostPattern, winner: &Spot<'_>, loser: &Spot<'_>) -> Proble
     )
 }
 
-fn pool_references(translation: &Translation, routes: &Routes<'_>) -> Vec<Problem> {
+fn pool_references(
+    translation: &Translation,
+    routes: &[Route<'_>],
+    serving: Option<&ServingFleet<'_>>,
+) -> Vec<Problem> {
+    let unseen = |key| serving.is_some_and(|fleet| fleet.unseen.contains(key));
     let mut problems = Vec::new();
-    for route in routes.values().flatten() {
+    for route in routes {
         for (index, rule) in route.unit.rules.iter().enumerate() {
-            if !translation.items.contains_key(&rule.pool) {
+            if !translation.items.contains_key(&rule.pool) && !unseen(&rule.pool) {
                 let field = FieldPath::root("spec").field("rules").index(index).field("pool");
                 let (namespace, name) = (&rule.pool.namespace, rule.pool.name.as_str());
                 let message = format!("no Pool {name:?} in namespace {namespace}");
@@ -296,7 +314,7 @@ fn rollouts(translation: &Translation, routes: &Routes<'_>, serving: &Serving<'_
         if let Some(Meaning::Rollout { fleet, .. }) = &item.meaning {
             let serves = serving
                 .get(fleet)
-                .is_some_and(|snapshot| snapshot.unit(&item.object.key).is_some());
+                .is_some_and(|fleet| fleet.snapshot.unit(&item.object.key).is_some());
             let standing = if serves { Standing::Serves } else { Standing::New };
             governing.entry(fleet).or_default().push(Governs {
                 object: &item.object,
@@ -304,19 +322,22 @@ fn rollouts(translation: &Translation, routes: &Routes<'_>, serving: &Serving<'_
             });
         }
     }
+    let unseen = |fleet: &FleetName| {
+        let unseen = serving
+            .get(fleet)
+            .into_iter()
+            .flat_map(|fleet| fleet.unseen.iter().copied());
+        unseen.into_iter().find(|key| key.kind == Kind::Rollout)
+    };
     let mut problems = Vec::new();
     for (fleet, rollouts) in &mut governing {
         rollouts.sort_by(|a, b| a.order().cmp(&b.order()));
-        if let Some((first, others)) = rollouts.split_first() {
-            problems.extend(others.iter().map(|other| {
-                other.object.problem(
-                    Severity::Error,
-                    FieldPath::root("spec").field("fleet"),
-                    format!("fleet {fleet} is governed by {} already", first.object.key),
-                    "remove one of the two, or name another fleet: the older Rollout counts",
-                )
-            }));
-        }
+        let (first, others) = match (unseen(fleet), rollouts.split_first()) {
+            (Some(first), _) => (first, rollouts.as_slice()),
+            (None, Some((first, others))) => (&first.object.key, others),
+            (None, None) => continue,
+        };
+        problems.extend(others.iter().map(|other| governed(other.object, fleet, first)));
     }
     // A Rollout that cannot be read may be the one that is missing.
     let unreadable = translation
@@ -324,7 +345,10 @@ fn rollouts(translation: &Translation, routes: &Routes<'_>, serving: &Serving<'_
         .iter()
         .any(|(key, item)| key.kind == Kind::Rollout && item.meaning.is_none());
     let fleets: Vec<_> = governing.keys().map(|fleet| fleet.as_str()).collect();
-    for (fleet, routes) in routes.iter().filter(|(fleet, _)| !governing.contains_key(*fleet)) {
+    for (fleet, routes) in routes
+        .iter()
+        .filter(|(fleet, _)| !governing.contains_key(*fleet) && unseen(fleet).is_none())
+    {
         problems.extend(
             routes
                 .first()
@@ -333,6 +357,15 @@ fn rollouts(translation: &Translation, routes: &Routes<'_>, serving: &Serving<'_
         );
     }
     problems
+}
+
+fn governed(object: &Object, fleet: &FleetName, by: &ObjectKey) -> Problem {
+    object.problem(
+        Severity::Error,
+        FieldPath::root("spec").field("fleet"),
+        format!("fleet {fleet} is governed by {by} already"),
+        "remove one of the two, or name another fleet: the older Rollout counts",
+    )
 }
 
 fn ungoverned(fleet: &FleetName, count: usize, route: &Route<'_>, fleets: &[&str]) -> Problem {

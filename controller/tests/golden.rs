@@ -167,8 +167,8 @@ fn a_huge_file_is_refused_by_its_size() {
     huge.extend(std::iter::repeat_n(b"# padding\n", 1 << 20).flatten());
     assert_eq!(
         report("broken.yaml", &huge),
-        "broken.yaml: error: the file is larger than 4 MiB; objects that this file held before stay as they were; \
-         split it into several files\nchanges Pool shop/api\n"
+        "broken.yaml: error: the file is larger than 4 MiB; split it into several files; what was read from there before \
+         keeps serving\nchanges Pool shop/api\n"
     );
 }
 

@@ -426,3 +426,25 @@ proptest! {
         );
     }
 }
+
+#[test]
+fn what_is_out_of_sight_is_still_there() {
+    let base = [route("a", "api"), route("b", "api")].concat();
+    let mut world = World::with(&[rollout(), base.clone(), pool("api", 80)].concat());
+    // The file with the Rollout and the pool is half written; the one with the routes is edited.
+    let stable = world.state.stable.as_mut().unwrap();
+    for key in [key("Rollout shop/edge"), key("Pool shop/api")] {
+        stable.sources.insert(key, "b.yaml".into());
+    }
+    let rival = doc(
+        "Rollout",
+        "rival",
+        "{fleet: edge, dataPlane: {listeners: [{name: http, port: 9090}]}}",
+    );
+    let mut seen = view(&[base.replace("b.example.com", "c.example.com"), rival].concat());
+    seen.coverage = Coverage::Except(["b.yaml".into()].into());
+    let (compiled, problems) = world.compile(&seen);
+    assert_eq!(changed(&compiled), ["ProxyRoute shop/b".to_owned()], "{problems:?}");
+    assert_eq!(compiled.snapshot.unwrap().listeners()[0].port, 8080);
+    assert_eq!(problems.len(), 1, "only the rival: {problems:?}");
+}
