@@ -16,7 +16,7 @@ use super::plan::{OnIdle, OnNoData};
 use super::record::{Reached, Record, Rollout};
 use super::story::Story;
 use super::view::{Link, View};
-use super::{Timing, Turn};
+use super::{Commit, Timing, Turn};
 
 /// Whether a stage may be left.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +74,9 @@ impl Turn<'_> {
             return;
         };
         rollout.running_ms = rollout.running_ms.saturating_add(elapsed);
+        if elapsed > 0 {
+            self.outcome.commit = self.outcome.commit.max(Commit::Progress);
+        }
         if rollout.reached == Reached::NotYet {
             return;
         }
@@ -93,7 +96,6 @@ impl Turn<'_> {
         rollout.observed_ms = before.saturating_add(observed);
         rollout.round_ms = rollout.round_ms.saturating_add(observed);
         let story = quarter_passed(rollout, before);
-        self.note_progress();
         story.into_iter().for_each(|story| self.tell(story));
     }
 
