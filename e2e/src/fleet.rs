@@ -25,7 +25,7 @@ use crate::ports;
 use crate::wait::wait_until;
 
 /// What takes longer than this on a busy two-core machine is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One fleet at a time in a process: two on two cores would measure each other.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -56,8 +56,16 @@ impl Fleet {
     /// A scratch folder and an address, when it is this fleet's turn.
     pub async fn setup() -> Setup {
         let turn = TURN.lock().await;
-        let scratch = tempfile::Builder::new().prefix("sluice-e2e-").tempdir().expect("a scratch folder");
-        Setup { folder: Folder::new(scratch.path()), scratch, http: ports::free(), turn }
+        let scratch = tempfile::Builder::new()
+            .prefix("sluice-e2e-")
+            .tempdir()
+            .expect("a scratch folder");
+        Setup {
+            folder: Folder::new(scratch.path()),
+            scratch,
+            http: ports::free(),
+            turn,
+        }
     }
 
     /// Where the fleet's rollout stands.
@@ -91,14 +99,24 @@ impl Fleet {
 
     /// Waits until every instance's answers to `host``path` carry this stamp.
     pub async fn answers(&self, host: &str, path: &str, stamp: &str) {
-        let plan = Plan { new_connections_percent: 100, ..Plan::new(self.http, host, path, 100) };
-        wait_until(&format!("{host}{path} to be answered by {stamp} everywhere"), PATIENCE, || async {
-            let load = Load::start("ask", plan.clone());
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let outcomes = load.stop().await;
-            let wrong = outcomes.all.iter().find(|outcome| outcome.reply().is_none_or(|reply| reply.stamp != stamp));
-            wrong.map_or(Ok(()), |wrong| Err(wrong.clone()))
-        })
+        let plan = Plan {
+            new_connections_percent: 100,
+            ..Plan::new(self.http, host, path, 100)
+        };
+        wait_until(
+            &format!("{host}{path} to be answered by {stamp} everywhere"),
+            PATIENCE,
+            || async {
+                let load = Load::start("ask", plan.clone());
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let outcomes = load.stop().await;
+                let wrong = outcomes
+                    .all
+                    .iter()
+                    .find(|outcome| outcome.reply().is_none_or(|reply| reply.stamp != stamp));
+                wrong.map_or(Ok(()), |wrong| Err(wrong.clone()))
+            },
+        )
         .await;
     }
 
@@ -158,8 +176,20 @@ impl Setup {
             let id = format!("{FLEET}-{number}");
             instances.push(Instance::enroll(self.scratch.path(), &controller, &id, self.http));
         }
-        let Self { folder, scratch, http, turn } = self;
-        let mut fleet = Fleet { folder, controller, instances, http, scratch, _turn: turn };
+        let Self {
+            folder,
+            scratch,
+            http,
+            turn,
+        } = self;
+        let mut fleet = Fleet {
+            folder,
+            controller,
+            instances,
+            http,
+            scratch,
+            _turn: turn,
+        };
         for instance in &mut fleet.instances {
             instance.start();
         }

@@ -34,9 +34,21 @@ impl Instance {
     pub(super) fn enroll(scratch: &Path, controller: &Controller, id: &str, http: SocketAddr) -> Self {
         let state = scratch.join(id);
         let mut command = Command::new(binaries::controller());
-        command.arg("enroll").arg("--state").arg(&controller.state).args(["--fleet", FLEET, "--instance", id]);
-        let output = command.arg("--out").arg(state.join("identity")).output().expect("the controller starts");
-        assert!(output.status.success(), "enroll {id}: {}", String::from_utf8_lossy(&output.stderr));
+        command
+            .arg("enroll")
+            .arg("--state")
+            .arg(&controller.state)
+            .args(["--fleet", FLEET, "--instance", id]);
+        let output = command
+            .arg("--out")
+            .arg(state.join("identity"))
+            .output()
+            .expect("the controller starts");
+        assert!(
+            output.status.success(),
+            "enroll {id}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Self {
             id: id.to_owned(),
             admin: ports::free(),
@@ -51,8 +63,17 @@ impl Instance {
     /// Starts it on its state folder.
     pub fn start(&mut self) {
         let mut command = Command::new(binaries::dataplane());
-        command.args(["--controller", &self.controller.to_string(), "--admin", &self.admin.to_string()]);
-        command.arg("--state").arg(&self.state).arg("--access-log").arg(self.access_log());
+        command.args([
+            "--controller",
+            &self.controller.to_string(),
+            "--admin",
+            &self.admin.to_string(),
+        ]);
+        command
+            .arg("--state")
+            .arg(&self.state)
+            .arg("--access-log")
+            .arg(self.access_log());
         command.args(["--bind", &format!("http={}", self.http), "--workers", "1"]);
         command.args(["--lame-duck", "0.5", "--grace", "5"]);
         self.process = Some(Process::start(&self.id, &self.logs, &mut command));
@@ -126,7 +147,9 @@ impl Instance {
     }
 
     pub(super) fn tail(&self) -> String {
-        self.process.as_ref().map_or_else(|| format!("--- {} does not run", self.id), Process::tail)
+        self.process
+            .as_ref()
+            .map_or_else(|| format!("--- {} does not run", self.id), Process::tail)
     }
 
     fn access_log(&self) -> PathBuf {
