@@ -71,22 +71,20 @@ pub const MAX_FEATURES_IN_MESSAGE: usize = 1024;
 pub const MAX_LATENCY_BUCKETS: usize = 256;
 /// Text that people read, in one message: a reason, a build, a boot id. Longer ones are refused.
 pub const MAX_MESSAGE_TEXT_BYTES: usize = 16 << 10;
-/// How far a clock of the fleet may differ from the controller's: B in `docs/decisions`, the lost-record jump.
+/// How far apart honest clocks may be (B in the decision on lost records). Bounds the jump ahead of a controller that
+/// lost its record; instances follow up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes
+/// is what Kerberos tolerates.
 pub const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
+
 // Rollouts (controller/src/rollout.rs).
 
-/// Low bits of an epoch below the unix second that made it: about a million orders fit into one second.
-pub const EPOCH_BITS_BELOW_SECOND: u32 = 20;
-/// How far apart honest clocks may be. Bounds the jump ahead of a controller that lost its record; instances follow
-/// up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes is what Kerberos tolerates.
-pub const CLOCK_DIFFERENCE_MAX_SECONDS: u64 = 300;
 /// Stages of one plan. More than this is not a plan that a person can follow.
 pub const ROLLOUT_STAGES_MAX: usize = 16;
 /// Gates of one plan. Every gate looks at every scope each second.
 pub const ROLLOUT_GATES_MAX: usize = 16;
 /// Changed routes that are counted on their own during one rollout; each costs a histogram per role in every report
 /// and in the record. Further ones are seen through the fleet's figures alone.
-pub const ROLLOUT_SCOPES_MAX: usize = 64;
+pub const ROLLOUT_SCOPES_MAX: usize = MAX_COUNTED_SCOPES;
 /// Contents held back in one fleet. A revision that would hold more is blocked as a whole and freezes the fleet.
 pub const HELD_CONTENTS_MAX: usize = 1_024;
 /// Digests that a fleet remembers as blocked; the oldest is forgotten first.
