@@ -1,7 +1,19 @@
 //! Objects in, signed revisions and orders out.
+//!
+//! ```text
+//!  source ─► objects ─► translate ─► validate ─► compile ─► … ─► rollout ─► …
+//!                └──────────── problem ────────────┘
+//! ```
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+pub mod compile;
+pub mod lint;
+pub mod objects;
+pub mod problem;
 pub mod rollout;
+pub mod source;
+pub mod translate;
+pub mod validate;
