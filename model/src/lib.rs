@@ -17,6 +17,7 @@ pub mod digest;
 pub mod epoch;
 pub mod explain;
 pub mod feature;
+pub mod histogram;
 pub mod host;
 pub mod limits;
 pub mod matcher;
@@ -35,3 +36,7 @@ pub use feature::Feature;
 pub use names::{ClusterId, FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
 pub use request::RequestFacts;
 pub use snapshot::{CheckError, Snapshot};
+=======
+pub use histogram::Histogram;
+pub use names::{FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
+>>>>>>> rollout
