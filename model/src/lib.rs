@@ -36,7 +36,5 @@ pub use feature::Feature;
 pub use names::{ClusterId, FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
 pub use request::RequestFacts;
 pub use snapshot::{CheckError, Snapshot};
-=======
 pub use histogram::Histogram;
 pub use names::{FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
->>>>>>> rollout
