@@ -40,7 +40,11 @@ impl Audit {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(state: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(state.join("audit.jsonl"))?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(state.join("audit.jsonl"))?;
         Ok(Self { file })
     }
 

@@ -29,7 +29,6 @@ use crate::revisions;
 use crate::rollout::{Beginning, Event, Millis, Plan};
 use crate::source::{Source, View};
 use crate::stream::StreamEvent;
-use crate::telemetry::Telemetry;
 pub use board::Board;
 pub use commands::Asked;
 pub use fleet::{Fleet, FleetError, Next, Shared};
@@ -49,13 +48,21 @@ pub struct Settings {
     pub max_pending_age_ms: u64,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            debounce_ms: 100,
+            max_pending_age_ms: 600_000,
+        }
+    }
+}
+
 /// See the file's comment.
 pub struct Pipeline {
     shared: Shared,
     settings: Settings,
     clock: Clock,
     audit: Audit,
-    telemetry: Arc<Telemetry>,
     beginning: Beginning,
     compiler: Compiler,
     fleets: BTreeMap<FleetName, Fleet>,
@@ -67,13 +74,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When a record is there but cannot be read.
-    pub fn open(
-        shared: Shared,
-        settings: Settings,
-        clock: Clock,
-        audit: Audit,
-        telemetry: Arc<Telemetry>,
-    ) -> Result<Self, FleetError> {
+    pub fn open(shared: Shared, settings: Settings, clock: Clock, audit: Audit) -> Result<Self, FleetError> {
         let beginning = if shared.signers.are_unused() {
             Beginning::NewFleet
         } else {
@@ -87,7 +88,6 @@ impl Pipeline {
             settings,
             clock,
             audit,
-            telemetry,
             beginning,
         };
         for name in revisions::fleets(&pipeline.shared.state) {
@@ -153,15 +153,27 @@ impl Pipeline {
     }
 
     fn compile_once(&mut self) -> Next {
-        let Some(view) = self.newest.clone() else { return Next::Nothing };
+        let Some(view) = self.newest.clone() else {
+            return Next::Nothing;
+        };
         let (now, began) = ((self.clock)(), Instant::now());
-        let states = self.fleets.iter_mut().map(|(name, fleet)| (name.clone(), fleet.state(now))).collect();
+        let states = self
+            .fleets
+            .iter_mut()
+            .map(|(name, fleet)| (name.clone(), fleet.state(now)))
+            .collect();
         let output = self.compiler.compile(&view, &states);
-        self.telemetry.compile_seconds.observe(began.elapsed().as_secs_f64());
+        self.shared
+            .telemetry
+            .compile_seconds
+            .observe(began.elapsed().as_secs_f64());
         if self.shared.board.show_problems(&output.problems) {
             let errors = output.problems.iter().filter(|problem| problem.is_error()).count();
             let warnings = output.problems.len() - errors;
-            self.shared.board.tell(None, Happening::Problems { errors, warnings }, now);
+            output.problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+            self.shared
+                .board
+                .tell(None, Happening::Problems { errors, warnings }, now);
         }
         let mut next = Next::Nothing;
         for (name, compiled) in output.fleets {
@@ -201,7 +213,7 @@ impl Pipeline {
         if let Some(plan) = plan.filter(|plan| *plan != fleet.core.record().plan) {
             next = fleet.happen(Event::PlanChanged(plan), now);
         }
-        fleet.offer(compiled, &self.telemetry, now).or(next)
+        fleet.offer(compiled, now).or(next)
     }
 
     fn heard(&mut self, event: StreamEvent) {
@@ -214,7 +226,9 @@ impl Pipeline {
                 link,
             } => {
                 let Some(known) = self.fleets.get_mut(&fleet) else {
-                    link.refuse(tonic::Status::not_found(format!("no Rollout or route names the fleet {fleet} yet")));
+                    link.refuse(tonic::Status::not_found(format!(
+                        "no Rollout or route names the fleet {fleet} yet"
+                    )));
                     return link.cut();
                 };
                 let next = known.opened(&instance, *hello, link, now);
@@ -227,12 +241,16 @@ impl Pipeline {
                 link,
                 message,
             } => {
-                let Some(known) = self.fleets.get_mut(&fleet) else { return };
+                let Some(known) = self.fleets.get_mut(&fleet) else {
+                    return;
+                };
                 let next = known.said(&instance, link, *message, now);
                 (fleet, next)
             }
             StreamEvent::Closed { fleet, instance, link } => {
-                let Some(known) = self.fleets.get_mut(&fleet) else { return };
+                let Some(known) = self.fleets.get_mut(&fleet) else {
+                    return;
+                };
                 let next = known.closed(&instance, link, now);
                 (fleet, if known.is_withholding() { Next::Recompile } else { next })
             }
@@ -275,7 +293,7 @@ impl Pipeline {
     fn show_all(&mut self) {
         let now = (self.clock)();
         self.fleets.values_mut().for_each(|fleet| fleet.show(now));
-        self.telemetry.show(&self.shared.board);
+        self.shared.telemetry.show(&self.shared.board);
     }
 
     fn end(&mut self) {

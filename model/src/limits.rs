@@ -61,10 +61,19 @@ pub const MAX_COUNTED_SCOPES: usize = 64;
 pub const MAX_SIGNATURES: usize = 8;
 /// One gRPC message on the delivery stream: a manifest or a section and its framing.
 pub const MAX_STREAM_MESSAGE_BYTES: usize = MAX_MANIFEST_BYTES + (64 << 10);
+/// What an envelope adds to its payload: 8 signatures of less than 128 bytes each, the type and framing.
+pub const MAX_ENVELOPE_OVERHEAD_BYTES: usize = 2048;
+/// Section digests in one message: an instance holds, or lacks, stable, candidate and last good at most.
+pub const MAX_SECTIONS_IN_MESSAGE: usize = 4 * SECTION_BUCKETS as usize;
+/// Features in one message: far more than there will be, far fewer than hurt.
+pub const MAX_FEATURES_IN_MESSAGE: usize = 1024;
+/// Latency buckets in one reported scope: the histogram has fewer, with room to grow.
+pub const MAX_LATENCY_BUCKETS: usize = 256;
+/// Text that people read, in one message: a reason, a build, a boot id. Longer ones are refused.
+pub const MAX_MESSAGE_TEXT_BYTES: usize = 16 << 10;
 /// How far a clock of the fleet may differ from the controller's: B in `docs/decisions`, the lost-record jump.
 pub const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
-
-// --- rollouts (controller/src/rollout.rs) ------------------------------------------------------------------------
+// Rollouts (controller/src/rollout.rs).
 
 /// Low bits of an epoch below the unix second that made it: about a million orders fit into one second.
 pub const EPOCH_BITS_BELOW_SECOND: u32 = 20;

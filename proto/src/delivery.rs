@@ -1,7 +1,7 @@
 //! The messages of the delivery stream as checked types. Signed content is opaque here.
 
 use bytes::Bytes;
-use sluice_model::limits::SECTION_BUCKETS;
+use sluice_model::limits::{MAX_FEATURES_IN_MESSAGE, MAX_MESSAGE_TEXT_BYTES, MAX_SECTIONS_IN_MESSAGE};
 use sluice_model::{Digest, InstanceId, RevisionId};
 
 use crate::canonical::{DecodeError, each, required, wrong};
@@ -125,11 +125,6 @@ pub enum Downward {
     },
 }
 
-/// Sections of two revisions: what an instance can hold or lack at once.
-const MAX_SECTIONS_IN_MESSAGE: usize = 4 * SECTION_BUCKETS as usize;
-/// Far more features than there will ever be, far fewer than hurt.
-const MAX_FEATURES_IN_MESSAGE: usize = 1024;
-
 impl Refusal {
     /// Every reason.
     pub const ALL: [Self; 10] = [
@@ -229,7 +224,7 @@ impl TryFrom<pb::Upward> for Upward {
             Message::Nack(pb::Nack { epoch, reason, detail }) => UpwardMessage::Nack(Nack {
                 epoch,
                 reason: Refusal::from_proto(reason)?,
-                detail,
+                detail: short("detail", detail)?,
             }),
             Message::Want(pb::Want { sections }) => UpwardMessage::Want(digests_from("sections", sections)?),
             Message::Report(report) => UpwardMessage::Report(Report::from_proto(report)?),
@@ -283,8 +278,8 @@ impl Hello {
             return Err(wrong("features", format!("{} are too many", features.len())));
         }
         Ok(Self {
-            build,
-            boot_id,
+            build: short("build", build)?,
+            boot_id: short("boot_id", boot_id)?,
             features,
             epoch,
             stable: revision_maybe("stable", stable)?,
@@ -322,6 +317,17 @@ impl Ack {
             candidate: revision_maybe("candidate", candidate)?,
         })
     }
+}
+
+/// Text for people, of bounded length.
+fn short(field: &str, text: String) -> Result<String, DecodeError> {
+    if text.len() > MAX_MESSAGE_TEXT_BYTES {
+        return Err(wrong(
+            field,
+            format!("{} bytes, more than {MAX_MESSAGE_TEXT_BYTES}", text.len()),
+        ));
+    }
+    Ok(text)
 }
 
 fn digests_from(field: &str, digests: Vec<Bytes>) -> Result<Vec<Digest>, DecodeError> {

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message;
 use sluice_model::limits::{MAX_SECTION_BYTES, SECTION_BUCKETS};
 use sluice_model::unit::Unit;
 use sluice_model::{Config, Digest, ObjectKey, Snapshot};
@@ -16,7 +17,7 @@ use crate::hash::{labelled, sha256};
 use crate::identity::{digest_from, digest_to};
 use crate::manifest::Manifest;
 use crate::pb;
-use crate::units::Entry;
+use crate::units::{Entry, entry_to};
 
 /// One section as encoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -212,11 +213,7 @@ pub fn revision_digest(sections: &[SectionRef]) -> Digest {
 
 /// The digest of what one object means: by it, changes are told and contents are held back.
 pub fn unit_digest(key: &ObjectKey, unit: &Unit) -> Digest {
-    let entry = Entry {
-        key: key.clone(),
-        unit: Arc::new(unit.clone()),
-    };
-    labelled("sluice/unit/v1", [entry.encode().as_ref()])
+    labelled("sluice/unit/v1", [entry_to(key, unit).encode_to_vec().as_slice()])
 }
 
 /// Why sections do not make up the configuration that a manifest names.

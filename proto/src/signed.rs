@@ -2,17 +2,15 @@
 
 use bytes::Bytes;
 use sluice_model::feature::{Feature, UnknownFeature};
-use sluice_model::limits::{MAX_MANIFEST_BYTES, MAX_ORDER_BYTES};
+use sluice_model::limits::{MAX_ENVELOPE_OVERHEAD_BYTES, MAX_MANIFEST_BYTES, MAX_ORDER_BYTES};
 use sluice_model::{ClusterId, FleetName};
 
 use crate::canonical::{DecodeError, Wire, strict_decode};
+use crate::delivery::Refusal;
 use crate::envelope::{PayloadType, VerifyError, sign, verify};
 use crate::keys::{KeySet, Signer};
 use crate::manifest::Manifest;
 use crate::order::Order;
-
-/// Signatures, type and framing around a payload: 8 signatures of less than 128 bytes each and some.
-pub const ENVELOPE_OVERHEAD_BYTES: usize = 2048;
 
 /// Whom signed content is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,7 +59,7 @@ impl Audience {
 /// The manifest in the envelope `bytes`, if it is signed by a manifest key, for this audience, and needs only features
 /// that this build knows.
 pub fn open_manifest(keys: &KeySet, audience: &Audience, bytes: &[u8]) -> Result<Manifest, OpenError> {
-    let max = MAX_MANIFEST_BYTES.saturating_add(ENVELOPE_OVERHEAD_BYTES);
+    let max = MAX_MANIFEST_BYTES.saturating_add(MAX_ENVELOPE_OVERHEAD_BYTES);
     let verified = verify(keys, PayloadType::Manifest, bytes, max)?;
     let manifest: Manifest = strict_decode(&verified.payload, MAX_MANIFEST_BYTES)?;
     manifest.audience().must_be(audience)?;
@@ -74,21 +72,44 @@ pub fn open_manifest(keys: &KeySet, audience: &Audience, bytes: &[u8]) -> Result
 /// The order in the envelope `bytes`, if it is signed by an order key and for this audience. Whether its epoch is
 /// acceptable is for the instance to say.
 pub fn open_order(keys: &KeySet, audience: &Audience, bytes: &[u8]) -> Result<Order, OpenError> {
-    let max = MAX_ORDER_BYTES.saturating_add(ENVELOPE_OVERHEAD_BYTES);
+    let max = MAX_ORDER_BYTES.saturating_add(MAX_ENVELOPE_OVERHEAD_BYTES);
     let verified = verify(keys, PayloadType::Order, bytes, max)?;
     let order: Order = strict_decode(&verified.payload, MAX_ORDER_BYTES)?;
     order.audience().must_be(audience)?;
     Ok(order)
 }
 
-/// The signed envelope of a manifest.
-pub fn seal_manifest(signers: &[&Signer], manifest: &Manifest) -> Bytes {
-    sign(signers, PayloadType::Manifest, &manifest.encode())
+/// The signed envelope of a manifest. Nothing is signed that an instance would refuse: the error says what.
+pub fn seal_manifest(signers: &[&Signer], manifest: &Manifest) -> Result<Bytes, DecodeError> {
+    let payload = manifest.encode();
+    strict_decode::<Manifest>(&payload, MAX_MANIFEST_BYTES)?;
+    Ok(sign(signers, PayloadType::Manifest, &payload))
 }
 
-/// The signed envelope of an order.
-pub fn seal_order(signers: &[&Signer], order: &Order) -> Bytes {
-    sign(signers, PayloadType::Order, &order.encode())
+/// The signed envelope of an order. Nothing is signed that an instance would refuse: the error says what.
+pub fn seal_order(signers: &[&Signer], order: &Order) -> Result<Bytes, DecodeError> {
+    let payload = order.encode();
+    strict_decode::<Order>(&payload, MAX_ORDER_BYTES)?;
+    Ok(sign(signers, PayloadType::Order, &payload))
+}
+
+impl OpenError {
+    /// The reason that a nack gives.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Verify(VerifyError::TooLarge { .. }) | Self::Decode(DecodeError::TooLarge { .. }) => {
+                Refusal::TooLarge
+            }
+            Self::Verify(VerifyError::Malformed(_)) | Self::Decode(_) => Refusal::Malformed,
+            Self::Verify(
+                VerifyError::PayloadType { .. }
+                | VerifyError::WrongRole { .. }
+                | VerifyError::NoTrustedSignature { .. },
+            ) => Refusal::Signature,
+            Self::WrongAudience { .. } => Refusal::Audience,
+            Self::Feature(_) => Refusal::Feature,
+        }
+    }
 }
 
 impl Manifest {

@@ -82,7 +82,9 @@ fn command_fleet(fleet: &mut Fleet, command: Command, now: Millis) -> (Answer, N
 
 /// The revision that `text` names among those that a command can be about: `42-c01d9a3f`, or its number.
 fn meant(record: &Record, text: Option<&str>) -> Result<RevisionId, String> {
-    let current = record.current().ok_or("the fleet has no revision yet; wait for its first")?;
+    let current = record
+        .current()
+        .ok_or("the fleet has no revision yet; wait for its first")?;
     let Some(text) = text else { return Ok(current) };
     let tried = record.rollout.iter().map(|rollout| rollout.target.revision);
     let restoring = record.restoring.iter().map(|restoring| restoring.revision);
@@ -91,7 +93,14 @@ fn meant(record: &Record, text: Option<&str>) -> Result<RevisionId, String> {
     let blocked = record.blocked.iter().map(|blocked| blocked.revision);
     let past = record.history.iter().map(|past| past.revision);
     let stable = record.stable.into_iter();
-    let mut all = tried.chain(restoring).chain(queued).chain(stable).chain(held).chain(blocked).chain(past);
+    let mut all = tried
+        .chain(restoring)
+        .chain(queued)
+        .chain(stable)
+        .chain(held)
+        .chain(blocked)
+        .chain(past);
     let is_meant = |revision: &RevisionId| revision.to_string() == text || revision.number.to_string() == text;
-    all.find(is_meant).ok_or_else(|| format!("no revision {text} is known; the current one is {current}"))
+    all.find(is_meant)
+        .ok_or_else(|| format!("no revision {text} is known; the current one is {current}"))
 }

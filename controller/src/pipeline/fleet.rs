@@ -12,13 +12,14 @@ use sluice_proto::{self as proto, Audience, Downward, Hello, KeySet, Manifest, U
 use super::board::{Board, ConfigView, InstanceView};
 use super::story::{Happening, written};
 use crate::compile::{FleetState, Stable};
-use crate::revisions::{BundleError, CommitError, LoadError, Revisions, Version, bundles, to_keep};
+use crate::revisions::{BundleError, CommitError, LoadError, Revisions, Version, to_keep};
 use crate::rollout::{
-    Action, Beginning, Commit, Core, Event, Facts, Members, Millis, Outcome, Plan, Record, Recipients, RolloutStatus,
+    Action, Beginning, Commit, Core, Event, Facts, Members, Millis, Outcome, Plan, Recipients, Record, RolloutStatus,
     order,
 };
-use crate::sign::Signers;
+use crate::sign::{SignError, Signers};
 use crate::stream::{Link, LinkId};
+use crate::telemetry::Telemetry;
 
 use super::observed;
 
@@ -42,6 +43,8 @@ pub struct Shared {
     pub trusted: KeySet,
     /// Where things are shown.
     pub board: Arc<Board>,
+    /// Where things are measured.
+    pub telemetry: Arc<Telemetry>,
     /// The state folder.
     pub state: std::path::PathBuf,
     /// Which cluster this is.
@@ -85,6 +88,9 @@ pub struct Fleet {
     /// Content of stable, and where its objects came from.
     stable: Option<(RevisionId, Stable)>,
     progress_since: Option<Millis>,
+    /// Why the record cannot be written, told once.
+    unwritten: Option<String>,
+    /// What else does not work, told once.
     trouble: Option<String>,
     pub(super) history_limit: usize,
     pub(super) quarantined: Vec<ObjectKey>,
@@ -119,6 +125,7 @@ impl Fleet {
             signed: None,
             stable: None,
             progress_since: None,
+            unwritten: None,
             trouble: None,
             history_limit: 10,
             quarantined: vec![],
@@ -154,7 +161,7 @@ impl Fleet {
     fn save(&mut self, now: Millis) -> Result<(), CommitError> {
         self.version = self.revisions.record.commit(self.version, self.core.record())?;
         self.progress_since = None;
-        if self.trouble.take().is_some() {
+        if self.unwritten.take().is_some() {
             self.tell(Happening::Mended("the record is written again".to_owned()), now);
         }
         Ok(())
@@ -174,9 +181,9 @@ impl Fleet {
     /// The record could not be written: nothing is sent, and what the store holds counts.
     fn step_back(&mut self, error: &CommitError, now: Millis) -> Next {
         let trouble = format!("the record was not written, so nothing is ordered: {error}");
-        if self.trouble.as_ref() != Some(&trouble) {
+        if self.unwritten.as_ref() != Some(&trouble) {
             self.tell(Happening::Trouble(trouble.clone()), now);
-            self.trouble = Some(trouble);
+            self.unwritten = Some(trouble);
         }
         self.progress_since = None;
         match self.revisions.record.load() {
@@ -236,19 +243,30 @@ impl Fleet {
             Err(error) => return self.trouble(format!("the order could not be signed: {error}"), now),
         };
         let candidate = order.candidate_for(instance).map(|candidate| candidate.revision);
-        let Some(link) = self.instances.get(instance).and_then(|connected| connected.link.clone()) else { return };
+        let Some(link) = self
+            .instances
+            .get(instance)
+            .and_then(|connected| connected.link.clone())
+        else {
+            return;
+        };
         for revision in [Some(order.stable), candidate].into_iter().flatten() {
             match self.revisions.bundles.manifest(&revision) {
                 Ok(Some(signed)) => drop(link.send(&Downward::Manifest(signed.envelope))),
-                Ok(None) => self.trouble(format!("the manifest of {revision} is gone; instances that hold it go on"), now),
+                Ok(None) => self.trouble(
+                    format!("the manifest of {revision} is gone; instances that hold it go on"),
+                    now,
+                ),
                 Err(error) => self.trouble(error.to_string(), now),
             }
         }
         let _ = link.send(&Downward::Order(envelope)); // cut off: it comes back, or not
     }
 
-    fn order_in_force(&mut self) -> std::io::Result<Option<(proto::Order, Bytes)>> {
-        let Some(order) = order(self.core.record()) else { return Ok(None) };
+    fn order_in_force(&mut self) -> Result<Option<(proto::Order, Bytes)>, SignError> {
+        let Some(order) = order(self.core.record()) else {
+            return Ok(None);
+        };
         let order = self.proto_order(order);
         if self.signed.as_ref().is_none_or(|(signed, _)| *signed != order) {
             let envelope = self.shared.signers.order(&order)?;
@@ -324,7 +342,10 @@ impl Fleet {
             cluster: self.shared.cluster.clone(),
             fleet: self.name.clone(),
         };
-        let shown = hello.order.as_ref().map(|bytes| open_order(&self.shared.trusted, &audience, bytes));
+        let shown = hello
+            .order
+            .as_ref()
+            .map(|bytes| open_order(&self.shared.trusted, &audience, bytes));
         match shown {
             None => Facts::default(),
             Some(Ok(order)) => Facts {
@@ -341,7 +362,9 @@ impl Fleet {
 
     /// An instance's stream ended. Word of a stream that was replaced changes nothing.
     pub fn closed(&mut self, instance: &InstanceId, link: LinkId, now: Millis) -> Next {
-        let Some(connected) = self.instances.get_mut(instance) else { return Next::Nothing };
+        let Some(connected) = self.instances.get_mut(instance) else {
+            return Next::Nothing;
+        };
         let current = connected.link.as_ref().map(Link::id);
         if current.is_some_and(|current| current != link) {
             return Next::Nothing;
@@ -354,7 +377,9 @@ impl Fleet {
 
     /// An instance said something over the stream `link`.
     pub fn said(&mut self, instance: &InstanceId, link: LinkId, message: UpwardMessage, now: Millis) -> Next {
-        let Some(connected) = self.instances.get_mut(instance) else { return Next::Nothing };
+        let Some(connected) = self.instances.get_mut(instance) else {
+            return Next::Nothing;
+        };
         if connected.link.as_ref().map(Link::id) != Some(link) {
             return Next::Nothing; // of a stream that was replaced
         }
@@ -424,12 +449,17 @@ impl Fleet {
     }
 
     fn read_stable(&self, revision: &RevisionId) -> Result<Option<Stable>, BundleError> {
-        let Some(signed) = self.revisions.bundles.manifest(revision)? else { return Ok(None) };
+        let Some(signed) = self.revisions.bundles.manifest(revision)? else {
+            return Ok(None);
+        };
         let snapshot = self.revisions.bundles.snapshot(&signed.manifest)?;
         let Manifest { sources, .. } = signed.manifest;
         Ok(Some(Stable {
             snapshot: Arc::new(snapshot),
-            sources: sources.into_iter().map(|source| (source.object, source.origin.into())).collect(),
+            sources: sources
+                .into_iter()
+                .map(|source| (source.object, source.origin.into()))
+                .collect(),
         }))
     }
 
@@ -437,7 +467,9 @@ impl Fleet {
     pub fn lacking(&self, features: &[String]) -> Option<(usize, String)> {
         let connected = self.instances.values().filter(|connected| connected.link.is_some());
         let lacks = |connected: &Connected| {
-            let missing = features.iter().find(|feature| !connected.hello.features.contains(feature));
+            let missing = features
+                .iter()
+                .find(|feature| !connected.hello.features.contains(feature));
             missing.cloned()
         };
         let missing: Vec<String> = connected.filter_map(lacks).collect();
@@ -450,11 +482,19 @@ impl Fleet {
         if record.rollout.is_some() || record.restoring.is_some() || record.stable.is_none() {
             return;
         }
-        let reported = self.instances.values().flat_map(|connected| connected.holds.iter().copied()).collect();
+        let reported = self
+            .instances
+            .values()
+            .flat_map(|connected| connected.holds.iter().copied())
+            .collect();
         let bundles = &self.revisions.bundles;
         let collected = bundles.list().and_then(|present| {
             let keep = to_keep(&present, record, &reported, self.history_limit.max(1));
-            if keep.len() < present.len() { bundles.collect(&keep) } else { Ok(0) }
+            if keep.len() < present.len() {
+                bundles.collect(&keep)
+            } else {
+                Ok(0)
+            }
         });
         if let Err(error) = collected {
             self.trouble(format!("old revisions could not be removed: {error}"), now);
@@ -464,7 +504,10 @@ impl Fleet {
     /// The greatest revision number ever used, as far as it is known.
     pub fn greatest_number(&self) -> u64 {
         let kept = self.revisions.bundles.list().unwrap_or_default();
-        let held = self.instances.values().flat_map(|connected| connected.holds.iter().map(|revision| revision.number));
+        let held = self
+            .instances
+            .values()
+            .flat_map(|connected| connected.holds.iter().map(|revision| revision.number));
         let greatest = kept.iter().map(|(number, _)| *number).chain(held).max().unwrap_or(0);
         greatest.max(self.core.record().greatest_number())
     }
@@ -472,15 +515,24 @@ impl Fleet {
     /// Shows the fleet on the board.
     pub fn show(&mut self, now: Millis) {
         let record: &Record = self.core.record();
-        let objects = self.stable.iter().flat_map(|(_, stable)| stable.snapshot.config().units.keys());
+        let objects = self
+            .stable
+            .iter()
+            .flat_map(|(_, stable)| stable.snapshot.config().units.keys());
         let config = ConfigView {
             fleet: self.name.clone(),
             epoch: record.epoch,
-            stable: record.stable.map(|revision| format!("{}-{}", revision.number, revision.digest)),
+            stable: record
+                .stable
+                .map(|revision| format!("{}-{}", revision.number, revision.digest)),
             objects: objects.map(ToString::to_string).collect(),
             quarantined: self.quarantined.iter().map(ToString::to_string).collect(),
         };
-        let instances = self.instances.values().map(|connected| connected.view.clone()).collect();
+        let instances = self
+            .instances
+            .values()
+            .map(|connected| connected.view.clone())
+            .collect();
         self.shared.board.show_fleet(self.status(now), config, instances);
     }
 
@@ -497,12 +549,7 @@ impl Fleet {
     }
 
     pub(super) fn tell(&self, happening: Happening, now: Millis) {
+        self.shared.telemetry.count(&self.name, &happening);
         self.shared.board.tell(Some(&self.name), happening, now);
-    }
-
-    /// How a revision of this fleet is named for `collect`; for tests.
-    #[cfg(test)]
-    pub(super) fn has_bundle(&self, revision: &RevisionId) -> bool {
-        self.revisions.bundles.list().unwrap_or_default().contains(&bundles::name_of(revision))
     }
 }

@@ -9,7 +9,7 @@ use sluice_proto::{self as proto, ScopeReport, ServedRole};
 use crate::rollout::{Counts, Report, Role, ScopeId};
 
 /// The same report for the core; `None` if its histograms were made with other buckets.
-pub fn report(instance: InstanceId, report: proto::Report) -> Option<Report> {
+pub(super) fn report(instance: InstanceId, report: proto::Report) -> Option<Report> {
     let mut counts = BTreeMap::new();
     for role in report.roles {
         let served = match role.role {

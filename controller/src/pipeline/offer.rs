@@ -11,23 +11,28 @@ use super::fleet::{Fleet, Next};
 use super::story::Happening;
 use crate::compile::Compiled;
 use crate::rollout::{Event, Millis, Target};
-use crate::telemetry::Telemetry;
 
 /// Why a revision could not be made.
 #[derive(Debug, thiserror::Error)]
 enum OfferError {
     #[error(transparent)]
     Bundle(#[from] crate::revisions::BundleError),
-    #[error("the keys could not be used: {0}")]
-    Sign(#[from] std::io::Error),
+    #[error("it could not be signed: {0}")]
+    Sign(#[from] crate::sign::SignError),
 }
 
 impl Fleet {
     /// Offers what the objects compile to.
-    pub fn offer(&mut self, compiled: Compiled, telemetry: &Telemetry, now: Millis) -> Next {
-        self.quarantined = compiled.quarantined.iter().map(|quarantined| quarantined.object.clone()).collect();
-        telemetry.quarantined(&self.name, self.quarantined.len());
-        let Some(snapshot) = &compiled.snapshot else { return Next::Nothing };
+    pub fn offer(&mut self, compiled: Compiled, now: Millis) -> Next {
+        self.quarantined = compiled
+            .quarantined
+            .iter()
+            .map(|quarantined| quarantined.object.clone())
+            .collect();
+        self.shared.telemetry.quarantined(&self.name, self.quarantined.len());
+        let Some(snapshot) = &compiled.snapshot else {
+            return Next::Nothing;
+        };
         let features: Vec<String> = snapshot.features().iter().map(ToString::to_string).collect();
         if let Some((instances, feature)) = self.lacking(&features) {
             let what = format!("held: {instances} instances lack {feature}; upgrade them");
@@ -38,7 +43,7 @@ impl Fleet {
             return Next::Nothing;
         }
         self.withheld = None;
-        let revision = match self.revision(snapshot, features, &compiled, telemetry, now) {
+        let revision = match self.revision(snapshot, features, &compiled, now) {
             Ok(revision) => revision,
             Err(error) => {
                 self.trouble(format!("no revision could be made: {error}"), now);
@@ -48,7 +53,11 @@ impl Fleet {
         let target = Target {
             revision,
             basis: self.core.record().basis(),
-            changed: compiled.changed.iter().map(crate::compile::ChangedObject::to_rollout).collect(),
+            changed: compiled
+                .changed
+                .iter()
+                .map(crate::compile::ChangedObject::to_rollout)
+                .collect(),
             scopes: compiled.scopes,
             still_held: compiled.still_held,
         };
@@ -61,7 +70,6 @@ impl Fleet {
         snapshot: &Snapshot,
         features: Vec<String>,
         compiled: &Compiled,
-        telemetry: &Telemetry,
         now: Millis,
     ) -> Result<RevisionId, OfferError> {
         let sections = self.revisions.bundles.put_sections(snapshot)?;
@@ -77,7 +85,10 @@ impl Fleet {
         let began = Instant::now();
         let manifest = self.manifest(revision, sections, features, compiled, now);
         let envelope = self.shared.signers.manifest(&manifest)?;
-        telemetry.sign_seconds.observe(began.elapsed().as_secs_f64());
+        self.shared
+            .telemetry
+            .sign_seconds
+            .observe(began.elapsed().as_secs_f64());
         self.revisions.bundles.put_manifest(revision, &envelope)?;
         Ok(revision)
     }

@@ -117,6 +117,9 @@ mod tests {
     fn lines_are_for_people_and_programs() {
         assert_eq!(written(Millis(1_700_000_000_500)), "2023-11-14T22:13:20.5Z");
         let joined = Happening::Joined("i-1".parse().unwrap());
-        assert_eq!((joined.kind(), joined.to_string().as_str()), ("joined", "i-1 connected"));
+        assert_eq!(
+            (joined.kind(), joined.to_string().as_str()),
+            ("joined", "i-1 connected")
+        );
     }
 }
