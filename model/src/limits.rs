@@ -116,3 +116,42 @@ pub const ORDER_RESEND_MS: u64 = 5_000;
 /// Stable traffic counted while nothing is rolled out is kept for one to two of these, as a baseline for fleets
 /// without a stable cohort.
 pub const BASELINE_SLOT_MS: u64 = 300_000;
+
+// --- the controller's delivery (controller/src/{pki,stream,pipeline,admin}) ---------------------------------------
+
+/// How long the controller's own authority lasts, in days. Replacing it means enrolling every instance again.
+pub const CA_DAYS: i64 = 3650;
+/// How long certificates last, in days: a forgotten instance is shut out within a year.
+pub const CERTIFICATE_DAYS: i64 = 365;
+/// Certificates with fewer days left are renewed when they are looked at: a long holiday fits in.
+pub const CERTIFICATE_RENEWAL_DAYS: i64 = 30;
+/// Messages that wait for one instance: an order with its two manifests many times over. More: it does not read.
+pub const STREAM_QUEUE_MESSAGES: usize = 64;
+/// Messages of all instances that wait for the controller; then instances are read more slowly.
+pub const STREAM_EVENTS: usize = 1_024;
+/// From the first byte of a connection to its hello, in milliseconds; TLS has as long again.
+pub const STREAM_HELLO_WAIT_MS: u64 = 10_000;
+/// How long a section may wait for an instance to read what it asked for, in milliseconds.
+pub const STREAM_SEND_WAIT_MS: u64 = 30_000;
+/// A connection without a sign of life for this long is asked for one, and has as long again, in milliseconds.
+pub const STREAM_KEEPALIVE_MS: u64 = 10_000;
+/// How often the controller looks at its clock, in milliseconds: as often as reports come.
+pub const PIPELINE_TICK_MS: u64 = 1_000;
+/// Observed bake is written at most so often when nothing else is, in milliseconds: what a crash may cost.
+pub const RECORD_PROGRESS_MS: u64 = 1_000;
+/// Lines of the story that are kept for whoever asks later.
+pub const STORY_LINES: usize = 1_000;
+/// Lines of the story that a slow listener may be behind.
+pub const STORY_BEHIND_LINES: usize = 256;
+/// Commands that wait for the controller; further ones are answered "busy".
+pub const COMMANDS_WAITING: usize = 16;
+/// Body of a command.
+pub const ADMIN_BODY_BYTES: usize = 16 << 10;
+/// From the first byte of a request on the admin port to its last, in milliseconds.
+pub const ADMIN_READ_WAIT_MS: u64 = 5_000;
+/// Connections to the admin port at a time.
+pub const ADMIN_CONNECTIONS: usize = 64;
+/// How long a request for events waits for one, in milliseconds.
+pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
+/// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
+pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
