@@ -8,7 +8,7 @@ mod controller;
 mod instance;
 
 pub use controller::Controller;
-pub use instance::Instance;
+pub use instance::{Instance, Launch};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,6 +49,7 @@ pub struct Setup {
     folder: Folder,
     scratch: TempDir,
     http: SocketAddr,
+    launch: Launch,
     turn: MutexGuard<'static, ()>,
 }
 
@@ -64,6 +65,7 @@ impl Fleet {
             folder: Folder::new(scratch.path()),
             scratch,
             http: ports::free(),
+            launch: Launch::Ordinary,
             turn,
         }
     }
@@ -163,6 +165,12 @@ impl Setup {
         self
     }
 
+    /// Runs the instances in this way.
+    #[must_use]
+    pub fn launched(self, launch: Launch) -> Self {
+        Self { launch, ..self }
+    }
+
     /// The port of the shared address, for the Rollout's listener.
     pub fn port(&self) -> u16 {
         self.http.port()
@@ -174,13 +182,20 @@ impl Setup {
         let mut instances = Vec::new();
         for number in 1..=count {
             let id = format!("{FLEET}-{number}");
-            instances.push(Instance::enroll(self.scratch.path(), &controller, &id, self.http));
+            instances.push(Instance::enroll(
+                self.scratch.path(),
+                &controller,
+                &id,
+                self.http,
+                self.launch,
+            ));
         }
         let Self {
             folder,
             scratch,
             http,
             turn,
+            launch: _,
         } = self;
         let mut fleet = Fleet {
             folder,

@@ -194,7 +194,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
 
 /// What all these objects become for the fleet `edge`.
 struct Outcome {
-    digest: Option<Digest>,
+    digest: Option<Vec<(u32, Digest)>>,
     live: Vec<String>,
     plan: String,
 }
@@ -332,10 +332,8 @@ fn check(kind: &str, path: &str, seen: Seen, before: &Outcome, after: &Outcome) 
 /// The paths of all leaves of a kind's `spec`, out of its generated schema.
 fn leaves_of_schema(kind: &str) -> BTreeSet<String> {
     let crds = sluice_crds::generate::all().unwrap();
-    let of_kind = |crd: &sluice_crds::generate::Crd| crd.file_name.starts_with(&format!("{}s.", kind.to_lowercase()));
-    let crd = crds.iter().find(|crd| of_kind(crd)).unwrap();
-    let crd: Value = serde_saphyr::from_str(&crd.yaml().unwrap()).unwrap();
-    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let crd = crds.iter().find(|crd| crd.kind == kind).unwrap();
+    let spec = &crd.schema()["properties"]["spec"];
     let mut leaves = BTreeSet::new();
     walk(spec, String::new(), &mut leaves);
     leaves
