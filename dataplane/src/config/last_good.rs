@@ -40,6 +40,7 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "make the state folder writable. What serves goes on; nothing new is activated until then"
         }
+        #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum, not closed: the rest has one piece of advice
         _ => "see to the state folder (--state). What serves goes on; nothing new is activated until then",
     }
 }
