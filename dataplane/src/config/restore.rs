@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use sluice_model::limits::MAX_ORDER_BYTES;
+use sluice_model::limits::{MAX_ENVELOPE_OVERHEAD_BYTES, MAX_ORDER_BYTES};
 
 use super::target::{NewLive, Target};
 use super::verify::{self, GenuineOrder};
@@ -30,7 +30,7 @@ impl<T: Target> Intake<T> {
     }
 
     pub(super) fn restore(&mut self) {
-        let order = match self.disk.order(MAX_ORDER_BYTES) {
+        let order = match self.disk.order(MAX_ORDER_BYTES + MAX_ENVELOPE_OVERHEAD_BYTES) {
             Ok(None) => {
                 tracing::info!(folder = %self.disk.path().display(), "nothing kept yet; waiting for the controller");
                 return;

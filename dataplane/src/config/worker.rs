@@ -3,15 +3,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sluice_model::limits::{MAX_WAITING_ANSWERS, MAX_WAITING_DELIVERIES};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::target::Target;
 use super::{Answer, Delivered, Effect, Intake, Introduction};
 
-/// Deliveries waiting: few, since each may be a manifest of some MiB.
-const MAX_WAITING_DELIVERIES: usize = 8;
-/// Answers waiting for the stream to take them: more means that it is stuck, and it is given up.
-pub const MAX_WAITING_ANSWERS: usize = 64;
 /// How much nicer the thread is than those that serve.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
