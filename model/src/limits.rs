@@ -191,3 +191,5 @@ pub const MAX_LEADER_HINTS: u32 = 3;
 pub const REPORT_ON_TRIAL_MS: u64 = 1_000;
 /// Between reports otherwise: enough to see that an instance lives and what its fleet's normal is.
 pub const REPORT_AT_REST_MS: u64 = 5_000;
+/// How often a process that shall not outlive its parent looks for it.
+pub const PARENT_WATCH_MS: u64 = 200;

@@ -32,6 +32,7 @@ pub struct StateError {
     source: io::Error,
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum, not closed: the rest has one piece of advice
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -40,7 +41,6 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "make the state folder writable. What serves goes on; nothing new is activated until then"
         }
-        #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum, not closed: the rest has one piece of advice
         _ => "see to the state folder (--state). What serves goes on; nothing new is activated until then",
     }
 }
