@@ -155,3 +155,41 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
 /// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
 pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
+
+// --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
+
+/// Manifests held at once: stable, candidate, what is pending, and room to roll back without asking again.
+pub const MAX_HELD_MANIFESTS: usize = 6;
+/// Deliveries waiting for the intake: few, since each may be a manifest of some MiB.
+pub const MAX_WAITING_DELIVERIES: usize = 8;
+/// Answers waiting for the stream to take them: more means that it is stuck, and it is given up.
+pub const MAX_WAITING_ANSWERS: usize = 64;
+/// Messages on their way to the controller.
+pub const MAX_WAITING_UPWARD: usize = 16;
+/// Check errors told in a nack; the controller can find them all.
+pub const MAX_TOLD_ERRORS: usize = 5;
+/// Characters of a nack's text: at four bytes each, well below what one message may carry.
+pub const MAX_NACK_CHARS: usize = 2_000;
+/// A file of an identity: a chain of a few certificates, or a few dozen keys.
+pub const MAX_IDENTITY_FILE_BYTES: u64 = 1 << 20;
+/// Opening a connection to the controller, TLS included.
+pub const CONTROLLER_CONNECT_WAIT_MS: u64 = 3_000;
+/// A stream that is silent for so long is asked whether it is there, and given up after as long again: one that is
+/// half open is noticed within 10 s.
+pub const CONTROLLER_KEEPALIVE_MS: u64 = 5_000;
+/// How long the controller may take to take a message, or to answer a hello.
+pub const CONTROLLER_SEND_WAIT_MS: u64 = 10_000;
+/// The first wait before connecting again: what a person does not notice.
+pub const RECONNECT_FIRST_STEP_MS: u64 = 100;
+/// The longest: an instance is back at most this long after its controller. Well below `FLEET_SETTLE_MS`.
+pub const RECONNECT_LONGEST_STEP_MS: u64 = 5_000;
+/// A stream that lived so long was of use: the next attempt comes soon.
+pub const USEFUL_STREAM_MS: u64 = 5_000;
+/// Hints to another leader followed in a row; then the configured address is asked again, after a wait.
+pub const MAX_LEADER_HINTS: u32 = 3;
+/// Between reports while a candidate is out, here or elsewhere in the fleet: gates are judged by them.
+pub const REPORT_ON_TRIAL_MS: u64 = 1_000;
+/// Between reports otherwise: enough to see that an instance lives and what its fleet's normal is.
+pub const REPORT_AT_REST_MS: u64 = 5_000;
+/// How often a process that shall not outlive its parent looks for it.
+pub const PARENT_WATCH_MS: u64 = 200;
