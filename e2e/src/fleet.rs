@@ -116,7 +116,7 @@ impl Fleet {
                     .all
                     .iter()
                     .find(|outcome| outcome.reply().is_none_or(|reply| reply.stamp != stamp));
-                wrong.map_or(Ok(()), |wrong| Err(wrong.clone()))
+                wrong.map_or(Ok(()), |wrong| Err(format!("{wrong:?}")))
             },
         )
         .await;
