@@ -153,10 +153,10 @@ impl Instance {
         client::json(self.admin, "/api/v2/config/current").await
     }
 
-    /// The sum of a metric's series that have all these labels; 0 if it does not answer.
-    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    /// The sum of a metric's series that have all these labels; `None` if there is none, or it does not answer.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let answer = client::get(self.admin, "localhost", "/metrics").await;
-        answer.map_or(0.0, |answer| client::metric(&answer.body, name, labels))
+        client::metric(&answer.ok()?.body, name, labels)
     }
 
     /// The requests it has logged, in all its lives.
