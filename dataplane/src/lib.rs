@@ -14,4 +14,15 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+pub mod admin;
+pub mod listener;
+pub mod live;
+pub mod middleware;
+pub mod pool;
+pub mod proxy;
 pub mod router;
+pub mod server;
+pub mod shutdown;
+pub mod stats;
+pub mod telemetry;
+mod worker;

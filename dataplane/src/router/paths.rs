@@ -76,10 +76,7 @@ impl Paths {
             return list.get(at);
         }
         let regex = |candidate: &&Candidate| candidate.demands.matches(request);
-        self.regexes
-            .iter()
-            .find(regex)
-            .or_else(|| self.find_prefix(request))
+        self.regexes.iter().find(regex).or_else(|| self.find_prefix(request))
     }
 
     /// The longest prefix first. The prefixes of a path are the path itself and what stands before each slash.
