@@ -1,20 +1,25 @@
 //! The data plane: bundles in, traffic through.
 //!
 //! ```text
-//!  server ─ starts ─► worker (one per core) ─► listener ─► proxy ─► upstream
-//!                         │ one load per request            │ route: router   (a leaf)
-//!  (config) ─ writes ─► live                                │ pick: pool      (a leaf)
-//!                                                           └ record: telemetry, stats
+//!  instance ─ takes in bundles ─► config ─ writes ─► live
+//!                                                     │ one load per request
+//!  server ─ starts ─► worker (one per core) ─► proxy ─┤ route: router   (a leaf)
+//!                        ▲                            │ pick: pool      (a leaf)
+//!                     listener                        └ record: telemetry, stats
 //! ```
 //!
 //! Leaves (`router`, `pool`, `middleware`) decide or hold and do not know each other; `proxy` acts, and it alone knows
-//! the order. Only configuration delivery writes `live`.
+//! the order. Only `config` writes `live`.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
 pub mod admin;
+pub mod args;
+pub mod config;
+pub mod identity;
+pub mod instance;
 pub mod listener;
 pub mod live;
 pub mod middleware;

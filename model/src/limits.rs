@@ -61,7 +61,19 @@ pub const MAX_COUNTED_SCOPES: usize = 64;
 pub const MAX_SIGNATURES: usize = 8;
 /// One gRPC message on the delivery stream: a manifest or a section and its framing.
 pub const MAX_STREAM_MESSAGE_BYTES: usize = MAX_MANIFEST_BYTES + (64 << 10);
-/// How far a clock of the fleet may differ from the controller's: B in `docs/decisions`, the lost-record jump.
+/// What an envelope adds to its payload: 8 signatures of less than 128 bytes each, the type and framing.
+pub const MAX_ENVELOPE_OVERHEAD_BYTES: usize = 2048;
+/// Section digests in one message: an instance holds, or lacks, stable, candidate and last good at most.
+pub const MAX_SECTIONS_IN_MESSAGE: usize = 4 * SECTION_BUCKETS as usize;
+/// Features in one message: far more than there will be, far fewer than hurt.
+pub const MAX_FEATURES_IN_MESSAGE: usize = 1024;
+/// Latency buckets in one reported scope: the histogram has fewer, with room to grow.
+pub const MAX_LATENCY_BUCKETS: usize = 256;
+/// Text that people read, in one message: a reason, a build, a boot id. Longer ones are refused.
+pub const MAX_MESSAGE_TEXT_BYTES: usize = 16 << 10;
+/// How far apart honest clocks may be (B in the decision on lost records). Bounds the jump ahead of a controller that
+/// lost its record; instances follow up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes
+/// is what Kerberos tolerates.
 pub const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
 
 // --- what the data plane lets in and keeps -------------------------------------------------------------------
@@ -109,3 +121,120 @@ pub const ACCESS_LOG_QUEUE_CHUNKS: usize = 256;
 pub const ACCESS_LOG_FLUSH_MILLIS: u64 = 200;
 /// Commands that wait for a worker; it answers within one turn of its loop.
 pub const WORKER_COMMANDS: usize = 64;
+// Rollouts (controller/src/rollout.rs).
+
+/// Stages of one plan. More than this is not a plan that a person can follow.
+pub const ROLLOUT_STAGES_MAX: usize = 16;
+/// Gates of one plan. Every gate looks at every scope each second.
+pub const ROLLOUT_GATES_MAX: usize = 16;
+/// Changed routes that are counted on their own during one rollout; each costs a histogram per role in every report
+/// and in the record. Further ones are seen through the fleet's figures alone.
+pub const ROLLOUT_SCOPES_MAX: usize = MAX_COUNTED_SCOPES;
+/// Contents held back in one fleet. A revision that would hold more is blocked as a whole and freezes the fleet.
+pub const HELD_CONTENTS_MAX: usize = 1_024;
+/// Digests that a fleet remembers as blocked; the oldest is forgotten first.
+pub const BLOCKED_DIGESTS_MAX: usize = 16;
+/// Past rollouts kept in the record. `historyLimit` bounds the revisions that are kept, this bounds the story.
+pub const ROLLOUT_HISTORY_MAX: usize = 32;
+/// Characters of a reason that an instance or a person gave, as kept in the record.
+pub const REASON_CHARS_MAX: usize = 300;
+/// The controller's clock is asked every second; a step longer than this is a sleeping machine or a jumping clock,
+/// and counts as this much.
+pub const ROLLOUT_TICK_MAX_MS: u64 = 5_000;
+/// How much observed time one report may vouch for. Candidates report every second; a longer gap was not watched.
+pub const REPORT_CREDIT_MAX_MS: u64 = 3_000;
+/// A member that has not acknowledged, or has said nothing, for so long has failed: a bundle that makes an instance
+/// unable to speak must not bake.
+pub const MEMBER_SILENCE_MAX_MS: u64 = 60_000;
+/// Members of a stage that may be silent without condemning the change, in percent and rounded down: a lost node in
+/// a large stage is not the change's fault, a lost canary may be.
+pub const SILENT_MEMBERS_MAX_PERCENT: usize = 10;
+/// An instance without a stream for so long is unreachable: a rollback no longer waits for it, but lists it.
+pub const UNREACHABLE_AFTER_MS: u64 = 30_000;
+/// How long a controller that just started waits for the instances it knew before it sizes a stage by those present.
+/// Covers the longest reconnect backoff of an instance.
+pub const FLEET_SETTLE_MS: u64 = 15_000;
+/// How long a controller without a record listens to instances before it concludes that none of them holds anything.
+pub const ADOPTION_WAIT_MS: u64 = 15_000;
+/// An order that was not acknowledged is sent again after this long.
+pub const ORDER_RESEND_MS: u64 = 5_000;
+/// Stable traffic counted while nothing is rolled out is kept for one to two of these, as a baseline for fleets
+/// without a stable cohort.
+pub const BASELINE_SLOT_MS: u64 = 300_000;
+
+// --- the controller's delivery (controller/src/{pki,stream,pipeline,admin}) ---------------------------------------
+
+/// How long the controller's own authority lasts, in days. Replacing it means enrolling every instance again.
+pub const CA_DAYS: i64 = 3650;
+/// How long certificates last, in days: a forgotten instance is shut out within a year.
+pub const CERTIFICATE_DAYS: i64 = 365;
+/// Certificates with fewer days left are renewed when they are looked at: a long holiday fits in.
+pub const CERTIFICATE_RENEWAL_DAYS: i64 = 30;
+/// Messages that wait for one instance: an order with its two manifests many times over. More: it does not read.
+pub const STREAM_QUEUE_MESSAGES: usize = 64;
+/// Messages of all instances that wait for the controller; then instances are read more slowly.
+pub const STREAM_EVENTS: usize = 1_024;
+/// From the first byte of a connection to its hello, in milliseconds; TLS has as long again.
+pub const STREAM_HELLO_WAIT_MS: u64 = 10_000;
+/// How long a section may wait for an instance to read what it asked for, in milliseconds.
+pub const STREAM_SEND_WAIT_MS: u64 = 30_000;
+/// A connection without a sign of life for this long is asked for one, and has as long again, in milliseconds.
+pub const STREAM_KEEPALIVE_MS: u64 = 10_000;
+/// How often the controller looks at its clock, in milliseconds: as often as reports come.
+pub const PIPELINE_TICK_MS: u64 = 1_000;
+/// Observed bake is written at most so often when nothing else is, in milliseconds: what a crash may cost.
+pub const RECORD_PROGRESS_MS: u64 = 1_000;
+/// Lines of the story that are kept for whoever asks later.
+pub const STORY_LINES: usize = 1_000;
+/// Lines of the story that a slow listener may be behind.
+pub const STORY_BEHIND_LINES: usize = 256;
+/// Commands that wait for the controller; further ones are answered "busy".
+pub const COMMANDS_WAITING: usize = 16;
+/// Body of a command.
+pub const ADMIN_BODY_BYTES: usize = 16 << 10;
+/// From the first byte of a request on the admin port to its last, in milliseconds.
+pub const ADMIN_READ_WAIT_MS: u64 = 5_000;
+/// Connections to the admin port at a time.
+pub const ADMIN_CONNECTIONS: usize = 64;
+/// How long a request for events waits for one, in milliseconds.
+pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
+/// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
+pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
+
+// --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
+
+/// Manifests held at once: stable, candidate, what is pending, and room to roll back without asking again.
+pub const MAX_HELD_MANIFESTS: usize = 6;
+/// Deliveries waiting for the intake: few, since each may be a manifest of some MiB.
+pub const MAX_WAITING_DELIVERIES: usize = 8;
+/// Answers waiting for the stream to take them: more means that it is stuck, and it is given up.
+pub const MAX_WAITING_ANSWERS: usize = 64;
+/// Messages on their way to the controller.
+pub const MAX_WAITING_UPWARD: usize = 16;
+/// Check errors told in a nack; the controller can find them all.
+pub const MAX_TOLD_ERRORS: usize = 5;
+/// Characters of a nack's text: at four bytes each, well below what one message may carry.
+pub const MAX_NACK_CHARS: usize = 2_000;
+/// A file of an identity: a chain of a few certificates, or a few dozen keys.
+pub const MAX_IDENTITY_FILE_BYTES: u64 = 1 << 20;
+/// Opening a connection to the controller, TLS included.
+pub const CONTROLLER_CONNECT_WAIT_MS: u64 = 3_000;
+/// A stream that is silent for so long is asked whether it is there, and given up after as long again: one that is
+/// half open is noticed within 10 s.
+pub const CONTROLLER_KEEPALIVE_MS: u64 = 5_000;
+/// How long the controller may take to take a message, or to answer a hello.
+pub const CONTROLLER_SEND_WAIT_MS: u64 = 10_000;
+/// The first wait before connecting again: what a person does not notice.
+pub const RECONNECT_FIRST_STEP_MS: u64 = 100;
+/// The longest: an instance is back at most this long after its controller. Well below `FLEET_SETTLE_MS`.
+pub const RECONNECT_LONGEST_STEP_MS: u64 = 5_000;
+/// A stream that lived so long was of use: the next attempt comes soon.
+pub const USEFUL_STREAM_MS: u64 = 5_000;
+/// Hints to another leader followed in a row; then the configured address is asked again, after a wait.
+pub const MAX_LEADER_HINTS: u32 = 3;
+/// Between reports while a candidate is out, here or elsewhere in the fleet: gates are judged by them.
+pub const REPORT_ON_TRIAL_MS: u64 = 1_000;
+/// Between reports otherwise: enough to see that an instance lives and what its fleet's normal is.
+pub const REPORT_AT_REST_MS: u64 = 5_000;
+/// How often a process that shall not outlive its parent looks for it.
+pub const PARENT_WATCH_MS: u64 = 200;

@@ -21,7 +21,7 @@ use crate::worker::connection::Closing;
 
 /// How far a request body has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// There may be more.
     Flowing,
     /// All of it was handed on.
@@ -32,7 +32,7 @@ pub(super) enum Progress {
 
 /// What the exchange sees of its request body, which the upstream connection's task consumes.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     pub(super) bytes: Cell<u64>,
     pub(super) progress: Cell<Progress>,
 }

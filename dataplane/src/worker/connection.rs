@@ -56,9 +56,7 @@ pub(crate) enum Closing {
 
 /// One client connection, as its request, its codec and the sweep see it.
 pub(crate) struct Connection {
-    /// The client's address.
-    pub(crate) peer: SocketAddr,
-    /// The same as text, for `X-Forwarded-For`.
+    /// The client's address as text, for `X-Forwarded-For`.
     pub(crate) client: HeaderValue,
     /// The client's place among all clients, in millionths.
     pub(crate) cohort: u32,
@@ -76,7 +74,6 @@ impl Connection {
     fn new(peer: SocketAddr) -> Self {
         let ip = peer.ip().to_canonical();
         Self {
-            peer: SocketAddr::new(ip, peer.port()),
             client: HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             cohort: cohort(ip),
             closing: Cell::new(Closing::Orderly),
