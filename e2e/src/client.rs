@@ -90,7 +90,9 @@ pub fn metric(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
         let wanted = whole_name && labels.iter().all(|label| series.contains(label));
         wanted.then(|| value.parse::<f64>().unwrap_or(0.0))
     };
-    text.lines().filter_map(of_line).fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+    text.lines()
+        .filter_map(of_line)
+        .fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
 
 #[cfg(test)]
