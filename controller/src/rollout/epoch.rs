@@ -1,0 +1,63 @@
+//! Epochs: the numbers that make orders of one fleet a sequence nobody can replay.
+//!
+//! An epoch is greater than every one committed or seen before and at least the unix second it was made in, shifted.
+//! A controller without a record cannot know what its predecessor sent last: that order may still be in flight, from a
+//! clock that was ahead. So it jumps past anything an honest predecessor can have used.
+
+use sluice_model::limits::{CLOCK_DIFFERENCE_MAX_SECONDS, EPOCH_BITS_BELOW_SECOND};
+
+use super::time::Millis;
+
+fn at_second(second: u64) -> u64 {
+    second.min(u64::MAX >> EPOCH_BITS_BELOW_SECOND) << EPOCH_BITS_BELOW_SECOND
+}
+
+/// The epoch after `committed` (the record's) and `reported` (the greatest that an instance reports).
+pub fn next(committed: u64, reported: u64, now: Millis) -> u64 {
+    committed.max(reported).saturating_add(1).max(at_second(now.seconds()))
+}
+
+/// The epoch with which a controller begins that found no record.
+pub fn jump(committed: u64, reported: u64, now: Millis) -> u64 {
+    let ahead = now.seconds().saturating_add(CLOCK_DIFFERENCE_MAX_SECONDS);
+    next(committed, reported, now).max(at_second(ahead))
+}
+
+/// Whether an honest instance can have accepted `epoch` by now. Instances follow up to twice the clock difference ahead
+/// of their own clock, which may itself be ahead of ours by one. Beyond that, following would use up the numbers.
+pub fn is_plausible(epoch: u64, now: Millis) -> bool {
+    let furthest = now
+        .seconds()
+        .saturating_add(3 * CLOCK_DIFFERENCE_MAX_SECONDS)
+        .saturating_add(1);
+    epoch <= at_second(furthest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1_700_000_000_000);
+
+    #[test]
+    fn follows_the_clock_and_never_goes_back() {
+        assert_eq!(next(0, 0, NOW), 1_700_000_000 << 20);
+        let first = next(0, 0, NOW);
+        assert_eq!(next(first, 0, NOW), first + 1);
+        assert_eq!(next(first, 0, Millis(5)), first + 1, "the clock went back");
+        assert_eq!(next(first, first + 7, NOW), first + 8);
+    }
+
+    #[test]
+    fn a_lost_record_jumps_past_a_predecessor_whose_clock_was_ahead() {
+        let predecessor = next(0, 0, Millis(NOW.0 + CLOCK_DIFFERENCE_MAX_SECONDS * 1_000 - 1));
+        assert!(jump(0, 0, NOW) > predecessor);
+    }
+
+    #[test]
+    fn impossible_epochs_are_told_apart() {
+        assert!(is_plausible(jump(0, 0, NOW) + 1_000, NOW));
+        assert!(!is_plausible(u64::MAX, NOW));
+        assert!(is_plausible(u64::MAX >> 1 >> 20 << 20, Millis(u64::MAX)));
+    }
+}

@@ -1,0 +1,203 @@
+//! Instances come, go, acknowledge, refuse and report.
+
+use sluice_model::{InstanceId, limits};
+
+use super::event::{Facts, Report};
+use super::evidence::{Role, ScopeId};
+use super::failure::Failure;
+use super::order::Members;
+use super::story::Story;
+use super::view::Link;
+use super::{Action, Recipients, Turn, epoch};
+
+/// A reason as it is kept.
+pub(super) fn bounded(reason: &str) -> String {
+    reason.chars().take(limits::REASON_CHARS_MAX).collect()
+}
+
+impl Turn<'_> {
+    /// A stream began: note what the instance holds, and whether it restarted after its swap.
+    pub(super) fn connected(&mut self, instance: &InstanceId, facts: Facts) {
+        let facts = self.believe(instance, facts);
+        let known = self.view.instances.get(instance).map_or(0, |seen| seen.epoch);
+        let restarted = self.restarted_after_swap(instance, facts, known);
+        let seen = self.view.seen(instance);
+        *seen = super::view::Seen {
+            link: Link::Up,
+            epoch: facts.epoch,
+            told: facts.stable.map(|stable| (facts.epoch, stable)),
+            unacknowledged_ms: seen.unacknowledged_ms,
+            ..super::view::Seen::default()
+        };
+        self.view.reported_epoch = self.view.reported_epoch.max(facts.epoch);
+        self.join_last_stage(instance);
+        if restarted {
+            let instance = instance.clone();
+            self.roll_back(Failure::Restarted { instance });
+        }
+        self.forget_if_restored(instance);
+    }
+
+    /// Nothing of an instance whose epoch is impossible is believed: following it would use up the numbers.
+    fn believe(&mut self, instance: &InstanceId, facts: Facts) -> Facts {
+        if epoch::is_plausible(facts.epoch, self.now) {
+            return facts;
+        }
+        self.tell(Story::ImpossibleEpoch {
+            instance: instance.clone(),
+            epoch: facts.epoch,
+        });
+        Facts::default()
+    }
+
+    /// Its process started with an order that names the candidate, or has forgotten that it acknowledged one.
+    fn restarted_after_swap(&self, instance: &InstanceId, facts: Facts, acknowledged: u64) -> bool {
+        self.record.rollout.as_ref().is_some_and(|rollout| {
+            let from_disk = facts.booted_epoch >= rollout.first_epoch;
+            let forgotten = acknowledged >= rollout.first_epoch && facts.epoch < acknowledged;
+            rollout.ordered.contains(instance) && (from_disk || forgotten)
+        })
+    }
+
+    /// At the last stage the order names everybody; whoever joins is counted before it is sent to them.
+    fn join_last_stage(&mut self, instance: &InstanceId) {
+        let joins = self
+            .record
+            .rollout
+            .as_mut()
+            .is_some_and(|rollout| rollout.members == Members::All && rollout.ordered.insert(instance.clone()));
+        if joins {
+            self.require_commit();
+        }
+    }
+
+    /// A stream ended.
+    pub(super) fn disconnected(&mut self, instance: &InstanceId) {
+        let seen = self.view.seen(instance);
+        seen.link = Link::Away;
+        seen.away_ms = 0;
+        seen.sent = None;
+        seen.credit_ms = 0;
+    }
+
+    /// An instance exists no more. The order in force keeps its list (one epoch, one text); only what is waited for and
+    /// counted shrinks.
+    pub(super) fn removed(&mut self, instance: &InstanceId) {
+        self.view.instances.remove(instance);
+        let ordered = self.record.rollout.as_mut().map(|rollout| &mut rollout.ordered);
+        let waiting = self.record.restoring.as_mut().map(|restoring| &mut restoring.waiting);
+        let lists = [ordered, waiting, Some(&mut self.record.unreached)];
+        let left = lists
+            .into_iter()
+            .flatten()
+            .filter_map(|list| list.take(instance))
+            .count();
+        if left > 0 {
+            self.require_commit();
+        }
+    }
+
+    /// An instance applied an order.
+    pub(super) fn acknowledged(&mut self, instance: &InstanceId, epoch: u64) {
+        if !epoch::is_plausible(epoch, self.now) {
+            return;
+        }
+        self.view.reported_epoch = self.view.reported_epoch.max(epoch);
+        let seen = self.view.seen(instance);
+        seen.epoch = seen.epoch.max(epoch);
+        seen.silent_ms = 0;
+        seen.refusal = None;
+        self.forget_if_restored(instance);
+    }
+
+    /// Whoever holds the order in force carries nothing that was taken back.
+    fn forget_if_restored(&mut self, instance: &InstanceId) {
+        if self.record.epoch > 0
+            && self.view.has_acknowledged(instance, self.record.epoch)
+            && self.record.unreached.remove(instance)
+        {
+            self.require_commit();
+        }
+    }
+
+    /// An instance refuses an order. A member that refuses the candidate convicts it.
+    pub(super) fn refused(&mut self, instance: &InstanceId, epoch: u64, reason: &str) {
+        let reason = bounded(reason);
+        let known = self.view.has_acknowledged(instance, epoch);
+        let seen = self.view.seen(instance);
+        seen.silent_ms = 0;
+        if epoch != self.record.epoch || known {
+            return; // of an order that is no longer in force, or a duplicate of one it has
+        }
+        let again = seen
+            .refusal
+            .replace((epoch, reason.clone()))
+            .is_some_and(|(before, _)| before == epoch);
+        let is_member = self
+            .record
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.ordered.contains(instance));
+        let instance = instance.clone();
+        if !again {
+            self.tell(Story::Refusal {
+                instance: instance.clone(),
+                epoch,
+                reason: reason.clone(),
+            });
+        }
+        if is_member {
+            self.roll_back(Failure::Refused { instance, reason });
+        }
+    }
+
+    /// What an instance observed, if it observed it under the order in force.
+    pub(super) fn reported(&mut self, report: &Report) {
+        let most = self.timing.report_credit_max_ms;
+        let Some(seen) = self.view.instances.get_mut(&report.instance) else {
+            return; // not connected
+        };
+        seen.silent_ms = 0;
+        if report.epoch != self.record.epoch || seen.epoch != report.epoch || seen.link == Link::Away {
+            return;
+        }
+        seen.credit_ms = seen.credit_ms.saturating_add(report.interval_ms).min(most);
+        match self.record.rollout.as_mut() {
+            Some(rollout) => {
+                for ((role, scope), counts) in &report.counts {
+                    rollout.evidence.add(*role, scope, counts);
+                }
+                let member = rollout.ordered.contains(&report.instance);
+                let reports = if member {
+                    &mut rollout.evidence.candidate_reports
+                } else {
+                    &mut rollout.evidence.stable_reports
+                };
+                *reports = reports.saturating_add(1);
+                self.note_progress();
+            }
+            None => {
+                if let Some(counts) = report.counts.get(&(Role::Stable, ScopeId::Fleet)) {
+                    self.view.baseline.add(counts);
+                }
+            }
+        }
+    }
+
+    /// Sends the order in force to connected instances that do not hold it and were not sent it lately.
+    pub(super) fn send_to_those_behind(&mut self) {
+        let epoch = self.record.epoch;
+        if self.record.stable.is_none() || epoch == 0 {
+            return;
+        }
+        let resend_ms = self.timing.order_resend_ms;
+        for (instance, seen) in &mut self.view.instances {
+            let sent = seen.sent.is_some_and(|(sent, ago)| sent == epoch && ago < resend_ms);
+            if seen.link == Link::Up && seen.epoch < epoch && !sent {
+                seen.sent = Some((epoch, 0));
+                let recipient = Recipients::One(instance.clone());
+                self.outcome.actions.push(Action::SendOrder(recipient));
+            }
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! Status: what people are shown about a fleet, as a projection of the record and of what is seen of the instances. It
+//! may be lost without harm. The shape is that of `Rollout.status`.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use sluice_model::{FleetName, InstanceId};
+
+use super::bake::{self, Standing};
+use super::gates::Verdict;
+use super::order::Members;
+use super::record::{PastResult, Pause, Reached, Record, Rollout};
+use super::time::{Millis, Span};
+use super::view::{Link, View};
+use super::{Core, Progress};
+
+/// Where a fleet is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+pub enum Phase {
+    /// Everybody is ordered onto stable, and nothing else is wanted.
+    Idle,
+    /// A stage is ordered, and not every member has acknowledged.
+    Progressing,
+    /// A stage is being watched.
+    Baking,
+    /// Somebody paused it.
+    Paused,
+    /// Two rollouts failed with nobody to blame; a person has to act.
+    Frozen,
+    /// Everybody is ordered back, and not every reachable instance has acknowledged.
+    RollingBack,
+    /// Something is held, or the last revision was taken back.
+    RolledBack,
+    /// It cannot go on by itself; the message says why.
+    Stalled,
+}
+
+/// How well the fleet does what it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+pub enum Health {
+    /// All is as it should be.
+    Healthy,
+    /// Something is held, blocked, refused or not reached.
+    Degraded,
+    /// No instance is connected.
+    Unknown,
+}
+
+/// What people are shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// Which fleet.
+    pub fleet: FleetName,
+    /// Where it is.
+    pub phase: Phase,
+    /// One line for people: what is going on, and what to do if something has to be done.
+    pub message: String,
+    /// The stage of a rollout in progress.
+    pub stage: Option<StageStatus>,
+    /// Its instances.
+    pub instances: InstancesStatus,
+    /// How it does.
+    pub health: Health,
+    /// The order in force.
+    pub epoch: u64,
+    /// What is proven.
+    pub stable_revision: Option<String>,
+    /// What is tried, taken back or waiting; what commands speak about. Stable if there is nothing else.
+    pub target_revision: Option<String>,
+    /// What waits for its turn.
+    pub queued_revision: Option<String>,
+    /// What the gates say, the failing ones first.
+    pub gates: Vec<GateStatus>,
+    /// Contents that are held back.
+    pub held: Vec<HeldStatus>,
+    /// Revisions that failed without an object to blame, and are not tried again.
+    pub blocked: Vec<BlockedStatus>,
+    /// Instances that may still carry something that was taken back, because they cannot be reached.
+    pub unreached: Vec<InstanceId>,
+    /// A pause made by command.
+    pub paused_by: Option<Asked>,
+    /// What became of past revisions, the latest last.
+    pub history: Vec<PastStatus>,
+}
+
+/// A stage in progress.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StageStatus {
+    /// Its name.
+    pub name: String,
+    /// From 1.
+    pub index: usize,
+    /// How many the plan has.
+    pub of: usize,
+    /// `2/4 small`.
+    pub label: String,
+    /// Who carries it; absent when everybody does.
+    pub members: Option<Vec<InstanceId>>,
+    /// Stages passed over because they would choose the same members.
+    pub collapsed: Vec<String>,
+    /// Observed so far, in milliseconds.
+    pub observed_ms: u64,
+    /// To be observed, in milliseconds.
+    pub bake_ms: u64,
+    /// When it ends if reports keep arriving (RFC 3339); absent until every member has acknowledged.
+    pub bake_until: Option<String>,
+}
+
+/// Instances in numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstancesStatus {
+    /// Connected.
+    pub total: usize,
+    /// Ordered onto the candidate; all of them when there is none.
+    pub target: usize,
+    /// Of these, have acknowledged the order in force.
+    pub acknowledged: usize,
+    /// Refuse the order in force.
+    pub refused: usize,
+    /// `4/40`: acknowledged of all that are connected.
+    pub label: String,
+    /// Who refuses, and why.
+    pub refusals: Vec<RefusalStatus>,
+}
+
+/// An instance that refuses the order in force.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RefusalStatus {
+    /// Who.
+    pub instance: InstanceId,
+    /// In its words.
+    pub reason: String,
+}
+
+/// One gate on one scope.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct GateStatus {
+    /// Its metric.
+    pub metric: String,
+    /// `fleet` or the route.
+    pub scope: String,
+    /// What the candidate shows.
+    pub candidate: String,
+    /// What stable shows, over the same time or, without a stable cohort, before.
+    pub stable: Option<String>,
+    /// The candidate's requests.
+    pub requests: u64,
+    /// What it says.
+    pub verdict: &'static str,
+}
+
+/// A content that is held back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct HeldStatus {
+    /// Whose.
+    pub object: String,
+    /// The first digits of its digest; `deleted` for a deletion.
+    pub content: String,
+    /// The revision that tried it.
+    pub revision: String,
+    /// Why, with figures.
+    pub reason: String,
+    /// When (RFC 3339).
+    pub at: String,
+}
+
+/// A revision that is not tried again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BlockedStatus {
+    /// Which.
+    pub revision: String,
+    /// Why, with figures.
+    pub reason: String,
+    /// When (RFC 3339).
+    pub at: String,
+}
+
+/// Somebody asked for something.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Asked {
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+    /// When (RFC 3339).
+    pub at: String,
+}
+
+/// What became of a revision.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PastStatus {
+    /// Which.
+    pub revision: String,
+    /// When (RFC 3339).
+    pub at: String,
+    /// One word.
+    pub result: &'static str,
+    /// Why, if it was taken back.
+    pub reason: Option<String>,
+}
+
+impl Core {
+    /// What people are shown at `now`.
+    pub fn status(&self, now: Millis) -> RolloutStatus {
+        let (record, view) = (&self.record, &self.view);
+        let rollout = record.rollout.as_ref();
+        let instances = instances(record, view);
+        let phase = phase(record, view);
+        RolloutStatus {
+            fleet: record.fleet.clone(),
+            phase,
+            message: message(record, view, phase),
+            stage: rollout.map(|rollout| stage(rollout, now)),
+            health: health(record, &instances),
+            instances,
+            epoch: record.epoch,
+            stable_revision: record.stable.map(|revision| revision.to_string()),
+            target_revision: record.current().map(|revision| revision.to_string()),
+            queued_revision: record.queued.as_ref().map(|target| target.revision.to_string()),
+            gates: rollout.map_or_else(Vec::new, |rollout| gates(record, rollout)),
+            held: held(record),
+            blocked: blocked(record),
+            unreached: record.unreached.iter().cloned().collect(),
+            paused_by: record.paused.as_ref().map(asked),
+            history: history(record),
+        }
+    }
+}
+
+fn phase(record: &Record, view: &View) -> Phase {
+    if record.restoring.is_some() {
+        return Phase::RollingBack;
+    }
+    let wanted = record.rollout.is_some() || record.queued.is_some();
+    let paused = record.paused.is_some() || record.plan.progress == Progress::Paused;
+    if record.frozen.is_some() {
+        Phase::Frozen
+    } else if paused && wanted {
+        Phase::Paused
+    } else if let Some(rollout) = &record.rollout {
+        of_rollout(record, rollout)
+    } else if record.queued.is_some() || record.stable.is_none() {
+        Phase::Stalled
+    } else if !record.held.is_empty() || last_was_rolled_back(record) {
+        Phase::RolledBack
+    } else if view
+        .connected()
+        .iter()
+        .all(|instance| view.has_acknowledged(instance, record.epoch))
+    {
+        Phase::Idle
+    } else {
+        Phase::Progressing
+    }
+}
+
+fn of_rollout(record: &Record, rollout: &Rollout) -> Phase {
+    let late = record
+        .plan
+        .progress_deadline_ms
+        .is_some_and(|deadline| rollout.running_ms > deadline);
+    match (bake::standing(record, rollout), rollout.reached) {
+        _ if late => Phase::Stalled,
+        (Standing::Holding(_), _) => Phase::Stalled,
+        (_, Reached::NotYet) => Phase::Progressing,
+        (Standing::NotYet | Standing::Passed | Standing::Again(_) | Standing::Failed(_), Reached::Yes) => Phase::Baking,
+    }
+}
+
+fn last_was_rolled_back(record: &Record) -> bool {
+    let last = record.history.back();
+    last.is_some_and(|past| matches!(past.result, PastResult::RolledBack { .. }))
+}
+
+fn message(record: &Record, view: &View, phase: Phase) -> String {
+    match phase {
+        Phase::Idle => String::new(),
+        Phase::Frozen => record.frozen.clone().unwrap_or_default(),
+        Phase::Paused => record.paused.as_ref().map_or_else(
+            || "paused by spec.paused".to_owned(),
+            |pause| format!("paused by {}; `rollout resume` goes on", pause.actor),
+        ),
+        Phase::RollingBack => missing("waiting for everybody to be back on stable", waiting(record)),
+        Phase::RolledBack => held_in_short(record),
+        Phase::Progressing => missing("waiting for acknowledgements", unacknowledged(record, view)),
+        Phase::Baking => record.rollout.as_ref().map_or_else(String::new, |rollout| {
+            format!("baking {} of {}", Span(rollout.observed_ms), Span(rollout.bake_ms))
+        }),
+        Phase::Stalled => stalled(record, view),
+    }
+}
+
+fn held_in_short(record: &Record) -> String {
+    let of_held = |held: &super::record::Held| format!("{} is held back: {}", held.object, held.failure);
+    let last = record
+        .history
+        .back()
+        .map(|past| format!("{} was taken back", past.revision));
+    record.held.first().map(of_held).or(last).unwrap_or_default()
+}
+
+fn missing(what: &str, who: Vec<InstanceId>) -> String {
+    let names: Vec<&str> = who.iter().take(3).map(InstanceId::as_str).collect();
+    match (names.is_empty(), who.len() > names.len()) {
+        (true, _) => what.to_owned(),
+        (false, false) => format!("{what}: {}", names.join(", ")),
+        (false, true) => format!("{what}: {} and {} more", names.join(", "), who.len() - names.len()),
+    }
+}
+
+fn waiting(record: &Record) -> Vec<InstanceId> {
+    let waiting = record.restoring.iter().flat_map(|restoring| &restoring.waiting);
+    waiting.cloned().collect()
+}
+
+fn unacknowledged(record: &Record, view: &View) -> Vec<InstanceId> {
+    let asked = target_instances(record, view);
+    asked
+        .into_iter()
+        .filter(|instance| !view.has_acknowledged(instance, record.epoch))
+        .collect()
+}
+
+fn stalled(record: &Record, view: &View) -> String {
+    if let Some(rollout) = &record.rollout {
+        return match bake::standing(record, rollout) {
+            Standing::Holding(why) => format!("{why}; `rollout promote` goes on without it"),
+            Standing::NotYet | Standing::Passed | Standing::Again(_) | Standing::Failed(_) => {
+                "spec.progressDeadline has passed".to_owned()
+            }
+        };
+    }
+    let present = view.instances.values().filter(|seen| seen.link == Link::Up).count();
+    match (present, record.stable.is_some(), record.queued.is_some()) {
+        (0, _, _) => "no instance is connected".to_owned(),
+        (_, false, true) => "no record of this fleet was found: asking the instances what they serve".to_owned(),
+        (_, false, false) => "there is no configuration yet".to_owned(),
+        (some, true, _) => format!("waiting for the fleet to connect: {some} of {} are here", record.size),
+    }
+}
+
+fn stage(rollout: &Rollout, now: Millis) -> StageStatus {
+    let name = bake::stage_name(rollout);
+    let (index, of) = (rollout.stage + 1, rollout.stages.len());
+    let left = rollout.bake_ms.saturating_sub(rollout.observed_ms);
+    StageStatus {
+        label: format!("{index}/{of} {name}"),
+        name,
+        index,
+        of,
+        members: match &rollout.members {
+            Members::Listed(members) => Some(members.iter().cloned().collect()),
+            Members::All => None,
+        },
+        collapsed: rollout.collapsed.clone(),
+        observed_ms: rollout.observed_ms,
+        bake_ms: rollout.bake_ms,
+        bake_until: (rollout.reached == Reached::Yes).then(|| rfc3339(Millis(now.0.saturating_add(left)))),
+    }
+}
+
+fn target_instances(record: &Record, view: &View) -> BTreeSet<InstanceId> {
+    match &record.rollout {
+        Some(rollout) => rollout.ordered.clone(),
+        None => view.connected(),
+    }
+}
+
+fn instances(record: &Record, view: &View) -> InstancesStatus {
+    let asked = target_instances(record, view);
+    let refusal = |(instance, seen): (&InstanceId, &super::view::Seen)| {
+        let (epoch, reason) = seen.refusal.as_ref()?;
+        (*epoch == record.epoch).then(|| RefusalStatus {
+            instance: instance.clone(),
+            reason: reason.clone(),
+        })
+    };
+    let refusals: Vec<RefusalStatus> = view.instances.iter().filter_map(refusal).collect();
+    let total = view.connected().len();
+    let acknowledged = asked
+        .iter()
+        .filter(|instance| view.has_acknowledged(instance, record.epoch))
+        .count();
+    InstancesStatus {
+        total,
+        target: asked.len(),
+        acknowledged,
+        refused: refusals.len(),
+        label: format!("{acknowledged}/{total}"),
+        refusals,
+    }
+}
+
+fn health(record: &Record, instances: &InstancesStatus) -> Health {
+    let taken_back = !record.held.is_empty() || !record.blocked.is_empty() || record.frozen.is_some();
+    if instances.total == 0 {
+        Health::Unknown
+    } else if taken_back || instances.refused > 0 || !record.unreached.is_empty() || record.restoring.is_some() {
+        Health::Degraded
+    } else {
+        Health::Healthy
+    }
+}
+
+fn gates(record: &Record, rollout: &Rollout) -> Vec<GateStatus> {
+    let mut assessments = bake::assessments(record, rollout);
+    assessments.sort_by_key(|assessment| !matches!(assessment.verdict, Verdict::Fail | Verdict::Starved));
+    let status = assessments.iter().map(|assessment| GateStatus {
+        metric: assessment.metric.to_string(),
+        scope: assessment.scope.to_string(),
+        candidate: assessment.candidate.value(),
+        stable: assessment.stable.map(|stable| stable.value()),
+        requests: assessment.candidate.requests(),
+        verdict: assessment.verdict.as_str(),
+    });
+    status.collect()
+}
+
+fn held(record: &Record) -> Vec<HeldStatus> {
+    let status = record.held.iter().map(|held| HeldStatus {
+        object: held.object.to_string(),
+        content: held
+            .content
+            .map_or_else(|| "deleted".to_owned(), |content| content.short()),
+        revision: held.revision.to_string(),
+        reason: format!("{} at stage {}", held.failure, held.stage),
+        at: rfc3339(held.at),
+    });
+    status.collect()
+}
+
+fn blocked(record: &Record) -> Vec<BlockedStatus> {
+    let status = record.blocked.iter().map(|blocked| BlockedStatus {
+        revision: blocked.revision.to_string(),
+        reason: blocked.failure.to_string(),
+        at: rfc3339(blocked.at),
+    });
+    status.collect()
+}
+
+fn asked(pause: &Pause) -> Asked {
+    Asked {
+        actor: pause.actor.clone(),
+        reason: pause.reason.clone(),
+        at: rfc3339(pause.at),
+    }
+}
+
+fn history(record: &Record) -> Vec<PastStatus> {
+    let status = record.history.iter().map(|past| PastStatus {
+        revision: past.revision.to_string(),
+        at: rfc3339(past.at),
+        result: match &past.result {
+            PastResult::Adopted => "Adopted",
+            PastResult::AdoptedFromInstances => "AdoptedFromInstances",
+            PastResult::Promoted => "Promoted",
+            PastResult::RolledBack { .. } => "RolledBack",
+            PastResult::Superseded => "Superseded",
+            PastResult::Withdrawn => "Withdrawn",
+        },
+        reason: match &past.result {
+            PastResult::RolledBack { failure, .. } => Some(failure.to_string()),
+            PastResult::Adopted
+            | PastResult::AdoptedFromInstances
+            | PastResult::Promoted
+            | PastResult::Superseded
+            | PastResult::Withdrawn => None,
+        },
+    });
+    status.collect()
+}
+
+/// RFC 3339 in UTC, to the second; empty beyond the year 9999.
+fn rfc3339(at: Millis) -> String {
+    let second = i64::try_from(at.seconds()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(second).map_or_else(|_| String::new(), |time| time.to_string())
+}

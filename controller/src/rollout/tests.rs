@@ -1,0 +1,870 @@
+//! The core driven by hand, one rule at a time. Interleavings are the business of `tests/rollout_model.rs`, fleets that
+//! of `tests/rollout_simulation.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_model::{Digest, ObjectKey, RevisionId};
+
+use super::record::{PastResult, Reached};
+use super::status::{Health, Phase};
+use super::*;
+
+const START: u64 = 1_800_000_000_000;
+
+fn revision(number: u64) -> RevisionId {
+    let byte = u8::try_from(number).unwrap();
+    RevisionId {
+        number,
+        digest: Digest([byte; 32]),
+    }
+}
+
+fn route(name: &str) -> ObjectKey {
+    format!("ProxyRoute demo/{name}").parse().unwrap()
+}
+
+fn plan(stages: &[(u32, u64)]) -> Plan {
+    let stages = stages.iter().map(|(percent, bake_ms)| Stage {
+        name: format!("s{percent}"),
+        fleet: PerMillion::percent(*percent),
+        bake_ms: *bake_ms,
+    });
+    let gate = Gate {
+        limit: Limit::ErrorRate(RateLimit {
+            max: Some(PerMillion::percent(1)),
+            max_increase: Some(PerMillion(5_000)),
+        }),
+        min_requests: 100,
+    };
+    Plan::new(stages.collect(), vec![gate]).unwrap()
+}
+
+/// What one instance observes in a second, given its role: requests and failures on the fleet and per route.
+type Traffic = fn(Role) -> Vec<(ScopeId, u64, u64)>;
+
+fn good(_: Role) -> Vec<(ScopeId, u64, u64)> {
+    vec![
+        (ScopeId::Fleet, 100, 0),
+        (ScopeId::Route(route("shop")), 50, 0),
+        (ScopeId::Route(route("other")), 50, 0),
+    ]
+}
+
+fn shop_fails(role: Role) -> Vec<(ScopeId, u64, u64)> {
+    match role {
+        Role::Stable => good(role),
+        Role::Candidate => vec![
+            (ScopeId::Fleet, 100, 50),
+            (ScopeId::Route(route("shop")), 50, 50),
+            (ScopeId::Route(route("other")), 50, 0),
+        ],
+    }
+}
+
+fn nobody(_: Role) -> Vec<(ScopeId, u64, u64)> {
+    vec![]
+}
+
+struct Bench {
+    core: Core,
+    now: u64,
+    stories: Vec<String>,
+    commits: usize,
+    recompiles: usize,
+    /// Epoch that each instance holds.
+    instances: BTreeMap<InstanceId, u64>,
+    deaf: BTreeSet<InstanceId>,
+    mute: BTreeSet<InstanceId>,
+}
+
+impl Bench {
+    /// A fleet of `count` instances on revision 1.
+    fn of(count: usize, plan: Plan) -> Self {
+        let core = Core::begin("edge".parse().unwrap(), plan, Beginning::NewFleet);
+        let mut bench = Self {
+            core,
+            now: START,
+            stories: vec![],
+            commits: 0,
+            recompiles: 0,
+            instances: BTreeMap::new(),
+            deaf: BTreeSet::new(),
+            mute: BTreeSet::new(),
+        };
+        for at in 0..count {
+            bench.connect(&format!("i-{at}"), Facts::default());
+        }
+        bench.offer(1, &[]);
+        bench.step(Event::Tick);
+        bench
+    }
+
+    fn step(&mut self, event: Event) -> Outcome {
+        let before = self.core.record().clone();
+        let ordered = order(&before);
+        let outcome = self.core.step(event, Millis(self.now));
+        let after = self.core.record();
+        match outcome.commit {
+            Commit::Nothing => assert_eq!(*after, before),
+            Commit::Progress => assert_eq!(order(after), ordered, "an order must not depend on progress"),
+            Commit::Required => self.commits += 1,
+        }
+        assert!(after.epoch >= before.epoch);
+        assert!(
+            order(after) == ordered || after.epoch > before.epoch,
+            "one epoch, one order"
+        );
+        for action in &outcome.actions {
+            match action {
+                Action::Tell(story) => self.stories.push(story.to_string()),
+                Action::Recompile => self.recompiles += 1,
+                Action::SendOrder(_) | Action::Refuse { .. } => {}
+            }
+        }
+        self.deliver(&outcome);
+        outcome
+    }
+
+    fn deliver(&mut self, outcome: &Outcome) {
+        let everybody: Vec<InstanceId> = self.instances.keys().cloned().collect();
+        let epoch = self.core.record().epoch;
+        for action in &outcome.actions {
+            let to = match action {
+                Action::SendOrder(Recipients::Everybody) => everybody.clone(),
+                Action::SendOrder(Recipients::One(instance)) => vec![instance.clone()],
+                Action::Tell(_) | Action::Recompile | Action::Refuse { .. } => vec![],
+            };
+            for instance in to {
+                if self.deaf.contains(&instance) {
+                    continue;
+                }
+                let held = self.instances.get_mut(&instance).unwrap();
+                if *held < epoch {
+                    *held = epoch;
+                    self.step(Event::Ack { instance, epoch });
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, name: &str, facts: Facts) {
+        let instance: InstanceId = name.parse().unwrap();
+        self.instances.insert(instance.clone(), facts.epoch);
+        self.step(Event::Connected { instance, facts });
+    }
+
+    fn disconnect(&mut self, instance: &InstanceId) -> u64 {
+        self.step(Event::Disconnected(instance.clone()));
+        self.instances.remove(instance).unwrap()
+    }
+
+    fn target(&self, number: u64, changed: &[&str]) -> Target {
+        let changed = changed.iter().map(|name| Changed {
+            object: route(name),
+            content: Some(Digest([u8::try_from(number).unwrap(); 32])),
+        });
+        let scope = |name| Scope {
+            route: route(name),
+            suspects: vec![route(name)],
+        };
+        Target {
+            revision: revision(number),
+            basis: self.core.record().basis(),
+            changed: changed.collect(),
+            scopes: vec![scope("shop"), scope("other")],
+            still_held: self.core.record().held.iter().map(|held| held.object.clone()).collect(),
+        }
+    }
+
+    fn offer(&mut self, number: u64, changed: &[&str]) -> Outcome {
+        let target = self.target(number, changed);
+        self.step(Event::NewTarget(target))
+    }
+
+    /// One second in which every instance serves and reports.
+    fn second(&mut self, traffic: Traffic) {
+        self.now += 1_000;
+        for (instance, epoch) in self.instances.clone() {
+            if self.mute.contains(&instance) {
+                continue;
+            }
+            let role = match &self.core.record().rollout {
+                Some(rollout) if rollout.members.contains(&instance) => Role::Candidate,
+                Some(_) | None => Role::Stable,
+            };
+            let counts = traffic(role).into_iter().map(|(scope, requests, failures)| {
+                let counts = Counts {
+                    requests,
+                    failures,
+                    ..Counts::default()
+                };
+                ((role, scope), counts)
+            });
+            let report = Report {
+                instance,
+                epoch,
+                interval_ms: 1_000,
+                counts: counts.collect(),
+            };
+            self.step(Event::Report(report));
+        }
+        self.step(Event::Tick);
+    }
+
+    fn seconds(&mut self, count: u64, traffic: Traffic) {
+        (0..count).for_each(|_| self.second(traffic));
+    }
+
+    fn record(&self) -> &Record {
+        self.core.record()
+    }
+
+    fn stage(&self) -> Option<usize> {
+        self.record().rollout.as_ref().map(|rollout| rollout.stage)
+    }
+
+    fn observed_ms(&self) -> u64 {
+        self.record().rollout.as_ref().map_or(0, |rollout| rollout.observed_ms)
+    }
+
+    fn members(&self) -> BTreeSet<InstanceId> {
+        match &self.record().rollout.as_ref().unwrap().members {
+            Members::Listed(members) => members.clone(),
+            Members::All => panic!("everybody"),
+        }
+    }
+
+    fn command(&mut self, verb: Verb, number: u64) -> Outcome {
+        self.step(Event::Command(Command {
+            verb,
+            revision: revision(number),
+            actor: "ada".to_owned(),
+            reason: String::new(),
+        }))
+    }
+
+    fn phase(&self) -> Phase {
+        self.core.status(Millis(self.now)).phase
+    }
+
+    fn last(&self) -> &PastResult {
+        &self.record().history.back().unwrap().result
+    }
+
+    #[track_caller]
+    fn told(&self, part: &str) {
+        assert!(
+            self.stories.iter().any(|story| story.contains(part)),
+            "{:#?}",
+            self.stories
+        );
+    }
+}
+
+fn three() -> Bench {
+    Bench::of(3, plan(&[(1, 5_000), (70, 5_000), (100, 5_000)]))
+}
+
+#[test]
+fn the_first_revision_is_adopted_at_once() {
+    let bench = three();
+    assert_eq!(bench.record().stable, Some(revision(1)));
+    assert_eq!(bench.record().epoch, (START / 1_000) << 20);
+    assert_eq!(bench.phase(), Phase::Idle);
+    bench.told("1-01010101 is the fleet's first revision");
+}
+
+#[test]
+fn a_good_change_goes_stage_by_stage_to_everybody() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let canary = bench.members();
+    assert_eq!(canary.len(), 1);
+    bench.seconds(4, good);
+    assert_eq!((bench.stage(), bench.phase()), (Some(0), Phase::Baking));
+    bench.second(good);
+    assert_eq!(bench.stage(), Some(1));
+    assert!(bench.members().is_superset(&canary) && bench.members().len() == 2);
+    bench.seconds(5, good);
+    assert_eq!(order(bench.record()).unwrap().candidate.unwrap().members, Members::All);
+    bench.seconds(5, good);
+    assert_eq!((bench.record().stable, bench.stage()), (Some(revision(2)), None));
+    assert_eq!(bench.phase(), Phase::Idle);
+    for story in [
+        "stage 1/3 s1: ordered onto i-",
+        "baking 2s of 5s",
+        "stage 3/3 s100: ordered onto everybody",
+        "promoted",
+    ] {
+        bench.told(story);
+    }
+}
+
+#[test]
+fn a_bad_change_is_undone_and_its_culprit_held() {
+    let mut bench = three();
+    bench.offer(2, &["shop", "other"]);
+    let before = bench.record().epoch;
+    bench.second(shop_fails);
+    assert!(bench.record().epoch > before && order(bench.record()).unwrap().candidate.is_none());
+    let held: Vec<String> = bench.record().held.iter().map(|held| held.object.to_string()).collect();
+    assert_eq!(held, ["ProxyRoute demo/shop"], "the other change is innocent");
+    assert_eq!(bench.recompiles, 1, "the others go on");
+    bench.told("ErrorRate on ProxyRoute demo/shop: candidate 100% of 50 requests against 0% of 100 requests on stable");
+    bench.told("took 2-02020202 back: every reachable instance serves stable again; held ProxyRoute demo/shop");
+    let status = bench.core.status(Millis(bench.now));
+    assert_eq!((status.phase, status.health), (Phase::RolledBack, Health::Degraded));
+    assert!(status.held[0].reason.contains("100% of 50 requests"), "{status:?}");
+
+    bench.offer(3, &["other"]);
+    bench.seconds(15, good);
+    assert_eq!(bench.record().stable, Some(revision(3)));
+    assert_eq!(bench.record().held.len(), 1, "still held");
+    let mut mended = bench.target(4, &["shop"]);
+    mended.still_held.clear();
+    bench.step(Event::NewTarget(mended));
+    assert!(bench.record().held.is_empty(), "a new content clears it");
+}
+
+#[test]
+fn a_route_with_a_hundredth_of_the_traffic_is_convicted_long_before_min_requests() {
+    fn small(role: Role) -> Vec<(ScopeId, u64, u64)> {
+        let failures = if role == Role::Candidate { 7 } else { 0 };
+        vec![
+            (ScopeId::Fleet, 700, failures),
+            (ScopeId::Route(route("shop")), 7, failures),
+        ]
+    }
+    let mut bench = Bench::of(3, plan(&[(1, 60_000), (100, 60_000)]));
+    bench.offer(2, &["shop", "other"]);
+    bench.seconds(10, small);
+    assert!(matches!(bench.last(), PastResult::RolledBack { culprits, .. } if *culprits == [route("shop")]));
+}
+
+#[test]
+fn without_reports_nothing_bakes() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.mute = bench.members();
+    bench.seconds(30, good);
+    assert_eq!((bench.stage(), bench.observed_ms()), (Some(0), 0));
+}
+
+#[test]
+fn a_silent_member_is_a_failure_after_a_minute() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.mute = bench.members();
+    bench.seconds(61, good);
+    assert!(matches!(
+        bench.last(),
+        PastResult::RolledBack {
+            failure: Failure::Silent { .. },
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_member_that_never_acknowledges_is_a_failure_too() {
+    let mut bench = three();
+    bench.deaf = bench.instances.keys().cloned().collect();
+    bench.offer(2, &["shop"]);
+    bench.seconds(58, good);
+    assert_eq!(bench.phase(), Phase::Progressing);
+    bench.seconds(2, good);
+    assert_eq!(
+        bench.phase(),
+        Phase::RollingBack,
+        "and nobody has acknowledged the way back"
+    );
+    bench.deaf.clear();
+    bench.seconds(6, good);
+    assert_eq!(bench.phase(), Phase::RolledBack, "orders are sent again");
+}
+
+#[test]
+fn a_clock_that_jumps_bakes_nothing_extra() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(2, good);
+    bench.now += 3_600_000;
+    bench.second(good);
+    assert_eq!(bench.observed_ms(), 3_000);
+    bench.now -= 7_200_000;
+    bench.seconds(1, good);
+    assert_eq!(bench.observed_ms(), 3_000, "backwards: the step is unknown");
+    bench.seconds(2, good);
+    assert_eq!(bench.stage(), Some(1));
+}
+
+#[test]
+fn a_refusal_takes_the_candidate_back() {
+    let mut bench = three();
+    bench.deaf = bench.instances.keys().cloned().collect();
+    bench.offer(2, &[]);
+    let (instance, epoch) = (bench.members().first().unwrap().clone(), bench.record().epoch);
+    bench.deaf.clear();
+    let reason = "unknown feature".to_owned();
+    bench.step(Event::Nack {
+        instance,
+        epoch,
+        reason,
+    });
+    assert!(matches!(
+        bench.last(),
+        PastResult::RolledBack {
+            failure: Failure::Refused { .. },
+            ..
+        }
+    ));
+    assert_eq!(
+        bench.record().blocked.len(),
+        1,
+        "no object to blame: the digest is blocked"
+    );
+    bench.offer(2, &[]);
+    assert_eq!(bench.stage(), None);
+    bench.told("2-02020202 is not tried");
+}
+
+#[test]
+fn two_in_a_row_without_a_suspect_freeze_until_retried() {
+    let mut bench = three();
+    for number in [2, 3] {
+        bench.offer(number, &[]);
+        bench.second(shop_fails);
+    }
+    assert_eq!(bench.phase(), Phase::Frozen);
+    bench.offer(4, &["shop"]);
+    assert_eq!(bench.stage(), None);
+    bench.command(Verb::Retry, 3);
+    bench.offer(4, &["shop"]);
+    assert_eq!(bench.stage(), Some(0));
+}
+
+#[test]
+fn a_member_that_restarts_after_its_swap_takes_the_candidate_back() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let member = bench.members().first().unwrap().clone();
+    let epoch = bench.disconnect(&member);
+    let facts = Facts {
+        epoch,
+        stable: Some(revision(1)),
+        booted_epoch: epoch,
+    };
+    bench.connect(member.as_str(), facts);
+    assert!(matches!(
+        bench.last(),
+        PastResult::RolledBack {
+            failure: Failure::Restarted { .. },
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_broken_stream_is_not_a_restart() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let member = bench.members().first().unwrap().clone();
+    let epoch = bench.disconnect(&member);
+    let facts = Facts {
+        epoch,
+        stable: Some(revision(1)),
+        booted_epoch: 0,
+    };
+    bench.connect(member.as_str(), facts);
+    bench.seconds(5, good);
+    assert_eq!(bench.stage(), Some(1));
+}
+
+#[test]
+fn a_rollback_waits_for_all_it_can_reach_and_lists_the_rest() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let member = bench.members().first().unwrap().clone();
+    bench.deaf.insert("i-0".parse().unwrap());
+    bench.deaf.insert("i-1".parse().unwrap());
+    bench.deaf.insert("i-2".parse().unwrap());
+    bench.second(shop_fails);
+    assert_eq!(bench.phase(), Phase::RollingBack);
+    let held = bench.disconnect(&member);
+    bench.deaf.clear();
+    bench.seconds(20, good);
+    assert_eq!(bench.phase(), Phase::RollingBack, "it may come back");
+    bench.seconds(12, good);
+    assert_eq!(bench.phase(), Phase::RolledBack);
+    assert_eq!(bench.record().unreached, BTreeSet::from([member.clone()]));
+    let facts = Facts {
+        epoch: held,
+        stable: Some(revision(1)),
+        booted_epoch: 0,
+    };
+    bench.connect(member.as_str(), facts);
+    assert!(
+        bench.record().unreached.is_empty(),
+        "it acknowledged the order in force"
+    );
+}
+
+#[test]
+fn a_deleted_instance_is_not_waited_for() {
+    let mut bench = three();
+    bench.seconds(15, good);
+    bench.offer(2, &["shop"]);
+    let member = bench.members().first().unwrap().clone();
+    let epoch = bench.record().epoch;
+    bench.instances.remove(&member);
+    bench.step(Event::Removed(member.clone()));
+    let others = bench.members();
+    assert!(
+        !others.contains(&member) && others.len() == 1,
+        "the stage begins again with another"
+    );
+    assert!(bench.record().epoch > epoch);
+}
+
+#[test]
+fn whoever_joins_serves_stable_until_the_last_stage() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let members = bench.members();
+    bench.connect("late", Facts::default());
+    assert_eq!(bench.members(), members);
+    bench.seconds(10, good);
+    bench.connect("later", Facts::default());
+    let ordered = &bench.record().rollout.as_ref().unwrap().ordered;
+    assert!(
+        ordered.contains(&"later".parse().unwrap()),
+        "the last stage is everybody"
+    );
+}
+
+#[test]
+fn a_newer_revision_starts_over_until_the_change_is_too_old() {
+    let mut plan = plan(&[(1, 5_000), (100, 5_000)]);
+    plan.max_pending_age_ms = 8_000;
+    let mut bench = Bench::of(3, plan);
+    bench.offer(2, &["shop"]);
+    bench.seconds(6, good);
+    assert_eq!(bench.stage(), Some(1));
+    bench.offer(3, &["shop"]);
+    assert_eq!((bench.stage(), bench.observed_ms()), (Some(0), 0));
+    bench.seconds(3, good);
+    bench.offer(4, &["shop"]);
+    bench.told("4-04040404 waits until the rollout before it ends");
+    bench.seconds(7, good);
+    assert_eq!(bench.record().stable, Some(revision(3)));
+    assert_eq!(bench.recompiles, 1, "4 was compiled against what is no longer stable");
+    bench.offer(4, &["shop"]);
+    assert_eq!(bench.stage(), Some(0));
+}
+
+#[test]
+fn going_back_to_stable_withdraws_without_holding_anything() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.second(good);
+    bench.offer(1, &[]);
+    assert_eq!(*bench.last(), PastResult::Withdrawn);
+    assert!(bench.record().held.is_empty() && bench.phase() == Phase::Idle);
+}
+
+#[test]
+fn a_target_compiled_against_something_else_is_asked_for_again() {
+    let mut bench = three();
+    let mut target = bench.target(2, &["shop"]);
+    target.basis.held_generation += 1;
+    let outcome = bench.step(Event::NewTarget(target));
+    assert_eq!(outcome.actions, [Action::Recompile]);
+}
+
+#[test]
+fn a_pause_orders_nothing_new_but_still_goes_back() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.command(Verb::Pause, 2);
+    bench.seconds(10, good);
+    assert_eq!((bench.stage(), bench.phase()), (Some(0), Phase::Paused));
+    bench.offer(3, &["shop"]);
+    bench.told("3-03030303 waits until the rollout is resumed");
+    bench.second(shop_fails);
+    assert!(matches!(bench.last(), PastResult::RolledBack { .. }));
+    bench.offer(4, &["other"]);
+    assert_eq!(bench.stage(), None);
+    bench.command(Verb::Resume, 4);
+    assert_eq!(bench.stage(), Some(0));
+}
+
+#[test]
+fn commands_speak_of_one_revision_and_may_be_repeated() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let refused = bench.command(Verb::Abort, 1);
+    assert!(matches!(&refused.actions[..], [Action::Refuse { why, .. }] if why.contains("2-02020202 is: look again")));
+    bench.command(Verb::Abort, 2);
+    assert!(matches!(
+        bench.last(),
+        PastResult::RolledBack {
+            failure: Failure::Aborted { .. },
+            ..
+        }
+    ));
+    assert_eq!(
+        bench.record().held.len(),
+        1,
+        "the same content does not start again by itself"
+    );
+    let again = bench.command(Verb::Abort, 2);
+    assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
+    bench.command(Verb::Retry, 2);
+    assert!(bench.record().held.is_empty());
+    assert!(matches!(
+        &bench.command(Verb::Pause, 9).actions[..],
+        [Action::Refuse { .. }]
+    ));
+    bench.command(Verb::Pause, 1);
+    let again = bench.command(Verb::Pause, 1);
+    assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
+}
+
+#[test]
+fn idle_proceeds_after_the_bake_unless_told_to_hold() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(15, nobody);
+    assert_eq!(bench.record().stable, Some(revision(2)));
+
+    let mut plan = plan(&[(1, 5_000), (100, 5_000)]);
+    plan.on_idle = OnIdle::Hold;
+    let mut bench = Bench::of(3, plan);
+    bench.offer(2, &["shop"]);
+    bench.seconds(15, nobody);
+    assert_eq!((bench.stage(), bench.phase()), (Some(0), Phase::Stalled));
+    bench.command(Verb::Promote, 2);
+    assert_eq!(bench.stage(), Some(1));
+}
+
+#[test]
+fn too_few_requests_hold_until_there_are_enough_or_nobody_comes_any_more() {
+    fn few(_: Role) -> Vec<(ScopeId, u64, u64)> {
+        vec![(ScopeId::Fleet, 1, 0)]
+    }
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(20, few);
+    assert_eq!((bench.stage(), bench.phase()), (Some(0), Phase::Stalled));
+    bench.seconds(6, nobody);
+    assert_eq!(bench.stage(), Some(1), "a whole bake without a request is idle");
+
+    for (on_no_data, stable) in [(OnNoData::Pass, 2), (OnNoData::Fail, 1)] {
+        let mut plan = plan(&[(1, 5_000), (100, 5_000)]);
+        plan.on_no_data = on_no_data;
+        let mut bench = Bench::of(3, plan);
+        bench.offer(2, &["shop"]);
+        bench.seconds(12, few);
+        assert_eq!(bench.record().stable, Some(revision(stable)), "{on_no_data:?}");
+    }
+}
+
+#[test]
+fn a_busy_stable_beside_an_idle_candidate_fails() {
+    fn starved(role: Role) -> Vec<(ScopeId, u64, u64)> {
+        if role == Role::Stable { good(role) } else { nobody(role) }
+    }
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(6, starved);
+    assert!(matches!(
+        bench.last(),
+        PastResult::RolledBack {
+            failure: Failure::Starved { .. },
+            ..
+        }
+    ));
+}
+
+#[test]
+fn an_outage_of_both_condemns_nobody_and_promotes_nothing() {
+    fn outage(_: Role) -> Vec<(ScopeId, u64, u64)> {
+        vec![
+            (ScopeId::Fleet, 100, 60),
+            (ScopeId::Route(route("shop")), 50, 30),
+            (ScopeId::Route(route("other")), 50, 30),
+        ]
+    }
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(12, outage);
+    assert_eq!((bench.stage(), bench.record().history.len()), (Some(0), 1));
+    bench.told("the cause is shared, baking again");
+    bench.seconds(8, good);
+    assert_eq!(bench.stage(), Some(1), "and when it is over, the stage bakes in full");
+}
+
+#[test]
+fn a_fleet_of_one_is_compared_with_what_stable_showed_before() {
+    fn slow_leak(role: Role) -> Vec<(ScopeId, u64, u64)> {
+        let failures = if role == Role::Candidate { 9 } else { 0 };
+        vec![(ScopeId::Fleet, 1_000, failures)]
+    }
+    let mut bench = Bench::of(1, plan(&[(1, 5_000), (100, 5_000)]));
+    bench.seconds(10, slow_leak);
+    bench.offer(2, &["shop"]);
+    bench.seconds(10, slow_leak);
+    let PastResult::RolledBack { failure, .. } = bench.last() else {
+        panic!("{:#?}", bench.stories);
+    };
+    assert!(failure.to_string().contains("against 0% of"), "{failure}");
+}
+
+#[test]
+fn stages_with_the_same_members_are_collapsed_but_never_into_everybody() {
+    let mut bench = Bench::of(1, plan(&[(1, 3_000), (50, 5_000), (100, 5_000)]));
+    bench.offer(2, &["shop"]);
+    let rollout = bench.record().rollout.as_ref().unwrap();
+    assert_eq!(
+        (rollout.stage, rollout.bake_ms, &rollout.collapsed[..]),
+        (1, 5_000, &["s1".to_owned()][..])
+    );
+    assert_ne!(rollout.members, Members::All);
+}
+
+#[test]
+fn no_bake_passes_on_acknowledgements_alone() {
+    let mut bench = Bench::of(3, plan(&[(100, 0)]));
+    bench.offer(2, &["shop"]);
+    assert_eq!(bench.record().stable, Some(revision(2)), "within the same instant");
+}
+
+#[test]
+fn a_controller_that_restarts_goes_on_where_the_record_is() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(3, good);
+    let json = serde_json::to_string(bench.record()).unwrap();
+    let read: Record = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, *bench.record());
+    assert_eq!(order(&read), order(bench.record()));
+    bench.core = Core::resume(read);
+    bench.seconds(30, good);
+    assert_eq!(bench.observed_ms(), 3_000, "nobody is connected: nothing is observed");
+    for (instance, epoch) in bench.instances.clone() {
+        let facts = Facts {
+            epoch,
+            stable: Some(revision(1)),
+            booted_epoch: 0,
+        };
+        bench.connect(instance.as_str(), facts);
+    }
+    bench.second(good);
+    assert_eq!((bench.stage(), bench.observed_ms()), (Some(0), 4_000));
+    bench.second(good);
+    assert_eq!(bench.stage(), Some(1));
+}
+
+#[test]
+fn a_new_controller_does_not_size_a_stage_by_the_quickest_instance() {
+    let mut bench = three();
+    let record = bench.record().clone();
+    let instances = std::mem::take(&mut bench.instances);
+    bench.core = Core::resume(record);
+    let facts = |epoch: &u64| Facts {
+        epoch: *epoch,
+        stable: Some(revision(1)),
+        booted_epoch: 0,
+    };
+    bench.connect("i-0", facts(&instances[&"i-0".parse().unwrap()]));
+    bench.offer(2, &["shop"]);
+    assert_eq!(bench.stage(), None);
+    bench.told("2-02020202 waits until the fleet's instances are connected");
+    for (instance, epoch) in &instances {
+        bench.connect(instance.as_str(), facts(epoch));
+    }
+    assert_eq!((bench.stage(), bench.record().size), (Some(0), 3));
+}
+
+#[test]
+fn a_controller_without_a_record_adopts_what_instances_serve_and_jumps() {
+    let mut bench = three();
+    let old = bench.record().epoch;
+    let instances = std::mem::take(&mut bench.instances);
+    bench.core = Core::begin("edge".parse().unwrap(), plan(&[(1, 5_000)]), Beginning::RecordMissing);
+    bench.offer(9, &["shop"]);
+    for (instance, epoch) in instances {
+        let facts = Facts {
+            epoch,
+            stable: Some(revision(1)),
+            booted_epoch: 0,
+        };
+        bench.connect(instance.as_str(), facts);
+    }
+    bench.seconds(14, good);
+    assert_eq!(bench.record().stable, None, "it listens first");
+    bench.seconds(2, good);
+    assert_eq!(bench.record().stable, Some(revision(1)));
+    assert!(
+        bench.record().epoch >= old + (300 << 20),
+        "past anything still in flight"
+    );
+    assert_eq!((bench.stage(), bench.recompiles), (None, 1));
+    bench.offer(9, &["shop"]);
+    assert_eq!(bench.stage(), Some(0));
+}
+
+#[test]
+fn a_record_from_a_backup_is_noticed() {
+    let mut bench = three();
+    let backup = bench.record().clone();
+    bench.offer(2, &["shop"]);
+    bench.seconds(15, good);
+    let epoch = bench.record().epoch;
+    bench.core = Core::resume(backup);
+    let facts = Facts {
+        epoch,
+        stable: Some(revision(2)),
+        booted_epoch: 0,
+    };
+    bench.connect("i-0", facts);
+    assert_eq!(bench.record().stable, Some(revision(2)));
+    assert!(bench.record().epoch > epoch);
+}
+
+#[test]
+fn an_impossible_epoch_is_not_followed() {
+    let mut bench = three();
+    let facts = Facts {
+        epoch: u64::MAX,
+        stable: Some(revision(7)),
+        booted_epoch: 0,
+    };
+    let instance: InstanceId = "liar".parse().unwrap();
+    bench.deaf.insert(instance.clone());
+    bench.instances.insert(instance.clone(), u64::MAX);
+    bench.step(Event::Connected { instance, facts });
+    assert_eq!(bench.record().stable, Some(revision(1)));
+    bench.told("liar says that it holds order 18446744073709551615");
+}
+
+#[test]
+fn a_reload_asks_for_a_target_again() {
+    let mut bench = three();
+    let record = bench.record().clone();
+    bench.core.reload(record);
+    bench.second(good);
+    assert_eq!(bench.recompiles, 1);
+}
+
+#[test]
+fn the_author_of_the_plan_changes_what_comes_next_not_what_runs() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.step(Event::PlanChanged(plan(&[(100, 0)])));
+    assert_eq!(bench.record().rollout.as_ref().unwrap().stages.len(), 3);
+    assert_eq!(bench.record().rollout.as_ref().unwrap().reached, Reached::Yes);
+    bench.seconds(15, good);
+    bench.offer(3, &["shop"]);
+    assert_eq!(bench.record().stable, Some(revision(3)), "one stage, no bake");
+}

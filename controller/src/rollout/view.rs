@@ -1,0 +1,149 @@
+//! What a controller sees right now: who is connected, what each instance has acknowledged, who is silent.
+//!
+//! None of it is stored: a controller that restarts asks again, and until it has, nothing bakes. Ages are sums of the
+//! core's own ticks, so that a clock that jumps neither condemns nor acquits anybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_model::{InstanceId, RevisionId};
+
+use super::evidence::Counts;
+use super::record::Record;
+use super::time::Millis;
+
+/// Everything seen since this controller started.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct View {
+    /// By instance; also those that the record mentions and that have not been seen yet.
+    pub instances: BTreeMap<InstanceId, Seen>,
+    /// The greatest plausible epoch that any instance reported.
+    pub reported_epoch: u64,
+    /// How long this controller has been at work, in milliseconds of its ticks.
+    pub age_ms: u64,
+    /// Since an instance first connected to a controller without a record.
+    pub listening_ms: u64,
+    pub(super) last_tick: Option<Millis>,
+    pub(super) baseline: Baseline,
+    pub(super) recompile: Recompile,
+}
+
+/// Whether the caller has to compile again although nobody changed anything.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) enum Recompile {
+    #[default]
+    No,
+    Due,
+}
+
+/// One instance.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Seen {
+    /// Whether its stream is up.
+    pub link: Link,
+    /// The greatest epoch it has acknowledged or said that it holds.
+    pub epoch: u64,
+    /// The epoch and the stable revision of the order it said that it holds when it connected.
+    pub told: Option<(u64, RevisionId)>,
+    /// Since its stream ended, in milliseconds.
+    pub away_ms: u64,
+    /// Since it last said anything, in milliseconds.
+    pub silent_ms: u64,
+    /// Since it was ordered onto the candidate without acknowledging, in milliseconds.
+    pub unacknowledged_ms: u64,
+    /// Observed time that its reports vouch for and that has not been spent, in milliseconds.
+    pub credit_ms: u64,
+    /// The last order sent to it over this stream, and how long ago.
+    pub sent: Option<(u64, u64)>,
+    /// The last order it refused, and why.
+    pub refusal: Option<(u64, String)>,
+}
+
+/// Whether a stream is up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Link {
+    /// No stream.
+    #[default]
+    Away,
+    /// An authenticated stream.
+    Up,
+}
+
+/// Stable traffic of the whole fleet over one to two slots of time, for stages without a stable cohort.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Baseline {
+    older: Counts,
+    newer: Counts,
+    slot_ms: u64,
+}
+
+impl Baseline {
+    pub(super) fn add(&mut self, counts: &Counts) {
+        self.newer.merge(counts);
+    }
+
+    pub(super) fn pass(&mut self, elapsed_ms: u64, slot_ms: u64) {
+        self.slot_ms = self.slot_ms.saturating_add(elapsed_ms);
+        if self.slot_ms >= slot_ms {
+            self.slot_ms = 0;
+            self.older = std::mem::take(&mut self.newer);
+        }
+    }
+
+    /// `None` if there was no request: nothing can be compared with it.
+    pub(super) fn counts(&self) -> Option<Counts> {
+        let mut counts = self.older.clone();
+        counts.merge(&self.newer);
+        (counts.requests > 0).then_some(counts)
+    }
+}
+
+impl View {
+    /// What a controller sees that has just read `record`: everybody it mentions is away.
+    pub(super) fn of(record: &Record) -> Self {
+        let mut view = Self::default();
+        view.expect(record);
+        view
+    }
+
+    /// Makes room for everybody whom `record` waits for.
+    pub(super) fn expect(&mut self, record: &Record) {
+        let ordered = record.rollout.iter().flat_map(|rollout| &rollout.ordered);
+        let waiting = record.restoring.iter().flat_map(|restoring| &restoring.waiting);
+        for instance in ordered.chain(waiting) {
+            self.instances.entry(instance.clone()).or_default();
+        }
+    }
+
+    /// Those with a stream.
+    pub fn connected(&self) -> BTreeSet<InstanceId> {
+        let up = self.instances.iter().filter(|(_, seen)| seen.link == Link::Up);
+        up.map(|(instance, _)| instance.clone()).collect()
+    }
+
+    /// Whether `instance` has acknowledged `epoch` or a later one.
+    pub fn has_acknowledged(&self, instance: &InstanceId, epoch: u64) -> bool {
+        self.instances.get(instance).is_some_and(|seen| seen.epoch >= epoch)
+    }
+
+    pub(super) fn seen(&mut self, instance: &InstanceId) -> &mut Seen {
+        self.instances.entry(instance.clone()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_baseline_forgets_after_two_slots() {
+        let mut baseline = Baseline::default();
+        baseline.add(&Counts {
+            requests: 5,
+            ..Counts::default()
+        });
+        baseline.pass(10, 10);
+        assert_eq!(baseline.counts().unwrap().requests, 5);
+        baseline.pass(10, 10);
+        assert_eq!(baseline.counts(), None);
+    }
+}

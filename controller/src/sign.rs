@@ -1,0 +1,113 @@
+//! Signs manifests and orders. The only file that touches the private signing keys: they are read here, held here, and
+//! nothing else ever sees them.
+//!
+//! Two keys, each of one role, so that what can describe a revision cannot order it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sluice_proto::{KeySet, Manifest, Order, Role, Signer, TrustedKey, seal_manifest, seal_order};
+
+use crate::durable::{self, Access};
+use crate::keys::{self, KeyError};
+
+const MANIFEST: &str = "manifest.key";
+const ORDER: &str = "order.key";
+/// Stands beside the keys until something is signed with them.
+const UNUSED: &str = "unused";
+/// What the file of a private key begins with; 64 hex digits follow.
+const FORM: &str = "sluice-ed25519-private-key-v1 ";
+
+/// The private keys. Prints nothing of them.
+pub struct Signers {
+    manifest: Signer,
+    order: Signer,
+    unused: PathBuf,
+}
+
+impl std::fmt::Debug for Signers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signers(redacted)")
+    }
+}
+
+/// Makes both keys in `dir`, in place of any that are there.
+///
+/// # Errors
+/// Names the file.
+pub(crate) fn make(dir: &Path) -> Result<(), KeyError> {
+    let unused = dir.join(UNUSED);
+    durable::write(&unused, b"nothing was signed yet\n", Access::Everybody).map_err(KeyError::file(&unused))?;
+    for name in [MANIFEST, ORDER] {
+        let path = dir.join(name);
+        let text = format!("{FORM}{}\n", hex::encode(keys::random::<32>()?));
+        durable::write(&path, text.as_bytes(), Access::Owner).map_err(KeyError::file(&path))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path, role: Role) -> Result<Signer, KeyError> {
+    keys::check_private(path)?;
+    let text = fs::read_to_string(path).map_err(KeyError::file(path))?;
+    let digits = text.trim_end().strip_prefix(FORM).and_then(|digits| hex::decode(digits).ok());
+    let seed = digits.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let seed = seed.ok_or_else(|| KeyError::corrupt(path, "is not a private key of this program"))?;
+    Ok(Signer::from_seed(&seed, role))
+}
+
+impl Signers {
+    /// Reads both keys from `dir`.
+    ///
+    /// # Errors
+    /// Names the file and how to mend it.
+    pub(crate) fn open(dir: &Path) -> Result<Self, KeyError> {
+        Ok(Self {
+            manifest: read(&dir.join(MANIFEST), Role::Manifest)?,
+            order: read(&dir.join(ORDER), Role::Order)?,
+            unused: dir.join(UNUSED),
+        })
+    }
+
+    /// The public halves, each with its role.
+    pub(crate) fn trusted(&self) -> [TrustedKey; 2] {
+        [self.manifest.trusted(), self.order.trusted()]
+    }
+
+    /// Whether instances that trust `set` accept what is signed here.
+    pub(crate) fn are_in(&self, set: &KeySet) -> bool {
+        self.trusted().iter().all(|key| set.get(&key.id()) == Some(key))
+    }
+
+    /// Whether nothing was ever signed with these keys, so that no instance can hold anything valid.
+    pub fn are_unused(&self) -> bool {
+        self.unused.exists()
+    }
+
+    /// A signed manifest.
+    ///
+    /// # Errors
+    /// When it cannot be noted that the keys are in use from now on.
+    pub fn manifest(&self, manifest: &Manifest) -> io::Result<Bytes> {
+        self.note_use()?;
+        Ok(seal_manifest(&[&self.manifest], manifest))
+    }
+
+    /// A signed order. The same order gives the same bytes.
+    ///
+    /// # Errors
+    /// When it cannot be noted that the keys are in use from now on.
+    pub fn order(&self, order: &Order) -> io::Result<Bytes> {
+        self.note_use()?;
+        Ok(seal_order(&[&self.order], order))
+    }
+
+    fn note_use(&self) -> io::Result<()> {
+        match fs::remove_file(&self.unused) {
+            Ok(()) => self.unused.parent().map_or(Ok(()), durable::sync_folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
