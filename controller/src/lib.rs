@@ -1,17 +1,18 @@
 //! Objects in, signed revisions and orders out.
 //!
 //! ```text
-//!  source ─► translate ─► validate ─► compile ─► sign ─► rollout ─► stream
-//!               (objects, problem)          (revisions)
-//!  └────────────────────── pipeline joins them ─────────────────────────┘
+//!  source ─► objects ─► translate ─► validate ─► compile ─► … ─► rollout ─► …
+//!                └──────────── problem ────────────┘
 //! ```
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+pub mod compile;
 pub mod durable;
 pub mod keys;
+pub mod lint;
 pub mod objects;
 pub mod pki;
 pub mod problem;
@@ -20,3 +21,5 @@ pub mod rollout;
 pub mod sign;
 pub mod source;
 pub mod stream;
+pub mod translate;
+pub mod validate;

@@ -79,6 +79,7 @@ impl Object {
             severity,
             message: message.into(),
             fix: fix.into(),
+            effect: None,
         }
     }
 }

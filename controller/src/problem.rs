@@ -122,6 +122,29 @@ pub struct Problem {
     pub message: String,
     /// How to mend it.
     pub fix: String,
+    /// What serves meanwhile, when it is known.
+    pub effect: Option<Effect>,
+}
+
+/// What serves in place of an object with an Error.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub enum Effect {
+    /// Its last good form.
+    LastGoodServes,
+    /// It never had a good form.
+    NotServed,
+    /// Which object it is cannot be told; what its file (or folder) held before.
+    FileAsBefore,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LastGoodServes => "its last good form keeps serving",
+            Self::NotServed => "it is not served until then",
+            Self::FileAsBefore => "what was read from there before keeps serving",
+        })
+    }
 }
 
 impl Problem {
@@ -134,6 +157,7 @@ impl Problem {
             severity,
             message: message.into(),
             fix: fix.into(),
+            effect: None,
         }
     }
 
@@ -157,9 +181,12 @@ impl fmt::Display for Problem {
             (None, field) => write!(f, "{field}: ")?,
         }
         f.write_str(&self.message)?;
-        match self.fix.as_str() {
-            "" => Ok(()),
-            fix => write!(f, "; {fix}"),
+        if !self.fix.is_empty() {
+            write!(f, "; {}", self.fix)?;
+        }
+        match self.effect {
+            Some(effect) => write!(f, "; {effect}"),
+            None => Ok(()),
         }
     }
 }
@@ -181,10 +208,11 @@ mod tests {
             severity: Severity::Error,
             message: "no Pool \"api\" in namespace shop".into(),
             fix: "create it".into(),
+            effect: Some(Effect::NotServed),
         };
         assert_eq!(
             problem.to_string(),
-            "shop.yaml:12:7: error: ProxyRoute shop/shop spec.rules[0].pool: no Pool \"api\" in namespace shop; create it"
+            "shop.yaml:12:7: error: ProxyRoute shop/shop spec.rules[0].pool: no Pool \"api\" in namespace shop; create it; it is not served until then"
         );
         let json = serde_json::to_value(&problem).unwrap();
         assert_eq!(

@@ -68,8 +68,8 @@ pub const TOKEN_PATTERN: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 pub const DURATION_PATTERN: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 /// `0.5%`, with at most four decimals so that it is exact in integers.
 pub const PERCENT_PATTERN: &str = r"^(100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%$";
-/// `1.5`, with at most four decimals so that it is exact in integers.
-pub const RATIO_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,4})?$";
+/// `1.5`, with at most three decimals so that it is exact in integers.
+pub const RATIO_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,3})?$";
 /// A percentage or a duration, for a gate's `max`.
 pub const LIMIT_PATTERN: &str = r"^((100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%|([0-9]{1,5}(h|m|s|ms)){1,4})$";
 

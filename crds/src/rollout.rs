@@ -60,8 +60,8 @@ pub struct RolloutSpec {
     pub fleet: String,
     /// Settings of the fleet's instances. They are part of every revision, so a change of them is staged like any other.
     pub data_plane: DataPlane,
-    /// How far a change goes before it goes further, from the first stage to the last. The last must be 100 percent.
-    /// Without any: 10 % for 5m, 50 % for 10m, 100 % for 10m.
+    /// How far a change goes before it goes further, from the first stage to the last. A last stage below 100 percent
+    /// is followed by one of 100 percent with the same bake time. Without any: 10 % for 5m, 50 % for 5m, 100 % for 5m.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = bounds::STAGES_MAX_ITEMS),
@@ -69,7 +69,8 @@ pub struct RolloutSpec {
     )]
     pub stages: Vec<Stage>,
     /// What a change must show at every stage, for the fleet and for each changed route. All must pass. A gate that
-    /// fails takes the change back.
+    /// fails takes the change back. Without any: ErrorRate at most 1% and 0.5% more than stable, LatencyP95 at most
+    /// twice stable's, NoRouteRate at most 1% more than stable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = bounds::GATES_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
     pub gates: Vec<Gate>,
@@ -155,7 +156,7 @@ pub struct Gate {
     /// How many times stable's, over the same minutes (`"1.5"`). For LatencyP95.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ratio: Option<Ratio>,
-    /// Requests that the candidate must have answered before the gate judges. Without it 100.
+    /// Requests that the candidate must have answered before the gate judges. Without it 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = bounds::MIN_REQUESTS_MAX))]
     pub min_requests: Option<u32>,

@@ -45,7 +45,7 @@ text!(
 );
 text!(
     /// A ratio as a decimal in quotes: `"1.5"`. A string, because floats do not survive every YAML tool.
-    Ratio, 9, bounds::RATIO_PATTERN
+    Ratio, 8, bounds::RATIO_PATTERN
 );
 
 /// A whole number or a text, as Kubernetes' int-or-string.

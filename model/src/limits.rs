@@ -97,6 +97,7 @@ pub const DEMO_REQUESTS_PER_CONNECTION: u32 = 5;
 /// How long a demo request may take before it counts as failed.
 pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
 // --- rollouts (controller/src/rollout.rs) ------------------------------------------------------------------------
+// Rollouts (controller/src/rollout.rs).
 
 /// Low bits of an epoch below the unix second that made it: about a million orders fit into one second.
 pub const EPOCH_BITS_BELOW_SECOND: u32 = 20;

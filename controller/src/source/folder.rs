@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::limits;
 use super::manifest::{self, Manifests};
 use super::{Coverage, View, yaml};
-use crate::problem::{Place, Problem, Severity};
+use crate::problem::{Effect, Place, Problem, Severity};
 
 /// What tells one state of a file from another without reading it. The change time cannot be set back by `cp -p`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,14 +110,10 @@ impl Folder {
 
     fn nothing(&self, what: &str, fix: &str) -> View {
         let place = Place::file(&Arc::from(self.path.to_string_lossy()));
-        let problem = Problem::of_file(
-            Severity::Error,
-            place,
-            format!("the folder {what}; whatever is served stays"),
-            fix,
-        );
+        let problem = Problem::of_file(Severity::Error, place, format!("the folder {what}"), fix);
+        let effect = Some(Effect::FileAsBefore);
         View {
-            problems: vec![problem],
+            problems: vec![Problem { effect, ..problem }],
             coverage: Coverage::Nothing,
             ..View::default()
         }
@@ -179,10 +175,12 @@ fn unreadable(name: &Arc<str>, what: &str, fix: &str) -> Manifests {
 }
 
 fn unreadable_at(place: Place, what: &str, fix: &str) -> Manifests {
-    let message = format!("{what}; objects that this file held before stay as they were");
-    let problems = vec![Problem::of_file(Severity::Error, place, message, fix)];
+    let problem = Problem {
+        effect: Some(Effect::FileAsBefore),
+        ..Problem::of_file(Severity::Error, place, what, fix)
+    };
     Manifests {
-        problems,
+        problems: vec![problem],
         incomplete: true,
         ..Manifests::default()
     }
@@ -241,9 +239,8 @@ fn yaml_fix(text: &str, error: &yaml::YamlError) -> &'static str {
     let indented_by_tab = |line: &str| line.trim_start_matches(' ').starts_with('\t');
     match line {
         Some(line) if indented_by_tab(line) => "indent with spaces, not with tabs",
-        Some(_) | None if error.message.contains("twice") || error.message.contains("duplicate") => {
-            "remove one of the two"
-        }
+        Some(_) | None if error.message.contains("duplicate mapping key") => "remove one of the two",
+        Some(_) | None if error.message.contains("alias") => "put a text that begins with '*' in quotes",
         Some(_) | None => "correct the file there",
     }
 }

@@ -10,8 +10,10 @@ pub const FOLDER_BYTES: u64 = 256 << 20;
 pub const DOCUMENTS_PER_FILE: usize = 10_000;
 /// Nesting of one document. Our deepest field is 10 down.
 pub const YAML_DEPTH: usize = 64;
-/// Values in one file, aliases expanded.
+/// Values in one file.
 pub const YAML_NODES_PER_FILE: usize = 1_000_000;
+/// Values that aliases in one file stand for.
+pub const YAML_ALIASED_VALUES_PER_FILE: usize = 50_000;
 /// Aliases, and merge keys, in one file.
 pub const YAML_ALIASES_PER_FILE: usize = 10_000;
 /// Problems told of one document; the rest would be echoes.

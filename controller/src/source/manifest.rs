@@ -15,7 +15,7 @@ use super::limits;
 use super::schema::{Finding, Schema, shorten, suggestion, unknown_field_fix};
 use super::yaml::{Node, Position};
 use crate::objects::{Object, Origin, Spec};
-use crate::problem::{FieldPath, Place, Problem, Severity};
+use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 
 /// What the documents of one file are.
 #[derive(Debug, Default)]
@@ -130,6 +130,7 @@ impl Reading<'_> {
             severity: Severity::Error,
             message,
             fix,
+            effect: None,
         }
     }
 
@@ -143,7 +144,11 @@ impl Reading<'_> {
             message: message.into(),
             fix: fix.into(),
         };
-        out.problems.push(self.problem(None, finding));
+        let effect = Some(Effect::FileAsBefore);
+        out.problems.push(Problem {
+            effect,
+            ..self.problem(None, finding)
+        });
         out.incomplete = true;
     }
 
@@ -151,6 +156,15 @@ impl Reading<'_> {
     fn kind(&self, out: &mut Manifests) -> Option<Kind> {
         let text = |field: &str| self.document.get(field).and_then(Node::text);
         let known = || Kind::ALL.into_iter().map(Kind::as_str);
+        if self.document.entries().is_empty() {
+            self.refuse(
+                out,
+                "",
+                "this is no manifest",
+                format!("begin with apiVersion: {API_VERSION} and kind:"),
+            );
+            return None;
+        }
         let kind = text("kind").unwrap_or_default();
         match text("apiVersion") {
             Some(API_VERSION) => {}

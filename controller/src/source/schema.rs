@@ -152,7 +152,7 @@ impl Schema {
             }
             (_, Value::Null) => report.add(
                 "no value is given".into(),
-                format!("give it one, or leave the field out: {}", self.description),
+                format!("give it one: {}", first_sentence(&self.description)),
             ),
             (
                 Shape::Object { .. }
@@ -337,7 +337,7 @@ fn object(properties: &BTreeMap<String, Schema>, required: &[String], report: &m
             .get(name)
             .map(|schema| schema.description.as_str())
             .unwrap_or_default();
-        let fix = format!("add {name}: {description}");
+        let fix = format!("add {name}: {}", first_sentence(description));
         report.add_at(
             report.field.field(name),
             node.at,
@@ -399,13 +399,19 @@ pub(super) fn unknown_field_fix<'a>(name: &str, known: impl Iterator<Item = &'a 
 }
 
 /// The one of `known` that `text` was probably meant to be.
-pub(super) fn suggestion<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn suggestion<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_lowercase();
     known
         .map(|candidate| (strsim::jaro_winkler(&text, &candidate.to_lowercase()), candidate))
         .filter(|(score, _)| *score >= 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)
+}
+
+/// The first sentence of a description, without its full stop.
+fn first_sentence(text: &str) -> &str {
+    let end = text.find(". ").unwrap_or(text.len());
+    text.get(..end).unwrap_or(text).trim_end_matches('.')
 }
 
 pub(super) fn shorten(text: &str) -> String {
@@ -477,7 +483,7 @@ mod tests {
                 "4 tags: 3 items are too many; use at most 2; split the object in two",
                 "4 tags[2]: the same as tags[0]; remove one of the two",
                 "4 tags[1]: a text is needed here, not the number 1; put it in quotes",
-                "1 name: this field is required; add name: The name.",
+                "1 name: this field is required; add name: The name",
             ]
         );
     }

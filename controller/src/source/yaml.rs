@@ -105,6 +105,11 @@ impl Node {
         }
     }
 
+    /// Where people look for this value: at the value itself if it stands beside its key, else at the key.
+    fn place_under(&self, key: &Key) -> Position {
+        if self.at.line == key.at.line { self.at } else { key.at }
+    }
+
     /// Where the field at `path` (`spec.rules[0].pool`) was written, or the nearest part around it that exists.
     pub fn locate(&self, path: &str) -> Position {
         let mut here = self;
@@ -120,7 +125,7 @@ impl Node {
                     .entries()
                     .iter()
                     .find(|(key, _)| key.text == step)
-                    .map(|(key, node)| (key.at, node)),
+                    .map(|(key, node)| (node.place_under(key), node)),
             };
             let Some((found_at, node)) = next else { break };
             (here, at) = (node, found_at);
@@ -242,7 +247,7 @@ fn options() -> serde_saphyr::Options {
             max_merge_keys: limits::YAML_ALIASES_PER_FILE,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: limits::YAML_NODES_PER_FILE,
+            max_total_replayed_events: limits::YAML_ALIASED_VALUES_PER_FILE,
         },
         // YAML 1.2: `no` and `on` are texts, as newer tools write them; a Boolean field says so.
         strict_booleans: true,
@@ -267,7 +272,9 @@ pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
 fn first_line(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let line = text.lines().next().unwrap_or_default();
-    let cut = line.find(" at line ").unwrap_or(line.len());
+    // Neither the place, which is told apart, nor advice to programmers.
+    let cuts = [" at line ", ", set DuplicateKeyPolicy"];
+    let cut = cuts.iter().filter_map(|end| line.find(end)).min().unwrap_or(line.len());
     line.get(..cut).unwrap_or(line).trim().to_owned()
 }
 
@@ -281,7 +288,7 @@ mod tests {
         let nodes = documents(text).unwrap();
         assert_eq!(nodes.len(), 2);
         let locate = |path: &str| (nodes[0].locate(path).line, nodes[0].locate(path).column);
-        assert_eq!(locate("spec.endpoints[0].port"), (5, 7));
+        assert_eq!(locate("spec.endpoints[0].port"), (5, 13));
         assert_eq!(locate("spec.endpoints[0]"), (4, 7));
         assert_eq!(locate("spec.endpoints[7].port"), (3, 3), "the nearest part that exists");
         assert_eq!(locate("spec.nothing"), (2, 1));
