@@ -100,8 +100,17 @@ mod tests {
     #[test]
     fn the_flags_are_read() {
         let command = Command::try_parse_from([
-            "x", "--controller", "localhost:9440", "--state", "/s", "--bind", "http=127.0.0.1:80", "--bind",
-            "web=[::1]:81", "--grace", "0.5",
+            "x",
+            "--controller",
+            "localhost:9440",
+            "--state",
+            "/s",
+            "--bind",
+            "http=127.0.0.1:80",
+            "--bind",
+            "web=[::1]:81",
+            "--grace",
+            "0.5",
         ]);
         let args = command.unwrap().args;
         assert_eq!(args.bind.len(), 2);
@@ -119,8 +128,14 @@ mod tests {
             ("--workers", "0", "1..=1024"),
         ] {
             let all = ["x", "--controller", "c:1", "--state", "/s", &format!("{flag}={value}")];
-            let error = Command::try_parse_from(all).err().map(|e| e.to_string()).unwrap_or_default();
-            assert!(error.contains(says) || says == "listener" && error.contains("valid name"), "{flag} {value}: {error}");
+            let error = Command::try_parse_from(all)
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default();
+            assert!(
+                error.contains(says) || says == "listener" && error.contains("valid name"),
+                "{flag} {value}: {error}"
+            );
         }
     }
 }

@@ -42,11 +42,11 @@ use crate::identity::Identity;
 
 use epoch::{Heeded, Standing};
 use last_good::{LastGood, StateError};
+use manifests::Manifests;
 use metrics::IntakeMetrics;
 use refusal::Refusal;
 use sections::Sections;
 use target::{Blueprint, NewLive, Target};
-use manifests::Manifests;
 use verify::{GenuineManifest, GenuineOrder};
 
 /// What the controller delivers.
@@ -134,6 +134,8 @@ struct LiveNow<B> {
     order: GenuineOrder,
     stable: Side<B>,
     candidate: Option<Side<B>>,
+    /// Whether all of it is on disk.
+    kept: bool,
 }
 
 /// The state of the intake.
@@ -154,8 +156,6 @@ pub struct Intake<T: Target> {
     booted_epoch: u64,
     /// The candidate that was live when the process before this one died.
     crashed: Option<String>,
-    /// Generations that requests may still hold; freed here, not on a worker.
-    retired: Vec<Arc<T::Built>>,
 }
 
 impl<T: Target> Intake<T> {
@@ -175,7 +175,6 @@ impl<T: Target> Intake<T> {
             live: None,
             booted_epoch: 0,
             crashed: None,
-            retired: Vec::new(),
             disk,
         };
         intake.recall();
@@ -190,7 +189,6 @@ impl<T: Target> Intake<T> {
             Delivered::Manifest(envelope) => self.take_manifest(envelope),
             Delivered::Section { digest, wire } => self.take_section(digest, wire),
         };
-        self.free_retired();
         match taken {
             Ok(()) => self.advance(),
             Err((epoch, refusal)) => vec![self.refuse(epoch, refusal)],
@@ -301,14 +299,23 @@ impl<T: Target> Intake<T> {
 
     /// Does what can be done now: nothing, ask for sections, or activate.
     fn advance(&mut self) -> Vec<Answer> {
-        let Some(order) = self.pending.clone() else { return Vec::new() };
+        let Some(order) = self.pending.clone() else {
+            return Vec::new();
+        };
         if !self.find_manifests(&order) {
             return Vec::new();
         }
         let lacking: Vec<Digest> = self.lacking().iter().map(|section| section.digest).collect();
         if !lacking.is_empty() {
-            let news: Vec<Digest> = lacking.into_iter().filter(|digest| self.asked.insert(*digest)).collect();
-            return if news.is_empty() { Vec::new() } else { vec![Answer::Want(news)] };
+            let news: Vec<Digest> = lacking
+                .into_iter()
+                .filter(|digest| self.asked.insert(*digest))
+                .collect();
+            return if news.is_empty() {
+                Vec::new()
+            } else {
+                vec![Answer::Want(news)]
+            };
         }
         self.pending = None;
         let epoch = order.heeded.epoch;
@@ -329,7 +336,9 @@ impl<T: Target> Intake<T> {
         let revisions = order.revisions_for(&self.identity.instance);
         let mut needed = self.needed_revisions();
         needed.extend(&revisions);
-        let found = revisions.iter().filter(|id| self.manifests.ensure(&self.identity, id, &needed));
+        let found = revisions
+            .iter()
+            .filter(|id| self.manifests.ensure(&self.identity, id, &needed));
         found.count() == revisions.len()
     }
 
@@ -339,14 +348,16 @@ impl<T: Target> Intake<T> {
         let revisions = order.revisions_for(&self.identity.instance);
         let manifests = revisions.iter().filter_map(|revision| self.manifests.get(revision));
         let mut seen = BTreeSet::new();
-        let all = manifests.flat_map(|m| m.manifest.sections.iter()).filter(|s| seen.insert(s.digest));
+        let all = manifests
+            .flat_map(|m| m.manifest.sections.iter())
+            .filter(|s| seen.insert(s.digest));
         all.filter(|section| !self.sections.ensure(section)).copied().collect()
     }
 
     /// Everything is at hand: check, build, prepare, keep, swap. Up to the swap nothing that serves is touched.
     fn activate(&mut self, order: GenuineOrder) -> Result<(), Refusal> {
         if self.in_effect(&order) {
-            return self.must_be_remembered(Ok(()));
+            return self.keep_in_effect(&order);
         }
         let began = Instant::now();
         let counted = order.order.counted.clone();
@@ -374,12 +385,31 @@ impl<T: Target> Intake<T> {
             order,
             stable,
             candidate: trial,
+            kept: kept.is_ok(),
         });
         kept
     }
 
+    /// The order is in effect already; what the disk may have refused then is tried again.
+    fn keep_in_effect(&mut self, order: &GenuineOrder) -> Result<(), Refusal> {
+        let candidate = order
+            .candidate_for(&self.identity.instance)
+            .map(|candidate| candidate.revision);
+        let kept = match &self.live {
+            Some(live) if !live.kept => self.keep(order, candidate),
+            Some(_) | None => Ok(()),
+        };
+        let kept = self.must_be_remembered(kept);
+        if let Some(live) = &mut self.live {
+            live.kept |= kept.is_ok();
+        }
+        kept
+    }
+
     fn in_effect(&self, order: &GenuineOrder) -> bool {
-        let wanted = order.candidate_for(&self.identity.instance).map(|candidate| candidate.revision);
+        let wanted = order
+            .candidate_for(&self.identity.instance)
+            .map(|candidate| candidate.revision);
         self.live.as_ref().is_some_and(|live| {
             live.order.heeded == order.heeded && live.candidate.as_ref().map(|side| side.revision) == wanted
         })
@@ -392,7 +422,9 @@ impl<T: Target> Intake<T> {
             return Ok(live.stable.clone());
         }
         // A promoted candidate is taken over with what it learned.
-        let promoted = live.and_then(|live| live.candidate.as_ref()).filter(|side| side.revision == revision);
+        let promoted = live
+            .and_then(|live| live.candidate.as_ref())
+            .filter(|side| side.revision == revision);
         let previous = promoted.or_else(|| live.map(|live| &live.stable));
         self.build_side(revision, ServedRole::Stable, counted, previous)
     }
@@ -408,7 +440,9 @@ impl<T: Target> Intake<T> {
         };
         let share = candidate.share_millionths;
         let live = self.live.as_ref().filter(|live| live.order.order.counted == counted);
-        let same = live.and_then(|live| live.candidate.as_ref()).filter(|side| side.revision == candidate.revision);
+        let same = live
+            .and_then(|live| live.candidate.as_ref())
+            .filter(|side| side.revision == candidate.revision);
         if let Some(side) = same {
             return Ok(Some((side.clone(), share)));
         }
@@ -449,31 +483,10 @@ impl<T: Target> Intake<T> {
     }
 
     fn now_live(&mut self, live: LiveNow<T::Built>) {
-        if let Some(old) = self.live.replace(live) {
-            self.retire(old.stable.built);
-            if let Some(side) = old.candidate {
-                self.retire(side.built);
-            }
-        }
-        if let Some(live) = &self.live {
-            let candidate = live.candidate.as_ref().map(|side| side.revision.to_string());
-            tracing::info!(epoch = live.order.heeded.epoch, stable = %live.stable.revision, candidate, "live");
-        }
+        let candidate = live.candidate.as_ref().map(|side| side.revision.to_string());
+        tracing::info!(epoch = live.order.heeded.epoch, stable = %live.stable.revision, candidate, "live");
+        self.live = Some(live);
         self.tidy();
-        self.free_retired();
-    }
-
-    fn retire(&mut self, built: Arc<T::Built>) {
-        let live = self.live.iter().flat_map(|live| std::iter::once(&live.stable).chain(&live.candidate));
-        let mut held = live.map(|side| &side.built).chain(&self.retired);
-        if !held.any(|other| Arc::ptr_eq(other, &built)) {
-            self.retired.push(built);
-        }
-    }
-
-    /// Frees generations that no request holds any more; to be called now and then.
-    pub fn free_retired(&mut self) {
-        self.retired.retain(|built| Arc::strong_count(built) > 1);
     }
 
     // --- the disk --------------------------------------------------------------------------------------------
@@ -498,7 +511,10 @@ impl<T: Target> Intake<T> {
     fn must_be_remembered(&self, kept: Result<(), StateError>) -> Result<(), Refusal> {
         let detail = match &kept {
             Ok(()) if self.remembered => None,
-            Ok(()) => Some(format!("the epoch could not be written to {}", self.disk.path().display())),
+            Ok(()) => Some(format!(
+                "the epoch could not be written to {}",
+                self.disk.path().display()
+            )),
             Err(error) => Some(error.to_string()),
         };
         if kept.is_err() || self.remembered {
@@ -510,7 +526,10 @@ impl<T: Target> Intake<T> {
     /// Whether the order leaves here only what serves already: then it is obeyed even if it cannot be kept. A full disk
     /// must not keep a bad candidate alive.
     fn only_takes_away(&self, order: &GenuineOrder) -> bool {
-        let stays = self.live.as_ref().is_some_and(|live| live.stable.revision == order.order.stable);
+        let stays = self
+            .live
+            .as_ref()
+            .is_some_and(|live| live.stable.revision == order.order.stable);
         stays && order.candidate_for(&self.identity.instance).is_none()
     }
 
@@ -531,7 +550,10 @@ impl<T: Target> Intake<T> {
             Err(error) => tracing::error!(%error, "cannot tell whether the last run ended in good order"),
         }
         if let Some(candidate) = &self.crashed {
-            tracing::warn!(candidate, "the last run ended uncleanly while it carried a candidate; starting on stable");
+            tracing::warn!(
+                candidate,
+                "the last run ended uncleanly while it carried a candidate; starting on stable"
+            );
         }
     }
 
@@ -566,9 +588,14 @@ impl<T: Target> Intake<T> {
         let missing = || format!("the manifest of revision {revision} is missing or damaged");
         let manifest = self.manifests.get(&revision).ok_or_else(missing)?;
         if let Some(section) = manifest.manifest.sections.iter().find(|s| !self.sections.ensure(s)) {
-            return Err(format!("section {} of revision {revision} is missing or damaged", section.digest));
+            return Err(format!(
+                "section {} of revision {revision} is missing or damaged",
+                section.digest
+            ));
         }
-        let side = self.build_stable(revision, &order.order.counted).map_err(|refusal| refusal.to_string())?;
+        let side = self
+            .build_stable(revision, &order.order.counted)
+            .map_err(|refusal| refusal.to_string())?;
         let ports = self.target.prepare(side.snapshot.listeners())?;
         let live = NewLive {
             epoch: order.heeded.epoch,
@@ -581,13 +608,16 @@ impl<T: Target> Intake<T> {
             order,
             stable: side,
             candidate: None,
+            kept: true,
         });
         Ok(())
     }
 
     fn needed_revisions(&self) -> BTreeSet<RevisionId> {
         let orders = self.live.iter().map(|live| &live.order).chain(self.pending.iter());
-        orders.flat_map(|order| order.revisions_for(&self.identity.instance)).collect()
+        orders
+            .flat_map(|order| order.revisions_for(&self.identity.instance))
+            .collect()
     }
 
     /// Forgets what neither the live nor the pending order names, but for a few revisions on disk.
@@ -595,10 +625,22 @@ impl<T: Target> Intake<T> {
         let needed = self.needed_revisions();
         let kept = self.manifests.tidy();
         let digests = |manifests: Vec<&GenuineManifest>| -> BTreeSet<Digest> {
-            manifests.iter().flat_map(|m| m.manifest.sections.iter().map(|s| s.digest)).collect()
+            manifests
+                .iter()
+                .flat_map(|m| m.manifest.sections.iter().map(|s| s.digest))
+                .collect()
         };
-        let in_memory = digests(needed.iter().filter_map(|revision| self.manifests.get(revision)).collect());
-        let on_disk = digests(kept.iter().filter_map(|revision| self.manifests.get(revision)).collect());
+        let in_memory = digests(
+            needed
+                .iter()
+                .filter_map(|revision| self.manifests.get(revision))
+                .collect(),
+        );
+        let on_disk = digests(
+            kept.iter()
+                .filter_map(|revision| self.manifests.get(revision))
+                .collect(),
+        );
         self.sections.retain(&in_memory, &on_disk);
     }
 }
@@ -607,9 +649,14 @@ impl<T: Target> Intake<T> {
 /// candidate's; what only stable names stays open, so that rolling back never has to win a port again.
 fn listeners_of<B>(stable: &Side<B>, candidate: Option<&Side<B>>, share: Option<u32>) -> Vec<Listener> {
     let leading = candidate.filter(|_| share == Some(FULL_SHARE_MILLIONTHS));
-    let mut listeners = leading.map(|side| side.snapshot.listeners().to_vec()).unwrap_or_default();
+    let mut listeners = leading
+        .map(|side| side.snapshot.listeners().to_vec())
+        .unwrap_or_default();
     for listener in stable.snapshot.listeners() {
-        if !listeners.iter().any(|l| l.name == listener.name || l.port == listener.port) {
+        if !listeners
+            .iter()
+            .any(|l| l.name == listener.name || l.port == listener.port)
+        {
             listeners.push(listener.clone());
         }
     }

@@ -125,6 +125,8 @@ fn text(path: &Path) -> Result<String, IdentityError> {
     };
     let mut text = String::new();
     let file = fs::File::open(path).map_err(failed)?;
-    file.take(MAX_IDENTITY_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    file.take(MAX_IDENTITY_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
     Ok(text)
 }

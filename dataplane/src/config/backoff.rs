@@ -53,8 +53,9 @@ mod tests {
             backoff.reset();
             assert!(backoff.next_wait(chance).as_millis() <= 100);
         }
-        let spread: std::collections::BTreeSet<_> =
-            (0..1000_u64).map(|c| Backoff { step_millis: 5_000 }.next_wait(c * 7919)).collect();
+        let spread: std::collections::BTreeSet<_> = (0..1000_u64)
+            .map(|c| Backoff { step_millis: 5_000 }.next_wait(c * 7919))
+            .collect();
         assert!(spread.len() > 500, "{}", spread.len());
     }
 }

@@ -17,7 +17,7 @@ use sluice_proto::pb;
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::report::Report;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -54,9 +54,8 @@ const MAX_HINTS_IN_A_ROW: u32 = 3;
 
 /// Where reports come from.
 pub trait Observe: Send + 'static {
-    /// What was observed since the last call, all of it under one order; `None` while nothing serves, or when orders
-    /// changed in between.
-    fn observe(&mut self) -> Option<Report>;
+    /// What was observed since the last call, while `under` was in effect; `None` while nothing serves.
+    fn observe(&mut self, under: &Effect) -> Option<Report>;
 }
 
 /// What the stream needs to know.
@@ -228,9 +227,8 @@ struct Stream<'a> {
 impl Stream<'_> {
     async fn serve(&mut self, observe: &mut impl Observe) -> Ended {
         let mut last_report = Instant::now();
-        let mut effect = self.delivery.worker.watch();
-        let mut tick = tokio::time::interval(REPORT_INTERVAL_ON_TRIAL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut effects = self.delivery.worker.watch();
+        let mut under = *effects.borrow_and_update();
         loop {
             let step = tokio::select! {
                 arrived = self.down.message() => match arrived {
@@ -243,15 +241,15 @@ impl Stream<'_> {
                     Some(Said::Introduction(_)) => Err(Ended::Lost("the intake began anew".to_owned())),
                     None => Err(Ended::Lost("the stream takes no answers".to_owned())),
                 },
-                _ = tick.tick() => {
-                    self.delivery.worker.tidy();
-                    self.report(observe, &mut last_report).await
-                }
-                Ok(()) = effect.changed() => {
-                    // An interval begins with the order, and none spans two.
+                () = tokio::time::sleep_until(last_report + interval_for(&under)) => {
                     last_report = Instant::now();
-                    drop(observe.observe());
-                    Ok(())
+                    self.report(observe, &under).await
+                }
+                Ok(()) = effects.changed() => {
+                    // No interval spans two orders: this one ends here.
+                    let before = std::mem::replace(&mut under, *effects.borrow_and_update());
+                    last_report = Instant::now();
+                    self.report(observe, &before).await
                 }
             };
             if let Err(ended) = step {
@@ -272,12 +270,8 @@ impl Stream<'_> {
         Ok(())
     }
 
-    async fn report(&self, observe: &mut impl Observe, last: &mut Instant) -> Result<(), Ended> {
-        if last.elapsed() + REPORT_INTERVAL_ON_TRIAL / 2 < interval_for(&self.delivery.worker.effect()) {
-            return Ok(());
-        }
-        *last = Instant::now();
-        match observe.observe() {
+    async fn report(&self, observe: &mut impl Observe, under: &Effect) -> Result<(), Ended> {
+        match observe.observe(under) {
             Some(report) => self.send(UpwardMessage::Report(report)).await,
             None => Ok(()),
         }
@@ -358,7 +352,12 @@ impl LossLog {
     fn lost(&mut self, address: &str, why: &str) {
         const EVERY: u32 = 12; // about once a minute at the longest wait
         if self.last != why || self.times.is_multiple_of(EVERY) {
-            tracing::warn!(address, why, attempts = self.times + 1, "no stream to the controller; traffic goes on");
+            tracing::warn!(
+                address,
+                why,
+                attempts = self.times + 1,
+                "no stream to the controller; traffic goes on"
+            );
         }
         if self.last != why {
             self.times = 0;

@@ -71,7 +71,11 @@ mod tests {
 
     fn check(heeded: Option<Heeded>, new: Heeded, expected: Result<Standing, &str>) {
         let got = judge(heeded.as_ref(), &new, NOW);
-        assert_eq!(got.as_ref().map_err(Refusal::reason).copied(), expected, "{heeded:?} {new:?}");
+        assert_eq!(
+            got.as_ref().map_err(Refusal::reason).copied(),
+            expected,
+            "{heeded:?} {new:?}"
+        );
     }
 
     #[test]
@@ -93,7 +97,10 @@ mod tests {
         check(None, order(edge + 1, 0, 1), Err("epoch_far_future"));
         check(
             None,
-            Heeded { epoch: u64::MAX, order: Digest([1; 32]) },
+            Heeded {
+                epoch: u64::MAX,
+                order: Digest([1; 32]),
+            },
             Err("epoch_far_future"),
         );
         // What was heeded once stays, even if the clock was set back since.

@@ -88,13 +88,18 @@ impl LastGood {
     /// Remembers the last order heeded.
     pub fn remember(&self, heeded: &Heeded) -> Result<(), StateError> {
         let line = format!("{} {}", heeded.epoch, heeded.order);
-        self.write(&self.root.join(EPOCH), format!("{line} {}\n", checksum(&line)).as_bytes())
+        self.write(
+            &self.root.join(EPOCH),
+            format!("{line} {}\n", checksum(&line)).as_bytes(),
+        )
     }
 
     /// The last order heeded. `Err` if the file is there but unreadable or damaged.
     pub fn heeded(&self) -> Result<Option<Heeded>, StateError> {
         let path = self.root.join(EPOCH);
-        let Some(text) = read_bounded(&path, 512)? else { return Ok(None) };
+        let Some(text) = read_bounded(&path, 512)? else {
+            return Ok(None);
+        };
         let damaged = || StateError {
             action: "understand",
             path: path.clone(),
@@ -245,7 +250,9 @@ fn read_bounded(path: &Path, max_bytes: usize) -> Result<Option<Bytes>, StateErr
         Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
-    file.take(max_bytes as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(max_bytes as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() > max_bytes {
         let text = format!("it is longer than {max_bytes} bytes, so it is damaged");
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
@@ -307,7 +314,10 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bad).unwrap();
             // A flipped case bit of a hex digit means the same number.
-            assert!(last.heeded().is_err() || last.heeded().unwrap() == Some(heeded(1 << 50)), "bit {bit}");
+            assert!(
+                last.heeded().is_err() || last.heeded().unwrap() == Some(heeded(1 << 50)),
+                "bit {bit}"
+            );
         }
     }
 

@@ -82,7 +82,8 @@ impl Manifests {
     pub fn save(&mut self, revision: &RevisionId) -> Result<(), StateError> {
         match self.held.get_mut(revision) {
             Some(held) if !held.saved => {
-                self.disk.keep(Kept::Manifest, &revision.digest, &held.genuine.envelope)?;
+                self.disk
+                    .keep(Kept::Manifest, &revision.digest, &held.genuine.envelope)?;
                 held.saved = true;
                 Ok(())
             }
@@ -107,9 +108,19 @@ impl Manifests {
                 held.saved = false;
             }
         }
-        self.held.insert(revision, Held { genuine, saved, arrival });
+        self.held.insert(
+            revision,
+            Held {
+                genuine,
+                saved,
+                arrival,
+            },
+        );
         while self.held.len() > MAX_HELD_MANIFESTS {
-            let spare = self.held.iter().filter(|(held, _)| !needed.contains(held) && **held != revision);
+            let spare = self
+                .held
+                .iter()
+                .filter(|(held, _)| !needed.contains(held) && **held != revision);
             let Some(oldest) = spare.min_by_key(|(_, held)| held.arrival).map(|(id, _)| *id) else {
                 break; // all are needed: bounded by the revisions that two orders name
             };

@@ -21,7 +21,9 @@ pub struct IntakeMetrics {
 impl IntakeMetrics {
     /// Made and registered with `registry`. Fails only if a name is registered twice, which is a bug.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let buckets = vec![
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        ];
         let apply = HistogramOpts::new(
             "proxy_config_apply_seconds",
             "Time to check, build, prepare and swap in a delivered configuration.",
@@ -32,7 +34,10 @@ impl IntakeMetrics {
                 Opts::new("proxy_config_refused_total", "Deliveries refused, by reason."),
                 &["reason"],
             )?,
-            connected: IntGauge::new("proxy_controller_connected", "1 while a stream to the controller is open.")?,
+            connected: IntGauge::new(
+                "proxy_controller_connected",
+                "1 while a stream to the controller is open.",
+            )?,
             epoch: IntGauge::new("proxy_config_epoch", "Epoch of the last order heeded.")?,
             state_unwritable: IntGauge::new(
                 "proxy_state_unwritable",

@@ -49,7 +49,9 @@ impl Sections {
         if self.held.contains_key(&section.digest) {
             return true;
         }
-        let read = self.disk.read(Kept::Section, &section.digest, section.wire_bytes as usize);
+        let read = self
+            .disk
+            .read(Kept::Section, &section.digest, section.wire_bytes as usize);
         let opened = match read {
             Ok(None) => return false,
             Ok(Some(wire)) => open(section, &wire).map_err(|refusal| refusal.to_string()),
@@ -84,7 +86,9 @@ impl Sections {
     /// Writes those that are not yet on disk.
     pub fn save(&mut self, wanted: &[SectionRef]) -> Result<(), StateError> {
         for section in wanted {
-            let Some(held) = self.held.get_mut(&section.digest) else { continue };
+            let Some(held) = self.held.get_mut(&section.digest) else {
+                continue;
+            };
             if let Some(wire) = &held.unsaved {
                 self.disk.keep(Kept::Section, &section.digest, wire)?;
                 held.unsaved = None;
@@ -116,7 +120,10 @@ fn open(section: &SectionRef, wire: &[u8]) -> Result<Units, Refusal> {
     let raw = sections::unpack(section, wire).map_err(|error| mismatch(error.to_string()))?;
     let units = sections::decode(&raw).map_err(|error| mismatch(error.to_string()))?;
     if let Some((stray, _)) = units.iter().find(|(key, _)| sections::bucket_of(key) != section.bucket) {
-        return Err(mismatch(format!("{stray} does not belong into bucket {}", section.bucket)));
+        return Err(mismatch(format!(
+            "{stray} does not belong into bucket {}",
+            section.bucket
+        )));
     }
     Ok(units.into())
 }

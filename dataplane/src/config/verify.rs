@@ -51,8 +51,8 @@ impl GenuineOrder {
 
 /// The order in an envelope.
 pub fn order(identity: &Identity, envelope: Bytes) -> Result<GenuineOrder, Refusal> {
-    let order = open_order(&identity.trusted, &identity.audience, &envelope)
-        .map_err(|error| refusal_of(Item::Order, error))?;
+    let order =
+        open_order(&identity.trusted, &identity.audience, &envelope).map_err(|error| refusal_of(Item::Order, error))?;
     let heeded = Heeded {
         epoch: order.epoch,
         order: sha256(&order.encode()), // decoding is strict, so these are the bytes that were signed

@@ -21,7 +21,6 @@ const NICENESS: i32 = 10;
 enum Command {
     Open(mpsc::Sender<Said>),
     Take(Delivered),
-    Tidy,
     Stop(oneshot::Sender<()>),
 }
 
@@ -68,11 +67,6 @@ impl Worker {
         let _ = self.commands.send(Command::Take(delivered)).await;
     }
 
-    /// Frees what no request uses any more, if the thread has time.
-    pub fn tidy(&self) {
-        let _ = self.commands.try_send(Command::Tidy);
-    }
-
     /// What serves.
     pub fn effect(&self) -> Effect {
         *self.effect.borrow()
@@ -107,7 +101,6 @@ fn run<T: Target>(mut intake: Intake<T>, mut inbox: mpsc::Receiver<Command>, eff
                     say(&mut stream, Said::Answer(answer));
                 }
             }
-            Some(Command::Tidy) => intake.free_retired(),
             Some(Command::Stop(done)) => {
                 intake.stop();
                 let _ = done.send(());
@@ -126,7 +119,9 @@ fn say(stream: &mut Option<mpsc::Sender<Said>>, said: Said) {
 }
 
 fn now_unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// On Linux a thread's own matter; elsewhere it would slow the whole process down.
