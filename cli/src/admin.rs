@@ -12,7 +12,12 @@ use crate::http::{Answer, Call, ask};
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdminArgs {
     /// Admin address of the controller.
-    #[arg(long, value_name = "URL", env = "SLUICE_ADMIN", default_value = "http://127.0.0.1:9901")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SLUICE_ADMIN",
+        default_value = "http://127.0.0.1:9901"
+    )]
     pub admin: String,
 }
 
@@ -27,6 +32,9 @@ pub struct Admin {
 pub struct EventLine {
     /// Its number; later lines have greater ones.
     pub sequence: u64,
+    /// When (RFC 3339).
+    #[serde(default)]
+    pub at: String,
     /// Which fleet it is about, if one.
     #[serde(default)]
     pub fleet: Option<String>,
@@ -40,16 +48,24 @@ impl Admin {
     /// # Errors
     /// When it is neither.
     pub fn at(url: &str) -> Result<Self, Failure> {
-        let wrong = || Failure::usage(format!("--admin {url:?} is not an address: write http://127.0.0.1:9901"));
+        let wrong = || {
+            Failure::usage(format!(
+                "--admin {url:?} is not an address: write http://127.0.0.1:9901"
+            ))
+        };
         if url.starts_with("https://") {
-            return Err(Failure::usage("--admin speaks plain HTTP on the loopback interface: write http://…"));
+            return Err(Failure::usage(
+                "--admin speaks plain HTTP on the loopback interface: write http://…",
+            ));
         }
         let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
         if host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
             return Err(wrong());
         }
-        Ok(Self { address: address.to_owned() })
+        Ok(Self {
+            address: address.to_owned(),
+        })
     }
 
     /// Host and port.
@@ -71,12 +87,19 @@ impl Admin {
     /// As [`Self::get`].
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let body = Bytes::from(body.to_string());
-        self.json(&Call { method: Method::POST, path, body }).await
+        self.json(&Call {
+            method: Method::POST,
+            path,
+            body,
+        })
+        .await
     }
 
     async fn json(&self, call: &Call<'_>) -> Result<Value, Failure> {
         let answer = ask(&self.address, call).await.map_err(|error| {
-            Failure::failed(format!("no controller: {error}; is `sluice up` running, and is --admin (or SLUICE_ADMIN) right?"))
+            Failure::failed(format!(
+                "no controller: {error}; is `sluice up` running, and is --admin (or SLUICE_ADMIN) right?"
+            ))
         })?;
         read(&self.address, call.path, &answer)
     }
@@ -90,7 +113,9 @@ fn read(address: &str, path: &str, answer: &Answer) -> Result<Value, Failure> {
             return Ok(json!({}));
         }
         return parsed.map_err(|error| {
-            Failure::failed(format!("{address}{path} did not answer with JSON ({error}): is this a controller's admin port?"))
+            Failure::failed(format!(
+                "{address}{path} did not answer with JSON ({error}): is this a controller's admin port?"
+            ))
         });
     }
     let said = parsed.ok().and_then(|body| refusal(&body));
@@ -131,7 +156,10 @@ mod tests {
             body: Bytes::from(body.to_owned()),
         };
         let told = |status, body| read("a:1", "/x", &answer(status, body)).unwrap_err().to_string();
-        assert_eq!(told(StatusCode::CONFLICT, r#"{"error":"42 is not current"}"#), "42 is not current");
+        assert_eq!(
+            told(StatusCode::CONFLICT, r#"{"error":"42 is not current"}"#),
+            "42 is not current"
+        );
         assert_eq!(told(StatusCode::BAD_REQUEST, "plain words\n"), "plain words");
         assert!(told(StatusCode::NOT_FOUND, "").contains("is this a controller's admin port?"));
         assert!(told(StatusCode::OK, "<html>").contains("did not answer with JSON"));

@@ -95,22 +95,32 @@ fn kind(envelope: &Envelope) -> Result<PayloadType, String> {
     [PayloadType::Manifest, PayloadType::Order]
         .into_iter()
         .find(|kind| kind.as_str() == envelope.payload_type)
-        .ok_or_else(|| format!("holds {:?}, which is neither a manifest nor an order", envelope.payload_type))
+        .ok_or_else(|| {
+            format!(
+                "holds {:?}, which is neither a manifest nor an order",
+                envelope.payload_type
+            )
+        })
 }
 
 /// Whether it is signed by whom we trust, in words.
 fn signature(keys: Option<&KeySet>, bytes: &[u8]) -> Result<(String, Exit), String> {
     let Some(keys) = keys else {
-        return Ok(("not checked: give --keys, such as keys/trusted.json of the controller's state".to_owned(), Exit::Done));
+        return Ok((
+            "not checked: give --keys, such as keys/trusted.json of the controller's state".to_owned(),
+            Exit::Done,
+        ));
     };
     let kind = kind(&open(bytes)?)?;
-    Ok(match verify(keys, kind, bytes, MAX_MANIFEST_BYTES + ENVELOPE_OVERHEAD_BYTES) {
-        Ok(verified) => {
-            let ids: Vec<_> = verified.key_ids.iter().map(ToString::to_string).collect();
-            (format!("verified, by {}", ids.join(", ")), Exit::Done)
-        }
-        Err(error) => (format!("NOT VERIFIED: {error}"), Exit::Failed),
-    })
+    Ok(
+        match verify(keys, kind, bytes, MAX_MANIFEST_BYTES + ENVELOPE_OVERHEAD_BYTES) {
+            Ok(verified) => {
+                let ids: Vec<_> = verified.key_ids.iter().map(ToString::to_string).collect();
+                (format!("verified, by {}", ids.join(", ")), Exit::Done)
+            }
+            Err(error) => (format!("NOT VERIFIED: {error}"), Exit::Failed),
+        },
+    )
 }
 
 fn payload(envelope: &Envelope) -> Result<Value, String> {
@@ -155,19 +165,36 @@ fn change(change: &ObjectChange) -> Value {
 }
 
 fn source(source: &SourceRef) -> Value {
-    let SourceRef { object, content, origin } = source;
+    let SourceRef {
+        object,
+        content,
+        origin,
+    } = source;
     json!({"object": object, "content": content, "origin": origin})
 }
 
 fn section(section: &SectionRef) -> Value {
-    let SectionRef { bucket, digest, raw_bytes, wire_digest, wire_bytes } = section;
+    let SectionRef {
+        bucket,
+        digest,
+        raw_bytes,
+        wire_digest,
+        wire_bytes,
+    } = section;
     json!({
         "bucket": bucket, "digest": digest, "rawBytes": raw_bytes, "wireDigest": wire_digest, "wireBytes": wire_bytes,
     })
 }
 
 fn order(order: &Order) -> Value {
-    let Order { cluster, fleet, epoch, stable, candidate, counted } = order;
+    let Order {
+        cluster,
+        fleet,
+        epoch,
+        stable,
+        candidate,
+        counted,
+    } = order;
     json!({
         "cluster": cluster.to_string(),
         "fleet": fleet,
@@ -179,7 +206,11 @@ fn order(order: &Order) -> Value {
 }
 
 fn tried(candidate: &Candidate) -> Value {
-    let Candidate { revision, members, share_millionths } = candidate;
+    let Candidate {
+        revision,
+        members,
+        share_millionths,
+    } = candidate;
     let members = match members {
         Members::All => json!("all"),
         Members::Only(instances) => json!(instances),
@@ -189,7 +220,9 @@ fn tried(candidate: &Candidate) -> Value {
 
 /// RFC 3339, or the number if it is no moment.
 fn moment(unix_ms: u64) -> Value {
-    let moment = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let moment = i64::try_from(unix_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     moment.map_or_else(|| json!(unix_ms), |moment| json!(moment.to_string()))
 }
 
@@ -204,9 +237,15 @@ mod tests {
             cluster: "c0ffee".parse().unwrap(),
             fleet: "edge".parse().unwrap(),
             epoch: 7,
-            stable: sluice_model::RevisionId { number: 1, digest: sluice_model::Digest([1; 32]) },
+            stable: sluice_model::RevisionId {
+                number: 1,
+                digest: sluice_model::Digest([1; 32]),
+            },
             candidate: Some(Candidate {
-                revision: sluice_model::RevisionId { number: 2, digest: sluice_model::Digest([2; 32]) },
+                revision: sluice_model::RevisionId {
+                    number: 2,
+                    digest: sluice_model::Digest([2; 32]),
+                },
                 members: Members::only(["edge-1".parse().unwrap()]),
                 share_millionths: 1_000_000,
             }),

@@ -60,8 +60,15 @@ fn delay(text: &str) -> Result<Duration, String> {
         None => (text.strip_suffix('s').ok_or_else(wrong)?, 1_000),
     };
     let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let delay = number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)?;
-    if delay > Duration::from_secs(60) { Err(wrong()) } else { Ok(delay) }
+    let delay = number
+        .checked_mul(unit_ms)
+        .map(Duration::from_millis)
+        .ok_or_else(wrong)?;
+    if delay > Duration::from_secs(60) {
+        Err(wrong())
+    } else {
+        Ok(delay)
+    }
 }
 
 /// Serves until the process ends.
@@ -69,8 +76,11 @@ fn delay(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// When it cannot listen.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let behaviour =
-        Behaviour { version: args.version.clone(), fail_percent: args.fail_percent, delay: args.delay };
+    let behaviour = Behaviour {
+        version: args.version.clone(),
+        fail_percent: args.fail_percent,
+        delay: args.delay,
+    };
     waiting_runtime()?.block_on(async {
         let listener = listen(args.listen).await?;
         let address = listener.local_addr().unwrap_or(args.listen);
@@ -130,11 +140,17 @@ async fn answer(behaviour: &Behaviour, number: u64, request: &Request<Incoming>)
     let (status, text) = if fails(number, behaviour.fail_percent) {
         (StatusCode::INTERNAL_SERVER_ERROR, format!("{version} fails\n"))
     } else {
-        (StatusCode::OK, format!("hello from {version}: {}\n", request.uri().path()))
+        (
+            StatusCode::OK,
+            format!("hello from {version}: {}\n", request.uri().path()),
+        )
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     if let Ok(value) = HeaderValue::from_str(version) {
         response.headers_mut().insert(VERSION_HEADER, value);
     }

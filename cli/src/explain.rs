@@ -40,7 +40,9 @@ pub struct Args {
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or_else(|| format!("{text:?} is not of the form NAME:VALUE"))?;
+    let (name, value) = text
+        .split_once(':')
+        .ok_or_else(|| format!("{text:?} is not of the form NAME:VALUE"))?;
     let name = name.trim().parse().map_err(|error| format!("{name:?}: {error}"))?;
     let value = HeaderValue::from_str(value.trim()).map_err(|error| format!("{value:?}: {error}"))?;
     Ok((name, value))
@@ -60,7 +62,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         TextFormat::Json => output::json(&json!({"explanation": explanation, "errorsInFolder": errors}))?,
         TextFormat::Yaml => output::yaml(&json!({"explanation": explanation, "errorsInFolder": errors}))?,
     });
-    Ok(if explanation.winner.is_some() { Exit::Done } else { Exit::Failed })
+    Ok(if explanation.winner.is_some() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
 }
 
 fn text(explanation: &Explanation, errors: usize) -> String {
@@ -69,7 +75,10 @@ fn text(explanation: &Explanation, errors: usize) -> String {
         text.push('\n');
     }
     if errors > 0 {
-        let _ = writeln!(text, "The folder has {errors} errors; objects with errors are left out here. See `sluice lint`.");
+        let _ = writeln!(
+            text,
+            "The folder has {errors} errors; objects with errors are left out here. See `sluice lint`."
+        );
     }
     text
 }
@@ -81,18 +90,27 @@ fn choose(
     folder: &std::path::Path,
 ) -> Result<Snapshot, Failure> {
     let names: Vec<String> = fleets.keys().map(ToString::to_string).collect();
-    let mut of = fleets.into_iter().filter(|(name, _)| wanted.is_none_or(|wanted| name.as_str() == wanted));
+    let mut of = fleets
+        .into_iter()
+        .filter(|(name, _)| wanted.is_none_or(|wanted| name.as_str() == wanted));
     match (of.next(), of.next()) {
         (Some((_, Some(snapshot))), None) => Ok(snapshot),
         (Some((name, None)), None) => Err(Failure::failed(format!(
             "fleet {name} has nothing complete to serve; `sluice lint {}` says why",
             folder.display()
         ))),
-        (Some(_), Some(_)) => Err(Failure::usage(format!("say which fleet with --fleet: {}", names.join(", ")))),
+        (Some(_), Some(_)) => Err(Failure::usage(format!(
+            "say which fleet with --fleet: {}",
+            names.join(", ")
+        ))),
         (None, _) => Err(Failure::usage(format!(
             "{} has no such fleet; it has: {}",
             folder.display(),
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            }
         ))),
     }
 }

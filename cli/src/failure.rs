@@ -36,12 +36,18 @@ pub struct Failure {
 impl Failure {
     /// It ran, and failed.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit: Exit::Failed }
+        Self {
+            message: message.into(),
+            exit: Exit::Failed,
+        }
     }
 
     /// It could not begin.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit: Exit::Usage }
+        Self {
+            message: message.into(),
+            exit: Exit::Usage,
+        }
     }
 }
 

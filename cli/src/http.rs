@@ -68,19 +68,32 @@ impl Connection {
     /// When nobody accepts there in time.
     pub async fn open(address: &str) -> Result<Self, HttpError> {
         let limit = Duration::from_millis(CLIENT_CONNECT_TIMEOUT_MS);
-        let slow = || HttpError::Slow { address: address.to_owned(), seconds: limit.as_secs() };
+        let slow = || HttpError::Slow {
+            address: address.to_owned(),
+            seconds: limit.as_secs(),
+        };
         let stream = timeout(limit, TcpStream::connect(address)).await.map_err(|_| slow())?;
-        let stream = stream.map_err(|source| HttpError::Connect { address: address.to_owned(), source })?;
+        let stream = stream.map_err(|source| HttpError::Connect {
+            address: address.to_owned(),
+            source,
+        })?;
         // Small requests, answered before the next: waiting to fill a packet only delays.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| HttpError::Exchange { address: address.to_owned(), reason: error.to_string() })?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|error| HttpError::Exchange {
+                    address: address.to_owned(),
+                    reason: error.to_string(),
+                })?;
         tokio::spawn(async move {
             // How it ends is told to whoever waits for an answer.
             let _ = connection.await;
         });
-        Ok(Self { address: address.to_owned(), sender })
+        Ok(Self {
+            address: address.to_owned(),
+            sender,
+        })
     }
 
     /// Sends one request, with `host` as its Host header, and reads the whole answer.
@@ -89,7 +102,10 @@ impl Connection {
     /// When it breaks off, is larger than `CLIENT_ANSWER_MAX_BYTES`, or takes longer than `limit`.
     pub async fn send(&mut self, call: &Call<'_>, host: &str, limit: Duration) -> Result<Answer, HttpError> {
         let address = self.address.clone();
-        let broken = |reason: String| HttpError::Exchange { address: address.clone(), reason };
+        let broken = |reason: String| HttpError::Exchange {
+            address: address.clone(),
+            reason,
+        };
         let host = HeaderValue::from_str(host).map_err(|error| broken(error.to_string()))?;
         let request = Request::builder()
             .method(call.method.clone())
@@ -100,13 +116,24 @@ impl Connection {
             .map_err(|error| broken(error.to_string()))?;
         let exchange = async {
             self.sender.ready().await.map_err(|error| broken(error.to_string()))?;
-            let response = self.sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+            let response = self
+                .sender
+                .send_request(request)
+                .await
+                .map_err(|error| broken(error.to_string()))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, CLIENT_ANSWER_MAX_BYTES).collect().await;
             let body = body.map_err(|error| broken(error.to_string()))?.to_bytes();
-            Ok(Answer { status: head.status, headers: head.headers, body })
+            Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                body,
+            })
         };
-        let slow = || HttpError::Slow { address: address.clone(), seconds: limit.as_secs() };
+        let slow = || HttpError::Slow {
+            address: address.clone(),
+            seconds: limit.as_secs(),
+        };
         timeout(limit, exchange).await.map_err(|_| slow())?
     }
 }
@@ -125,7 +152,11 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     /// A GET of `path`.
     pub fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, body: Bytes::new() }
+        Self {
+            method: Method::GET,
+            path,
+            body: Bytes::new(),
+        }
     }
 }
 
@@ -135,5 +166,7 @@ impl<'a> Call<'a> {
 /// When there is no whole answer in time.
 pub async fn ask(address: &str, call: &Call<'_>) -> Result<Answer, HttpError> {
     let mut connection = Connection::open(address).await?;
-    connection.send(call, address, Duration::from_millis(CLIENT_EXCHANGE_TIMEOUT_MS)).await
+    connection
+        .send(call, address, Duration::from_millis(CLIENT_EXCHANGE_TIMEOUT_MS))
+        .await
 }

@@ -40,7 +40,9 @@ use failure::{Exit, Failure};
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = Cli::command().bin_name(called_as(arguments.first()));
-    let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
@@ -61,8 +63,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// `kubectl` runs a plugin by its own name; help then speaks of `kubectl sluice`.
 fn called_as(first: Option<&OsString>) -> &'static str {
-    let name = first.and_then(|path| std::path::Path::new(path).file_name()).and_then(|name| name.to_str());
-    if name.is_some_and(|name| name.starts_with("kubectl-sluice")) { "kubectl sluice" } else { "sluice" }
+    let name = first
+        .and_then(|path| std::path::Path::new(path).file_name())
+        .and_then(|name| name.to_str());
+    if name.is_some_and(|name| name.starts_with("kubectl-sluice")) {
+        "kubectl sluice"
+    } else {
+        "sluice"
+    }
 }
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {
@@ -97,7 +105,10 @@ mod tests {
 
     #[test]
     fn a_plugin_speaks_of_kubectl() {
-        assert_eq!(called_as(Some(&"/usr/local/bin/kubectl-sluice".into())), "kubectl sluice");
+        assert_eq!(
+            called_as(Some(&"/usr/local/bin/kubectl-sluice".into())),
+            "kubectl sluice"
+        );
         assert_eq!(called_as(Some(&"target/debug/sluice".into())), "sluice");
         assert_eq!(called_as(None), "sluice");
     }

@@ -12,7 +12,9 @@ use crate::output::{self, TextFormat};
 
 /// Arguments of `sluice lint`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 clean (warnings allowed), 1 errors found, 2 the folder cannot be read or arguments are wrong.")]
+#[command(
+    after_help = "Exit codes: 0 clean (warnings allowed), 1 errors found, 2 the folder cannot be read or arguments are wrong."
+)]
 pub struct Args {
     /// The folder of manifests.
     pub folder: PathBuf,
@@ -35,7 +37,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         TextFormat::Json => output::json(&document(&report))?,
         TextFormat::Yaml => output::yaml(&document(&report))?,
     });
-    let bad = report.count(Severity::Error) + if args.deny_warnings { report.count(Severity::Warning) } else { 0 };
+    let bad = report.count(Severity::Error)
+        + if args.deny_warnings {
+            report.count(Severity::Warning)
+        } else {
+            0
+        };
     Ok(if bad > 0 { Exit::Failed } else { Exit::Done })
 }
 
@@ -48,7 +55,9 @@ pub fn report(folder: &Path) -> Result<LintReport, Failure> {
     let data = std::fs::metadata(folder)
         .map_err(|error| Failure::usage(format!("{shown}: {error}; give a folder of manifests")))?;
     if !data.is_dir() {
-        return Err(Failure::usage(format!("{shown} is not a folder; give the folder that it is in")));
+        return Err(Failure::usage(format!(
+            "{shown} is not a folder; give the folder that it is in"
+        )));
     }
     let report = lint(folder);
     if report.unreadable {

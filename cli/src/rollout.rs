@@ -92,7 +92,9 @@ async fn fetch(admin: &Admin, fleet: Option<&str>) -> Result<Value, Failure> {
 
 /// A fleet's name is safe in a path; anything else is not sent.
 fn path_segment(fleet: &str) -> Result<&str, Failure> {
-    fleet.parse::<sluice_model::FleetName>().map_err(|error| Failure::usage(error.to_string()))?;
+    fleet
+        .parse::<sluice_model::FleetName>()
+        .map_err(|error| Failure::usage(error.to_string()))?;
     Ok(fleet)
 }
 
@@ -120,7 +122,12 @@ async fn watch(look: &Look) -> Result<Exit, Failure> {
         }
         TableFormat::Json | TableFormat::Yaml => Screen::plain(),
     };
-    tokio::spawn(follow::follow(admin, follow::From::Now, Duration::from_millis(500), sender));
+    tokio::spawn(follow::follow(
+        admin,
+        follow::From::Now,
+        Duration::from_millis(500),
+        sender,
+    ));
     let of_fleet = |name: &str| look.fleet.as_deref().is_none_or(|fleet| fleet == name);
     let mut shown = None;
     loop {
@@ -151,7 +158,11 @@ async fn watch(look: &Look) -> Result<Exit, Failure> {
 
 /// One state of the fleets as one document of a stream: a line of JSON, or YAML after `---`.
 fn document(raw: &Value, look: &Look) -> Result<String, Failure> {
-    let one = look.fleet.as_deref().and_then(|fleet| status::raw_of(raw, fleet)).unwrap_or(raw);
+    let one = look
+        .fleet
+        .as_deref()
+        .and_then(|fleet| status::raw_of(raw, fleet))
+        .unwrap_or(raw);
     match look.output {
         TableFormat::Yaml => Ok(format!("---\n{}", output::yaml(one)?)),
         TableFormat::Json | TableFormat::Table => Ok(format!("{one}\n")),

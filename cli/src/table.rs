@@ -12,7 +12,9 @@ const GAP: &str = "   ";
 impl Table {
     /// An empty table with these column heads.
     pub fn new(heads: &[&str]) -> Self {
-        Self { rows: vec![heads.iter().map(|&head| head.to_owned()).collect()] }
+        Self {
+            rows: vec![heads.iter().map(|&head| head.to_owned()).collect()],
+        }
     }
 
     /// Adds a row. An empty cell is printed as `-`, so that columns stay countable for `awk`.
@@ -24,7 +26,7 @@ impl Table {
     /// The table as lines, each ending with a line break.
     pub fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column| {
+        let width = |column: usize| {
             let cells = self.rows.iter().filter_map(move |row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
@@ -49,6 +51,9 @@ mod tests {
         let mut table = Table::new(&["NAME", "PHASE"]);
         table.row(["edge".to_owned(), "Baking".to_owned()]);
         table.row(["a-long-name".to_owned(), String::new()]);
-        assert_eq!(table.render(), "NAME          PHASE\nedge          Baking\na-long-name   -\n");
+        assert_eq!(
+            table.render(),
+            "NAME          PHASE\nedge          Baking\na-long-name   -\n"
+        );
     }
 }

@@ -100,8 +100,10 @@ async fn up(args: Args) -> Result<Exit, Failure> {
     let instances = plan.instances(&controller)?;
     screen.print(&banner::text(&plan, &instances));
     let (wish, wished) = watch::channel(Wish::Serve);
-    let running: Vec<_> =
-        instances.iter().map(|instance| children::start(instance.clone(), screen.clone(), wished.clone())).collect();
+    let running: Vec<_> = instances
+        .iter()
+        .map(|instance| children::start(instance.clone(), screen.clone(), wished.clone()))
+        .collect();
     let told = tokio::spawn(tell(plan.clone(), instances, screen.clone()));
     signals.wait().await;
     told.abort();
@@ -138,7 +140,9 @@ async fn end(
 /// Says when all are ready, then what happens.
 async fn tell(plan: Plan, instances: Vec<Instance>, screen: Arc<Screen>) {
     let (sender, mut updates) = mpsc::channel(64);
-    let Ok(admin) = Admin::at(&plan.admin.to_string()) else { return };
+    let Ok(admin) = Admin::at(&plan.admin.to_string()) else {
+        return;
+    };
     tokio::spawn(follow::follow(admin, follow::From::Beginning, LOOK_EVERY, sender));
     let ready = tokio::spawn(until_ready(plan, instances, screen.clone()));
     let mut tally = tokio::time::interval(TALLY_EVERY);
@@ -181,8 +185,15 @@ fn show(screen: &Screen, update: Update) {
 
 async fn until_ready(plan: Plan, instances: Vec<Instance>, screen: Arc<Screen>) -> Option<Running> {
     ready::wait(&instances, &screen).await;
-    screen.say(&format!("ready: {} instances serve http://{}", instances.len(), plan.http));
+    screen.say(&format!(
+        "ready: {} instances serve http://{}",
+        instances.len(),
+        plan.http
+    ));
     let traffic = plan.demo.as_ref().and_then(|demo: &Demo| demo.traffic.as_ref())?;
-    screen.say(&format!("demo traffic (our own): {} requests a second", traffic.requests_per_second));
+    screen.say(&format!(
+        "demo traffic (our own): {} requests a second",
+        traffic.requests_per_second
+    ));
     Some(traffic::start(traffic, plan.http))
 }

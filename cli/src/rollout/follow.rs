@@ -4,14 +4,18 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc::Sender;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::status::{self, Status};
 use crate::admin::{Admin, EventLine};
 use crate::failure::Failure;
+
+/// Between two questions to a controller that does not answer.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// From where on the story is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,51 +37,137 @@ pub enum Update {
     Lost(String),
 }
 
-/// Sends updates until nobody listens.
+/// Sends updates until nobody listens; looks at the fleets' state every `period`.
 pub async fn follow(admin: Admin, from: From, period: Duration, updates: Sender<Update>) {
+    tokio::join!(tell(admin.clone(), from, updates.clone()), look(admin, period, updates));
+}
+
+/// Where in the story we are.
+#[derive(Clone, Debug)]
+struct Bookmark {
+    /// The last line that was read.
+    sequence: u64,
+    /// Lines of this moment and before are known.
+    at: Timestamp,
+}
+
+impl Bookmark {
+    fn at(from: From) -> Self {
+        let at = match from {
+            From::Beginning => Timestamp::MIN,
+            From::Now => Timestamp::now(),
+        };
+        Self { sequence: 0, at }
+    }
+
+    /// The lines among `lines` that are new; afterwards they are known.
+    fn new_of(&mut self, lines: Vec<EventLine>) -> Vec<EventLine> {
+        let known = self.at;
+        let mut new = Vec::new();
+        for line in lines {
+            let at = line.at.parse::<Timestamp>().unwrap_or(known);
+            // A controller that was started again counts from 1: then the time decides, else the number does.
+            let is_new = if self.sequence == 0 {
+                at > known
+            } else {
+                line.sequence > self.sequence
+            };
+            self.at = self.at.max(at);
+            if is_new {
+                new.push(line);
+            }
+        }
+        new
+    }
+}
+
+/// Tells the story line by line. The controller answers a question when there is something new.
+async fn tell(admin: Admin, from: From, updates: Sender<Update>) {
+    let mut bookmark = Bookmark::at(from);
+    loop {
+        let path = format!("/api/v2/events?since={}&wait=20", bookmark.sequence);
+        let answer = tokio::select! {
+            answer = admin.get(&path) => answer,
+            () = updates.closed() => return,
+        };
+        let Ok(lines) = answer.and_then(|answer| lines(&answer)) else {
+            // Whether it is lost is said by whoever looks at the state.
+            bookmark.sequence = 0;
+            sleep(RETRY_EVERY).await;
+            continue;
+        };
+        let last = lines.iter().map(|line| line.sequence).max();
+        for line in bookmark.new_of(lines) {
+            if updates.send(Update::Line(line)).await.is_err() {
+                return;
+            }
+        }
+        bookmark.sequence = last.unwrap_or(bookmark.sequence);
+    }
+}
+
+/// Shows where the fleets stand; says once when the controller is gone.
+async fn look(admin: Admin, period: Duration, updates: Sender<Update>) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next = match from {
-        From::Beginning => Some(0),
-        From::Now => None,
-    };
     let mut lost = false;
     loop {
         ticks.tick().await;
-        let told = match look(&admin, &mut next).await {
-            Ok(told) => {
+        let state = admin
+            .get("/api/v2/rollouts")
+            .await
+            .and_then(|raw| Ok(Update::Status(status::read(&raw)?, raw)));
+        let update = match state {
+            Ok(state) => {
                 lost = false;
-                told
+                state
             }
             Err(_) if lost => continue,
             Err(failure) => {
                 lost = true;
-                vec![Update::Lost(failure.to_string())]
+                Update::Lost(failure.to_string())
             }
         };
-        for update in told {
-            if updates.send(update).await.is_err() {
-                return;
-            }
+        if updates.send(update).await.is_err() {
+            return;
         }
     }
-}
-
-/// What is new: lines since `next`, then the present state.
-async fn look(admin: &Admin, next: &mut Option<u64>) -> Result<Vec<Update>, Failure> {
-    let since = next.unwrap_or(0);
-    let lines = lines(&admin.get(&format!("/api/v2/events?since={since}")).await?)?;
-    // A controller that was started again counts from the beginning again.
-    let tell = next.is_some();
-    let last = lines.last().map(|line| line.sequence);
-    *next = Some(last.map_or(since, |last| last.max(since)));
-    let raw = admin.get("/api/v2/rollouts").await?;
-    let state = Update::Status(status::read(&raw)?, raw);
-    let lines = lines.into_iter().filter(|_| tell).map(Update::Line);
-    Ok(lines.chain([state]).collect())
 }
 
 fn lines(answer: &Value) -> Result<Vec<EventLine>, Failure> {
     Vec::<EventLine>::deserialize(answer)
         .map_err(|error| Failure::failed(format!("the controller's events cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(sequence: u64, second: u64) -> EventLine {
+        let at = format!("2026-11-23T10:00:{second:02}Z");
+        EventLine {
+            sequence,
+            at,
+            fleet: None,
+            text: format!("line {sequence}"),
+        }
+    }
+
+    #[test]
+    fn a_controller_that_starts_again_is_not_heard_twice() {
+        let mut bookmark = Bookmark {
+            sequence: 0,
+            at: "2026-11-23T10:00:05Z".parse().unwrap(),
+        };
+        let new = bookmark.new_of(vec![line(1, 4), line(2, 6)]);
+        assert_eq!(new, vec![line(2, 6)], "what was before is known");
+        bookmark.sequence = 2;
+        assert_eq!(
+            bookmark.new_of(vec![line(2, 6), line(3, 6)]),
+            vec![line(3, 6)],
+            "the number decides"
+        );
+        bookmark.sequence = 0;
+        assert_eq!(bookmark.new_of(vec![line(1, 9)]), vec![line(1, 9)], "a new count");
+    }
 }

@@ -33,7 +33,10 @@ impl Screen {
     /// What fits: moving on a terminal, lines elsewhere.
     pub fn fitting() -> Self {
         if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
-            Self::Live { below: MultiProgress::new(), fleets: Mutex::default() }
+            Self::Live {
+                below: MultiProgress::new(),
+                fleets: Mutex::default(),
+            }
         } else {
             Self::Plain
         }
@@ -85,13 +88,21 @@ impl Screen {
 
 /// A bar while there is something to bake.
 fn moving(bake_ms: u64) -> ProgressStyle {
-    let template = if bake_ms > 0 { "{spinner} {msg}  {bar:24}" } else { "{spinner} {msg}" };
+    let template = if bake_ms > 0 {
+        "{spinner} {msg}  {bar:24}"
+    } else {
+        "{spinner} {msg}"
+    };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// `default  Baking  1/2 canary  3/3  5-0a1b2c3d  Healthy  baking 2s of 8s`
 fn line(status: &Status) -> String {
-    let stage = status.stage.as_ref().map(|stage| stage.label.clone()).unwrap_or_default();
+    let stage = status
+        .stage
+        .as_ref()
+        .map(|stage| stage.label.clone())
+        .unwrap_or_default();
     let revision = status.target_revision.clone().unwrap_or_default();
     let parts = [
         status.fleet.as_str(),
@@ -102,7 +113,11 @@ fn line(status: &Status) -> String {
         &status.health,
         &status.message,
     ];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
+    parts
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("  ")
 }
 
 #[cfg(test)]
@@ -111,7 +126,11 @@ mod tests {
 
     #[test]
     fn a_line_leaves_out_what_is_not_there() {
-        let mut status = Status { fleet: "edge".to_owned(), phase: "Idle".to_owned(), ..Status::default() };
+        let mut status = Status {
+            fleet: "edge".to_owned(),
+            phase: "Idle".to_owned(),
+            ..Status::default()
+        };
         assert_eq!(line(&status), "edge  Idle");
         status.message = "no instance is connected".to_owned();
         assert_eq!(line(&status), "edge  Idle  no instance is connected");

@@ -141,10 +141,16 @@ pub struct Past {
 /// When it is neither.
 pub fn read(answer: &Value) -> Result<Vec<Status>, Failure> {
     let wrong = |error: serde_json::Error| {
-        Failure::failed(format!("the controller's answer is not a rollout status: {error}; are both of one version?"))
+        Failure::failed(format!(
+            "the controller's answer is not a rollout status: {error}; are both of one version?"
+        ))
     };
     match items(answer) {
-        Some(items) => items.iter().map(Status::deserialize).collect::<Result<_, _>>().map_err(wrong),
+        Some(items) => items
+            .iter()
+            .map(Status::deserialize)
+            .collect::<Result<_, _>>()
+            .map_err(wrong),
         None => Status::deserialize(answer).map(|one| vec![one]).map_err(wrong),
     }
 }
@@ -155,7 +161,9 @@ fn items(answer: &Value) -> Option<&Vec<Value>> {
 
 /// The fleet called `fleet` in an answer, as it was sent.
 pub fn raw_of<'a>(answer: &'a Value, fleet: &str) -> Option<&'a Value> {
-    items(answer)?.iter().find(|item| item.get("fleet").and_then(Value::as_str) == Some(fleet))
+    items(answer)?
+        .iter()
+        .find(|item| item.get("fleet").and_then(Value::as_str) == Some(fleet))
 }
 
 /// The fleet with this name, or the only one.
@@ -166,10 +174,15 @@ pub fn choose<'a>(all: &'a [Status], fleet: Option<&str>) -> Result<&'a Status, 
     let names: Vec<_> = all.iter().map(|status| status.fleet.as_str()).collect();
     match (fleet, all) {
         (Some(fleet), all) => all.iter().find(|status| status.fleet == fleet).ok_or_else(|| {
-            Failure::failed(format!("there is no fleet {fleet:?} here; there is: {}", names.join(", ")))
+            Failure::failed(format!(
+                "there is no fleet {fleet:?} here; there is: {}",
+                names.join(", ")
+            ))
         }),
         (None, [one]) => Ok(one),
-        (None, []) => Err(Failure::failed("this controller has no fleet yet: it has seen no Rollout")),
+        (None, []) => Err(Failure::failed(
+            "this controller has no fleet yet: it has seen no Rollout",
+        )),
         (None, _) => Err(Failure::usage(format!("say which fleet: {}", names.join(", ")))),
     }
 }
@@ -179,7 +192,16 @@ pub fn table(all: &[Status], now: Timestamp) -> String {
     if all.is_empty() {
         return "No fleets: this controller has seen no Rollout.\n".to_owned();
     }
-    let heads = ["NAME", "PHASE", "STAGE", "INSTANCES", "REVISION", "HEALTH", "BAKE-UNTIL", "AGE"];
+    let heads = [
+        "NAME",
+        "PHASE",
+        "STAGE",
+        "INSTANCES",
+        "REVISION",
+        "HEALTH",
+        "BAKE-UNTIL",
+        "AGE",
+    ];
     let mut table = Table::new(&heads);
     for status in all {
         let stage = status.stage.clone().unwrap_or_default();
@@ -204,7 +226,11 @@ pub fn table(all: &[Status], now: Timestamp) -> String {
 /// For how long the stable revision has been stable.
 fn age(status: &Status, now: Timestamp) -> String {
     let stable = status.stable_revision.as_deref();
-    let past = status.history.iter().rev().find(|past| Some(past.revision.as_str()) == stable);
+    let past = status
+        .history
+        .iter()
+        .rev()
+        .find(|past| Some(past.revision.as_str()) == stable);
     past.and_then(|past| past.at.parse::<Timestamp>().ok())
         .map(|at| short_span(now.duration_since(at).as_secs().max(0)))
         .unwrap_or_default()
@@ -235,7 +261,11 @@ fn remarks(text: &mut String, status: &Status) {
         let _ = writeln!(text, "\n{fleet}: {}", status.message);
     }
     for gate in &status.gates {
-        let against = gate.stable.as_ref().map(|stable| format!(", stable {stable}")).unwrap_or_default();
+        let against = gate
+            .stable
+            .as_ref()
+            .map(|stable| format!(", stable {stable}"))
+            .unwrap_or_default();
         let _ = writeln!(
             text,
             "  {} on {}: {}{against} over {} requests: {}",
@@ -267,7 +297,11 @@ fn remarks(text: &mut String, status: &Status) {
         );
     }
     if !status.unreached.is_empty() {
-        let _ = writeln!(text, "\nNot reached, may still carry what was taken back: {}", status.unreached.join(", "));
+        let _ = writeln!(
+            text,
+            "\nNot reached, may still carry what was taken back: {}",
+            status.unreached.join(", ")
+        );
     }
 }
 
@@ -309,12 +343,18 @@ Held back in default (a new content of the object clears it):
         let text = table(&read(&answer).unwrap(), "2026-11-23T10:20:00Z".parse().unwrap());
         assert!(text.contains("1/2 canary"), "{text}");
         assert!(text.contains("10:20:00Z"), "{text}");
-        assert!(text.contains("ErrorRate on fleet: 0%, stable 0.1% over 40 requests: Pass"), "{text}");
+        assert!(
+            text.contains("ErrorRate on fleet: 0%, stable 0.1% over 40 requests: Pass"),
+            "{text}"
+        );
     }
 
     #[test]
     fn the_fleet_must_be_clear() {
-        let of = |fleet: &str| Status { fleet: fleet.to_owned(), ..Status::default() };
+        let of = |fleet: &str| Status {
+            fleet: fleet.to_owned(),
+            ..Status::default()
+        };
         let two = [of("a"), of("b")];
         assert_eq!(choose(&two, Some("b")).unwrap().fleet, "b");
         assert!(choose(&two, None).unwrap_err().to_string().contains("a, b"));

@@ -18,25 +18,49 @@ pub fn text(plan: &Plan, instances: &[Instance]) -> String {
     };
     row("folder", plan.folder.display().to_string());
     row("state", plan.state.display().to_string());
-    row("fleet", format!("{}, {} instances with {} workers each", plan.fleet, instances.len(), plan.workers));
+    row(
+        "fleet",
+        format!(
+            "{}, {} instances with {} workers each",
+            plan.fleet,
+            instances.len(),
+            plan.workers
+        ),
+    );
     row("http", format!("http://{} (listener {})", plan.http, plan.listener));
     row("admin", format!("http://{}", plan.admin));
     for instance in instances {
         row("instance", format!("{}  admin http://{}", instance.id, instance.admin));
     }
-    row("access logs", format!("{}/instances/*/access.log", plan.state.display()));
+    row(
+        "access logs",
+        format!("{}/instances/*/access.log", plan.state.display()),
+    );
     match &plan.snapshot {
         Some(snapshot) => routes(snapshot, &mut row),
-        None => row("routes", "the folder is not complete now: the last good configuration serves".to_owned()),
+        None => row(
+            "routes",
+            "the folder is not complete now: the last good configuration serves".to_owned(),
+        ),
     }
     if let Some(demo) = &plan.demo {
         for upstream in &demo.upstreams {
-            let fails = if upstream.fail_percent > 0 { format!(", fails {} %", upstream.fail_percent) } else { String::new() };
-            row("demo", format!("upstream {} on {}{fails}", upstream.version, upstream.listen));
+            let fails = if upstream.fail_percent > 0 {
+                format!(", fails {} %", upstream.fail_percent)
+            } else {
+                String::new()
+            };
+            row(
+                "demo",
+                format!("upstream {} on {}{fails}", upstream.version, upstream.listen),
+            );
         }
     }
     if plan.errors > 0 {
-        row("problems", format!("{} errors; see `sluice lint {}`", plan.errors, plan.folder.display()));
+        row(
+            "problems",
+            format!("{} errors; see `sluice lint {}`", plan.errors, plan.folder.display()),
+        );
     }
     format!("sluice {}\n{text}\n", env!("CARGO_PKG_VERSION"))
 }

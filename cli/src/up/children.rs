@@ -82,7 +82,9 @@ async fn supervise(instance: Instance, screen: Arc<Screen>, mut wish: watch::Rec
     let mut wait = Duration::from_millis(UP_RESTART_WAIT_MIN_MS);
     loop {
         let began = Instant::now();
-        let Some(ended) = live(&instance, &mut wish).await else { return };
+        let Some(ended) = live(&instance, &mut wish).await else {
+            return;
+        };
         if began.elapsed() >= Duration::from_millis(UP_RESTART_FORGIVEN_AFTER_MS) {
             wait = Duration::from_millis(UP_RESTART_WAIT_MIN_MS);
         }
@@ -126,10 +128,20 @@ fn keep_logs(child: &mut Child, instance: &Instance, last: &LastLine) -> Vec<Joi
     let mut logs = Vec::new();
     if let Some(pipe) = child.stdout.take() {
         let file = instance.access_log();
-        logs.push(tokio::spawn(log_file::keep(pipe, file, UP_LOG_FILE_MAX_BYTES, LastLine::default())));
+        logs.push(tokio::spawn(log_file::keep(
+            pipe,
+            file,
+            UP_LOG_FILE_MAX_BYTES,
+            LastLine::default(),
+        )));
     }
     if let Some(pipe) = child.stderr.take() {
-        logs.push(tokio::spawn(log_file::keep(pipe, instance.own_log(), UP_LOG_FILE_MAX_BYTES, last.clone())));
+        logs.push(tokio::spawn(log_file::keep(
+            pipe,
+            instance.own_log(),
+            UP_LOG_FILE_MAX_BYTES,
+            last.clone(),
+        )));
     }
     logs
 }
@@ -145,7 +157,11 @@ fn told(status: std::io::Result<ExitStatus>, last_line: &str) -> String {
         },
         Err(error) => format!("was lost sight of: {error}"),
     };
-    if last_line.is_empty() { how } else { format!("{how}: {last_line}") }
+    if last_line.is_empty() {
+        how
+    } else {
+        format!("{how}: {last_line}")
+    }
 }
 
 /// Drains the child, and kills it when that is wished or takes too long.
@@ -211,7 +227,11 @@ mod tests {
         until(|| std::fs::read_to_string(&runs).is_ok_and(|text| text.lines().count() >= 2)).await;
         wish.send_replace(Wish::Drain);
         running.await.unwrap();
-        assert!(std::fs::read_to_string(temp.path().join("instance.log")).unwrap().contains("broken"));
+        assert!(
+            std::fs::read_to_string(temp.path().join("instance.log"))
+                .unwrap()
+                .contains("broken")
+        );
     }
 
     #[tokio::test]
@@ -234,13 +254,19 @@ mod tests {
         sleep(Duration::from_millis(200)).await;
         assert!(!running.is_finished());
         wish.send_replace(Wish::Kill);
-        timeout(Duration::from_secs(10), running).await.expect("killed").unwrap();
+        timeout(Duration::from_secs(10), running)
+            .await
+            .expect("killed")
+            .unwrap();
     }
 
     #[test]
     fn the_end_is_told_with_the_last_words() {
         use std::os::unix::process::ExitStatusExt;
-        assert_eq!(told(Ok(ExitStatus::from_raw(1 << 8)), "no identity"), "ended with code 1: no identity");
+        assert_eq!(
+            told(Ok(ExitStatus::from_raw(1 << 8)), "no identity"),
+            "ended with code 1: no identity"
+        );
         assert_eq!(told(Ok(ExitStatus::from_raw(9)), ""), "was killed by signal 9");
     }
 }

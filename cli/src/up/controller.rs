@@ -19,7 +19,10 @@ pub struct Controller {
 /// # Errors
 /// When the state is in use by another, or something in it is not as it should be.
 pub async fn start(plan: &Plan) -> Result<Controller, Failure> {
-    Ok(Controller { stream: plan.admin, state: plan.state.clone() })
+    Ok(Controller {
+        stream: plan.admin,
+        state: plan.state.clone(),
+    })
 }
 
 impl Controller {

@@ -73,10 +73,15 @@ pub fn file(folder: &Path) -> PathBuf {
 pub fn read(folder: &Path) -> Result<Demo, Failure> {
     let file = file(folder);
     let wrong = |reason: String| Failure::usage(format!("{}: {reason}", file.display()));
-    let open = std::fs::File::open(&file)
-        .map_err(|error| wrong(format!("{error}; --demo needs this file, see examples/quickstart/demo/demo.json")))?;
+    let open = std::fs::File::open(&file).map_err(|error| {
+        wrong(format!(
+            "{error}; --demo needs this file, see examples/quickstart/demo/demo.json"
+        ))
+    })?;
     let mut text = String::new();
-    open.take(DEMO_FILE_MAX_BYTES).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+    open.take(DEMO_FILE_MAX_BYTES)
+        .read_to_string(&mut text)
+        .map_err(|error| wrong(error.to_string()))?;
     let demo: Demo = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     check(&demo).map_err(wrong)?;
     Ok(demo)
@@ -88,7 +93,9 @@ fn check(demo: &Demo) -> Result<(), String> {
     }
     let Some(traffic) = &demo.traffic else { return Ok(()) };
     if !(1..=DEMO_REQUESTS_PER_SECOND_MAX).contains(&traffic.requests_per_second) {
-        return Err(format!("traffic.requestsPerSecond must be 1 to {DEMO_REQUESTS_PER_SECOND_MAX}"));
+        return Err(format!(
+            "traffic.requestsPerSecond must be 1 to {DEMO_REQUESTS_PER_SECOND_MAX}"
+        ));
     }
     if traffic.requests.iter().all(|ask| ask.share == 0) {
         return Err("traffic.requests needs at least one entry with a share above 0".to_owned());
@@ -129,9 +136,18 @@ mod tests {
     fn a_wrong_demo_says_what_is_wrong() {
         for (text, part) in [
             (r#"{"upstreams": [], "trafic": {}}"#, "unknown field `trafic`"),
-            (r#"{"upstreams": [{"listen": "127.0.0.1:1", "version": "v", "failPercent": 101}]}"#, "0 to 100"),
-            (r#"{"upstreams": [], "traffic": {"requestsPerSecond": 0, "requests": []}}"#, "requestsPerSecond"),
-            (r#"{"upstreams": [], "traffic": {"requestsPerSecond": 9, "requests": []}}"#, "at least one"),
+            (
+                r#"{"upstreams": [{"listen": "127.0.0.1:1", "version": "v", "failPercent": 101}]}"#,
+                "0 to 100",
+            ),
+            (
+                r#"{"upstreams": [], "traffic": {"requestsPerSecond": 0, "requests": []}}"#,
+                "requestsPerSecond",
+            ),
+            (
+                r#"{"upstreams": [], "traffic": {"requestsPerSecond": 9, "requests": []}}"#,
+                "at least one",
+            ),
         ] {
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir(folder.path().join("demo")).unwrap();

@@ -11,10 +11,14 @@ use crate::failure::Failure;
 pub fn open(path: &Path) -> Result<PathBuf, Failure> {
     let shown = path.display();
     let data = std::fs::metadata(path).map_err(|error| {
-        Failure::usage(format!("{shown}: {error}; give a folder of manifests, such as examples/quickstart"))
+        Failure::usage(format!(
+            "{shown}: {error}; give a folder of manifests, such as examples/quickstart"
+        ))
     })?;
     if !data.is_dir() {
-        return Err(Failure::usage(format!("{shown} is not a folder; give the folder that it is in")));
+        return Err(Failure::usage(format!(
+            "{shown} is not a folder; give the folder that it is in"
+        )));
     }
     let entries = std::fs::read_dir(path)
         .map_err(|error| Failure::usage(format!("{shown}: {error}; it must be readable for you")))?;
@@ -28,7 +32,10 @@ pub fn open(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn is_manifest(path: &Path) -> bool {
-    let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+    let hidden = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_none_or(|name| name.starts_with('.'));
     let extension = path.extension().and_then(|extension| extension.to_str());
     !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
 }

@@ -22,7 +22,10 @@ pub async fn keep(pipe: impl AsyncRead + Unpin, path: PathBuf, max_bytes: u64, l
     let mut file = open(&path).await;
     let mut line = Vec::new();
     while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
-        if file.as_ref().is_none_or(|(_, bytes)| bytes + line.len() as u64 > max_bytes) {
+        if file
+            .as_ref()
+            .is_none_or(|(_, bytes)| bytes + line.len() as u64 > max_bytes)
+        {
             file = rotate(&path, file).await;
         }
         if let Some((open, bytes)) = &mut file {
@@ -35,7 +38,8 @@ pub async fn keep(pipe: impl AsyncRead + Unpin, path: PathBuf, max_bytes: u64, l
         }
         let text = String::from_utf8_lossy(&line);
         if !text.trim().is_empty() {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = text.trim().chars().take(LAST_LINE_MAX_CHARS).collect();
+            *last.lock().unwrap_or_else(PoisonError::into_inner) =
+                text.trim().chars().take(LAST_LINE_MAX_CHARS).collect();
         }
         line.clear();
     }

@@ -60,7 +60,10 @@ impl Plan {
         let state = state::prepare(&state)?;
         port::must_be_free(args.http, "--http")?;
         port::must_be_free(args.admin, "--admin")?;
-        let listener = snapshot.as_ref().and_then(listener).unwrap_or_else(|| "http".to_owned());
+        let listener = snapshot
+            .as_ref()
+            .and_then(listener)
+            .unwrap_or_else(|| "http".to_owned());
         Ok(Self {
             folder,
             state,
@@ -92,7 +95,13 @@ impl Plan {
             controller.enroll(&self.fleet, &id)?;
             let folder = children::folder(&self.state, &id);
             let arguments = self.arguments(controller.stream(), &folder, admin);
-            instances.push(Instance { id, folder, admin, program: program.clone(), arguments });
+            instances.push(Instance {
+                id,
+                folder,
+                admin,
+                program: program.clone(),
+                arguments,
+            });
         }
         Ok(instances)
     }
@@ -130,9 +139,10 @@ fn fleet(
         .filter(|(name, _)| wanted.is_none_or(|wanted| name.as_str() == wanted));
     match (complete.next(), complete.next()) {
         (Some((name, snapshot)), None) => Ok((name, Some(snapshot))),
-        (Some(_), Some(_)) => {
-            Err(Failure::usage(format!("this folder has several fleets: say which with --fleet: {}", names.join(", "))))
-        }
+        (Some(_), Some(_)) => Err(Failure::usage(format!(
+            "this folder has several fleets: say which with --fleet: {}",
+            names.join(", ")
+        ))),
         (None, _) => match known_fleet(state, wanted) {
             Some(name) => Ok((name, None)),
             None => Err(nothing_to_serve(folder, wanted, errors)),
@@ -144,16 +154,22 @@ fn nothing_to_serve(folder: &Path, wanted: Option<&str>, errors: usize) -> Failu
     let shown = folder.display();
     let fleet = wanted.map(|wanted| format!(" for fleet {wanted}")).unwrap_or_default();
     Failure::usage(if errors > 0 {
-        format!("{shown} has {errors} errors and nothing complete to serve{fleet}; `sluice lint {shown}` names them and how to mend them")
+        format!(
+            "{shown} has {errors} errors and nothing complete to serve{fleet}; `sluice lint {shown}` names them and how to mend them"
+        )
     } else {
-        format!("{shown} has no Rollout{fleet}, which says where a fleet listens and how changes reach it; add one, such as examples/quickstart/rollout.yaml")
+        format!(
+            "{shown} has no Rollout{fleet}, which says where a fleet listens and how changes reach it; add one, such as examples/quickstart/rollout.yaml"
+        )
     })
 }
 
 /// The fleet whose record is in the state folder, if it is clear which.
 fn known_fleet(state: &Path, wanted: Option<&str>) -> Option<FleetName> {
     let entries = std::fs::read_dir(state.join("fleets")).ok()?;
-    let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<FleetName>().ok());
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<FleetName>().ok());
     let mut names = names.filter(|name| wanted.is_none_or(|wanted| name.as_str() == wanted));
     match (names.next(), names.next()) {
         (Some(name), None) => Some(name),
@@ -171,11 +187,15 @@ fn listener(snapshot: &Snapshot) -> Option<String> {
 /// The machine's cores divided among the instances, at least one each.
 fn workers(instances: u16) -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u16::try_from(cores / usize::from(instances.max(1))).unwrap_or(u16::MAX).max(1)
+    u16::try_from(cores / usize::from(instances.max(1)))
+        .unwrap_or(u16::MAX)
+        .max(1)
 }
 
 fn instance_id(fleet: &FleetName, number: u16) -> Result<InstanceId, Failure> {
-    format!("{fleet}-{number}").parse().map_err(|error| Failure::usage(format!("{error}")))
+    format!("{fleet}-{number}")
+        .parse()
+        .map_err(|error| Failure::usage(format!("{error}")))
 }
 
 #[cfg(test)]
@@ -187,7 +207,11 @@ mod tests {
     #[test]
     fn a_folder_without_a_rollout_says_so() {
         let temp = tempfile::tempdir().unwrap();
-        let refused = |errors| fleet(BTreeMap::new(), None, temp.path(), temp.path(), errors).unwrap_err().to_string();
+        let refused = |errors| {
+            fleet(BTreeMap::new(), None, temp.path(), temp.path(), errors)
+                .unwrap_err()
+                .to_string()
+        };
         assert!(refused(0).contains("has no Rollout"), "{}", refused(0));
         assert!(refused(2).contains("2 errors"), "{}", refused(2));
     }

@@ -42,6 +42,12 @@ async fn is_ready(instance: &Instance) -> bool {
 
 fn not_ready(instances: &[&Instance]) -> String {
     let names: Vec<_> = instances.iter().map(|instance| instance.id.as_str()).collect();
-    let log = instances.first().map(|instance| instance.own_log().display().to_string()).unwrap_or_default();
-    format!("still waiting for {} to be ready; see {log}, or what `sluice lint` says about the folder", names.join(", "))
+    let log = instances
+        .first()
+        .map(|instance| instance.own_log().display().to_string())
+        .unwrap_or_default();
+    format!(
+        "still waiting for {} to be ready; see {log}, or what `sluice lint` says about the folder",
+        names.join(", ")
+    )
 }

@@ -17,8 +17,13 @@ pub fn default_for(folder: &Path, variable: impl Fn(&str) -> Option<OsString>) -
     let base = set("XDG_STATE_HOME")
         .filter(|path| path.is_absolute())
         .or_else(|| set("HOME").map(|home| home.join(".local").join("state")))
-        .ok_or_else(|| Failure::usage("neither HOME nor XDG_STATE_HOME is set: say where to keep state with --state DIR"))?;
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        .ok_or_else(|| {
+            Failure::usage("neither HOME nor XDG_STATE_HOME is set: say where to keep state with --state DIR")
+        })?;
+    let name = folder
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     // Folders of one name in different places have different states.
     let digest = sha256(folder.as_os_str().as_encoded_bytes());
     Ok(base.join("sluice").join(format!("{name}-{digest:#}")))
@@ -54,8 +59,17 @@ mod tests {
         assert_ne!(state("/a/shop"), state("/b/shop"));
         assert_eq!(state("/a/shop"), state("/a/shop"));
         let xdg = |name: &str| (name == "XDG_STATE_HOME").then(|| OsString::from("/var/state"));
-        assert!(default_for(Path::new("/a"), xdg).unwrap().starts_with("/var/state/sluice"));
-        assert!(default_for(Path::new("/a"), |_| None).unwrap_err().to_string().contains("--state"));
+        assert!(
+            default_for(Path::new("/a"), xdg)
+                .unwrap()
+                .starts_with("/var/state/sluice")
+        );
+        assert!(
+            default_for(Path::new("/a"), |_| None)
+                .unwrap_err()
+                .to_string()
+                .contains("--state")
+        );
     }
 
     #[test]

@@ -46,7 +46,11 @@ impl Tally {
     /// One line: `1000 requests, 0 failed (v1 900, v2 100)`.
     pub fn line(&self) -> String {
         let mut line = format!("{} requests, {} failed", self.requests, self.failures);
-        let versions: Vec<_> = self.versions.iter().map(|(version, count)| format!("{version} {count}")).collect();
+        let versions: Vec<_> = self
+            .versions
+            .iter()
+            .map(|(version, count)| format!("{version} {count}"))
+            .collect();
         if !versions.is_empty() {
             let _ = write!(line, " ({})", versions.join(", "));
         }
@@ -81,7 +85,14 @@ pub fn start(traffic: &Traffic, address: SocketAddr) -> Running {
         // Staggered, so that requests come evenly and the streams ask for different things.
         let offset = period * stream / streams;
         let skip = asks.len() * stream as usize / streams as usize;
-        tokio::spawn(send_forever(running.clone(), asks.clone(), skip, address, offset, period));
+        tokio::spawn(send_forever(
+            running.clone(),
+            asks.clone(),
+            skip,
+            address,
+            offset,
+            period,
+        ));
     }
     running
 }
@@ -138,11 +149,18 @@ async fn send(
     };
     let limit = Duration::from_millis(DEMO_REQUEST_TIMEOUT_MS);
     let answer = open.send(&Call::get(&ask.path), &ask.host, limit).await?;
-    let closes = answer.headers.get(http::header::CONNECTION).is_some_and(|value| value == "close");
+    let closes = answer
+        .headers
+        .get(http::header::CONNECTION)
+        .is_some_and(|value| value == "close");
     if !closes {
         *connection = Some((open, used + 1));
     }
-    let version = answer.headers.get(VERSION_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let version = answer
+        .headers
+        .get(VERSION_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
     Ok((answer.status, version))
 }
 
@@ -151,7 +169,11 @@ mod tests {
     use super::*;
 
     fn ask(path: &str, share: u32) -> Ask {
-        Ask { host: "a".to_owned(), path: path.to_owned(), share }
+        Ask {
+            host: "a".to_owned(),
+            path: path.to_owned(),
+            share,
+        }
     }
 
     #[test]
