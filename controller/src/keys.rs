@@ -92,7 +92,10 @@ impl Keys {
         let trusted = KeySet::from_json(&trusted_json).map_err(|error| KeyError::corrupt(&path, error))?;
         let signers = Signers::open(&dir)?;
         if !signers.are_in(&trusted) {
-            return Err(KeyError::corrupt(&path, "does not list the keys in manifest.key and order.key"));
+            return Err(KeyError::corrupt(
+                &path,
+                "does not list the keys in manifest.key and order.key",
+            ));
         }
         Ok(Self {
             signers,

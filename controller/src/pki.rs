@@ -169,12 +169,7 @@ impl Pki {
 ///
 /// # Errors
 /// Names the file and how to mend it.
-pub fn enroll(
-    state: &Path,
-    fleet: &FleetName,
-    instance: &InstanceId,
-    out: Option<&Path>,
-) -> Result<PathBuf, PkiError> {
+pub fn enroll(state: &Path, fleet: &FleetName, instance: &InstanceId, out: Option<&Path>) -> Result<PathBuf, PkiError> {
     let cluster = keys::cluster(state)?;
     let trusted = keys::Keys::open(state)?.trusted_json().to_owned();
     let pki = Pki::open(state, None)?;
@@ -264,7 +259,11 @@ fn named(params: &mut CertificateParams, name: &str, days: i64) {
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let day = |offset: i64| {
         let date = today.saturating_add(offset.days());
-        date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
+        date_time_ymd(
+            i32::from(date.year()),
+            date.month().unsigned_abs(),
+            date.day().unsigned_abs(),
+        )
     };
     params.not_before = day(-1);
     params.not_after = day(days);
@@ -281,8 +280,12 @@ fn signed(params: CertificateParams, ca: &str, ca_key: &KeyPair) -> Result<Pem, 
 
 /// Whole days until a certificate ends; negative or zero if it has, or cannot be read.
 fn days_left(pem: &str) -> i64 {
-    let Ok((_, pem)) = parse_x509_pem(pem.as_bytes()) else { return 0 };
-    let Ok((_, certificate)) = parse_x509_certificate(&pem.contents) else { return 0 };
+    let Ok((_, pem)) = parse_x509_pem(pem.as_bytes()) else {
+        return 0;
+    };
+    let Ok((_, certificate)) = parse_x509_certificate(&pem.contents) else {
+        return 0;
+    };
     let left = certificate.validity().not_after.timestamp() - Timestamp::now().as_second();
     left / 86_400
 }
@@ -328,7 +331,11 @@ mod tests {
         enroll(state.path(), &identity.fleet, &identity.instance, None).unwrap();
         assert_eq!(fs::read_to_string(dir.join("cert.pem")).unwrap(), certificate, "kept");
         enroll(state.path(), &"other".parse().unwrap(), &identity.instance, None).unwrap();
-        assert_ne!(fs::read_to_string(dir.join("cert.pem")).unwrap(), certificate, "another fleet");
+        assert_ne!(
+            fs::read_to_string(dir.join("cert.pem")).unwrap(),
+            certificate,
+            "another fleet"
+        );
     }
 
     #[test]
@@ -336,7 +343,13 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let pki = Pki::open(state.path(), None).unwrap();
         assert_eq!(Identity::of_certificate(&der(&pki.server().certificate)), None);
-        for wrong in ["sluice://a/b", "sluice://a/b/c/d", "http://a/b/c", "sluice://a/b/C", "sluice:///b/c"] {
+        for wrong in [
+            "sluice://a/b",
+            "sluice://a/b/c/d",
+            "http://a/b/c",
+            "sluice://a/b/C",
+            "sluice:///b/c",
+        ] {
             assert_eq!(Identity::parse(wrong), None, "{wrong}");
         }
     }

@@ -59,7 +59,9 @@ pub fn fleets(state: &Path) -> BTreeSet<FleetName> {
     let Ok(entries) = fs::read_dir(state.join("fleets")) else {
         return BTreeSet::new();
     };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     names.filter_map(|name| name.parse().ok()).collect()
 }
 

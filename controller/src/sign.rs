@@ -20,6 +20,17 @@ const UNUSED: &str = "unused";
 /// What the file of a private key begins with; 64 hex digits follow.
 const FORM: &str = "sluice-ed25519-private-key-v1 ";
 
+/// Why something was not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// That the keys are in use from now on could not be noted.
+    #[error("the keys folder cannot be written: {0}")]
+    File(#[from] io::Error),
+    /// No instance would accept it: it is larger than the limits allow, or not in order.
+    #[error(transparent)]
+    Content(#[from] sluice_proto::DecodeError),
+}
+
 /// The private keys. Prints nothing of them.
 pub struct Signers {
     manifest: Signer,
@@ -51,7 +62,10 @@ pub(crate) fn make(dir: &Path) -> Result<(), KeyError> {
 fn read(path: &Path, role: Role) -> Result<Signer, KeyError> {
     keys::check_private(path)?;
     let text = fs::read_to_string(path).map_err(KeyError::file(path))?;
-    let digits = text.trim_end().strip_prefix(FORM).and_then(|digits| hex::decode(digits).ok());
+    let digits = text
+        .trim_end()
+        .strip_prefix(FORM)
+        .and_then(|digits| hex::decode(digits).ok());
     let seed = digits.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     let seed = seed.ok_or_else(|| KeyError::corrupt(path, "is not a private key of this program"))?;
     Ok(Signer::from_seed(&seed, role))
@@ -88,19 +102,19 @@ impl Signers {
     /// A signed manifest.
     ///
     /// # Errors
-    /// When it cannot be noted that the keys are in use from now on.
-    pub fn manifest(&self, manifest: &Manifest) -> io::Result<Bytes> {
+    /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
+    pub fn manifest(&self, manifest: &Manifest) -> Result<Bytes, SignError> {
         self.note_use()?;
-        Ok(seal_manifest(&[&self.manifest], manifest))
+        Ok(seal_manifest(&[&self.manifest], manifest)?)
     }
 
     /// A signed order. The same order gives the same bytes.
     ///
     /// # Errors
-    /// When it cannot be noted that the keys are in use from now on.
-    pub fn order(&self, order: &Order) -> io::Result<Bytes> {
+    /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
+    pub fn order(&self, order: &Order) -> Result<Bytes, SignError> {
         self.note_use()?;
-        Ok(seal_order(&[&self.order], order))
+        Ok(seal_order(&[&self.order], order)?)
     }
 
     fn note_use(&self) -> io::Result<()> {

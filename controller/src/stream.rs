@@ -92,8 +92,11 @@ pub async fn serve(
         .http2_keepalive_interval(Some(keepalive))
         .http2_keepalive_timeout(Some(keepalive))
         .max_concurrent_streams(1)
-        .add_service(service)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(
+            service,
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.cancelled_owned(),
+        )
         .await
 }
 
@@ -116,10 +119,7 @@ pub struct Desk {
 impl Delivery for Desk {
     type ConnectStream = ReceiverStream<Result<pb::Downward, Status>>;
 
-    async fn connect(
-        &self,
-        request: Request<Streaming<pb::Upward>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
+    async fn connect(&self, request: Request<Streaming<pb::Upward>>) -> Result<Response<Self::ConnectStream>, Status> {
         let identity = identity::of_peer(request.peer_certs().as_deref().map(Vec::as_slice), &self.cluster)?;
         let (queue, sent) = mpsc::channel(STREAM_QUEUE_MESSAGES);
         let link = Link::new(
@@ -170,7 +170,9 @@ impl Conversation {
 
     async fn speak(&mut self) -> Result<(), Status> {
         let wait = Duration::from_millis(STREAM_HELLO_WAIT_MS);
-        let first = timeout(wait, self.hear()).await.map_err(|_| Status::deadline_exceeded("no hello"))??;
+        let first = timeout(wait, self.hear())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello"))??;
         match first {
             Some(UpwardMessage::Hello(hello)) => {
                 let opened = StreamEvent::Opened {
@@ -194,7 +196,9 @@ impl Conversation {
 
     /// The next message; `None` at the end.
     async fn hear(&mut self) -> Result<Option<UpwardMessage>, Status> {
-        let Some(proto) = self.heard.message().await? else { return Ok(None) };
+        let Some(proto) = self.heard.message().await? else {
+            return Ok(None);
+        };
         let Upward { instance, message } =
             Upward::try_from(proto).map_err(|error| Status::invalid_argument(error.to_string()))?;
         if instance != self.identity.instance {
@@ -232,7 +236,10 @@ impl Conversation {
             };
             let section = Downward::Section { digest: *digest, wire };
             let wait = Duration::from_millis(STREAM_SEND_WAIT_MS);
-            self.link.send_slowly(&section, wait).await.map_err(|_| Status::resource_exhausted("reads too slowly"))?;
+            self.link
+                .send_slowly(&section, wait)
+                .await
+                .map_err(|_| Status::resource_exhausted("reads too slowly"))?;
         }
         Ok(())
     }

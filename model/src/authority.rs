@@ -102,3 +102,82 @@ fn check_name(host: &str) -> Result<&str, AuthorityError> {
     }
     if after_dot { Err(AuthorityError::Host) } else { Ok(host) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hosts_and_ports() {
+        let check = |text: &str, host: &str, port: Option<u16>| {
+            let host = host.into();
+            assert_eq!(parse(text), Ok(Authority { host, port }), "{text}");
+        };
+        check("a.example", "a.example", None);
+        check("Shop.Example.COM:8080", "shop.example.com", Some(8080));
+        check("a.example.", "a.example", None);
+        check("a.example.:80", "a.example", Some(80));
+        check("a.example:", "a.example", None);
+        check("my_host", "my_host", None);
+        check("10.0.0.1:65535", "10.0.0.1", Some(65535));
+        check("[::1]", "[::1]", None);
+        check("[FE80::A]:80", "[fe80::a]", Some(80));
+        check(&"a.".repeat(127), &"a.".repeat(127)[..253], None);
+    }
+
+    #[test]
+    fn refusals() {
+        let check = |text: &str, expected: AuthorityError| assert_eq!(parse(text), Err(expected), "{text}");
+        check("", AuthorityError::Empty);
+        check(":80", AuthorityError::Empty);
+        check(&"a".repeat(254), AuthorityError::Length);
+        for text in [
+            "a:0", "a:65536", "a:+80", "a:8o", "a:080808", "a:80:80", "::1", "[::1]:x",
+        ] {
+            check(text, AuthorityError::Port);
+        }
+        for text in [
+            "a b",
+            "a/b",
+            "user@a",
+            "a%41",
+            "ä",
+            "a..b",
+            ".a",
+            ".",
+            "a,b",
+            "[::1",
+            "[::1]80",
+            "[a]",
+            "[]",
+            "[::1%eth0]",
+            "a\t",
+        ] {
+            check(text, AuthorityError::Host);
+        }
+    }
+
+    #[test]
+    fn lower_case_borrows() {
+        assert!(matches!(
+            parse("a.example.:1").unwrap().host,
+            Cow::Borrowed("a.example")
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_goes_in_unchanged(text in "[a-zA-Z0-9.:\\[\\]_-]{0,20}") {
+            if let Ok(authority) = parse(&text) {
+                let again = parse(&authority.host).unwrap();
+                prop_assert_eq!(again, Authority { host: authority.host.clone(), port: None });
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*") {
+            let _ = parse(&text);
+        }
+    }
+}

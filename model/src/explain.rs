@@ -167,3 +167,154 @@ impl fmt::Display for Explanation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use crate::config::Config;
+    use crate::host::HostPattern;
+    use crate::matching::{HeaderMatch, PathMatch, QueryMatch, ValueMatch};
+    use crate::unit::{DataPlaneUnit, Listener, PoolUnit, RouteUnit, Rule, Timeouts, Unit};
+    use http::{HeaderMap, Method};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn rule(name: &str, one: RouteMatch) -> Rule {
+        Rule {
+            name: Some(name.into()),
+            matches: vec![one],
+            pool: "Pool shop/api".parse().unwrap(),
+            timeouts: Arc::new(Timeouts::default()),
+        }
+    }
+
+    fn route(host: &str, rules: Vec<Rule>) -> Unit {
+        let hosts = vec![HostPattern::hostname(host).unwrap()];
+        Unit::Route(RouteUnit {
+            created_at_seconds: None,
+            hosts,
+            rules,
+        })
+    }
+
+    fn snapshot() -> Snapshot {
+        let prefix = |path: &str| RouteMatch {
+            path: PathMatch::prefix(path).unwrap(),
+            ..RouteMatch::default()
+        };
+        let one = ValueMatch::exact("1").unwrap();
+        let rules = vec![
+            rule("other-path", prefix("/z")),
+            rule(
+                "posts",
+                RouteMatch {
+                    methods: vec![Method::POST, Method::PUT],
+                    ..prefix("/a")
+                },
+            ),
+            rule(
+                "header",
+                RouteMatch {
+                    headers: vec![HeaderMatch::new("x-v", one.clone()).unwrap()],
+                    ..prefix("/a")
+                },
+            ),
+            rule(
+                "query",
+                RouteMatch {
+                    query: vec![QueryMatch::new("q", one).unwrap()],
+                    ..prefix("/a")
+                },
+            ),
+            rule("winner", prefix("/a")),
+            rule("shorter", prefix("/")),
+        ];
+        let listener = Listener {
+            name: "http".parse().unwrap(),
+            port: 80,
+        };
+        let config = Config::from_iter([
+            ("ProxyRoute shop/api".parse().unwrap(), route("a.test", rules)),
+            (
+                "ProxyRoute shop/wide".parse().unwrap(),
+                route("*.test", vec![rule("wide", prefix("/a/b"))]),
+            ),
+            (
+                "ProxyRoute shop/else".parse().unwrap(),
+                route("b.test", vec![rule("else", prefix("/"))]),
+            ),
+            (
+                "Pool shop/api".parse().unwrap(),
+                Unit::Pool(PoolUnit { endpoints: vec![] }),
+            ),
+            (
+                "Rollout ops/edge".parse().unwrap(),
+                Unit::DataPlane(DataPlaneUnit {
+                    listeners: vec![listener],
+                }),
+            ),
+        ]);
+        Snapshot::check(config).unwrap()
+    }
+
+    #[test]
+    fn says_who_won_and_why_each_other_lost() {
+        let headers = HeaderMap::new();
+        let request = RequestFacts {
+            host: Some("a.test"),
+            path: "/a/b",
+            method: &Method::GET,
+            headers: &headers,
+            query: None,
+        };
+        let expected = "\
+goes to Pool shop/api
+  by ProxyRoute shop/api rules[4] (winner) matches[0]: host a.test, /a (PathPrefix)
+not by ProxyRoute shop/api rules[1] (posts) matches[0]: host a.test, POST|PUT /a (PathPrefix)
+  the method is not one of POST, PUT
+not by ProxyRoute shop/api rules[2] (header) matches[0]: host a.test, /a (PathPrefix) header x-v=1
+  header not as demanded: x-v=1
+not by ProxyRoute shop/api rules[3] (query) matches[0]: host a.test, /a (PathPrefix) query q=1
+  query parameter not as demanded: q=1
+not by ProxyRoute shop/api rules[0] (other-path) matches[0]: host a.test, /z (PathPrefix)
+  the path is not /z (PathPrefix)
+not by ProxyRoute shop/api rules[5] (shorter) matches[0]: host a.test, / (PathPrefix)
+  the winner stands before it: its path is more specific
+not by ProxyRoute shop/wide rules[0] (wide) matches[0]: host *.test, /a/b (PathPrefix)
+  the winner stands before it: its host is more specific
+1 route is for other hosts
+";
+        assert_eq!(explain(&snapshot(), &request).to_string(), expected);
+    }
+
+    #[test]
+    fn nobody_may_win() {
+        let headers = HeaderMap::new();
+        let request = RequestFacts {
+            host: Some("example.org"),
+            path: "/",
+            method: &Method::GET,
+            headers: &headers,
+            query: None,
+        };
+        let text = explain(&snapshot(), &request).to_string();
+        assert_eq!(text, "goes nowhere: 404 no_route\n3 routes are for other hosts\n");
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_matcher_and_accounts_for_every_match(
+            snapshot in arbitrary::snapshots(5),
+            request in arbitrary::requests(),
+        ) {
+            let facts = request.facts();
+            let explanation = explain(&snapshot, &facts);
+            let found = find(&snapshot, &facts);
+            let won = |winner: &Candidate| (winner.route.clone(), winner.rule, winner.matched);
+            prop_assert_eq!(explanation.winner.as_ref().map(won), found.map(|f| (f.route.clone(), f.rule, f.matched)));
+            let shown = explanation.others.len() + usize::from(explanation.winner.is_some());
+            prop_assert_eq!(shown, for_host(&snapshot, &facts).count());
+        }
+    }
+}

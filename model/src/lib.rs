@@ -9,8 +9,13 @@
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or knows how anything is stored or sent.
 //! Raw input is parsed into these types once; a value of one of them is valid by construction.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
 
+#[cfg(any(test, feature = "arbitrary"))]
+pub mod arbitrary;
 pub mod authority;
 pub mod config;
 pub mod digest;

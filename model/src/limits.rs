@@ -61,56 +61,30 @@ pub const MAX_COUNTED_SCOPES: usize = 64;
 pub const MAX_SIGNATURES: usize = 8;
 /// One gRPC message on the delivery stream: a manifest or a section and its framing.
 pub const MAX_STREAM_MESSAGE_BYTES: usize = MAX_MANIFEST_BYTES + (64 << 10);
-/// How far a clock of the fleet may differ from the controller's: B in `docs/decisions`, the lost-record jump.
+/// What an envelope adds to its payload: 8 signatures of less than 128 bytes each, the type and framing.
+pub const MAX_ENVELOPE_OVERHEAD_BYTES: usize = 2048;
+/// Section digests in one message: an instance holds, or lacks, stable, candidate and last good at most.
+pub const MAX_SECTIONS_IN_MESSAGE: usize = 4 * SECTION_BUCKETS as usize;
+/// Features in one message: far more than there will be, far fewer than hurt.
+pub const MAX_FEATURES_IN_MESSAGE: usize = 1024;
+/// Latency buckets in one reported scope: the histogram has fewer, with room to grow.
+pub const MAX_LATENCY_BUCKETS: usize = 256;
+/// Text that people read, in one message: a reason, a build, a boot id. Longer ones are refused.
+pub const MAX_MESSAGE_TEXT_BYTES: usize = 16 << 10;
+/// How far apart honest clocks may be (B in the decision on lost records). Bounds the jump ahead of a controller that
+/// lost its record; instances follow up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes
+/// is what Kerberos tolerates.
 pub const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
 
-// --- the sluice command --------------------------------------------------------------------------------------
-
-/// How long the command waits for a connection: everything it talks to is near.
-pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
-/// How long the command waits for an answer; longer than the controller's long poll for events.
-pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
-/// The largest answer of an admin port that the command reads: a fleet's status with every object held.
-pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
-/// Instances of one `up`: a laptop has tens of cores, not hundreds.
-pub const UP_INSTANCES_MAX: u16 = 64;
-/// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
-pub const UP_READY_WARNING_MS: u64 = 20_000;
-/// How long `up` waits for an instance to drain before it kills it: the instance's own grace and a little.
-pub const UP_DRAIN_MAX_MS: u64 = 35_000;
-/// First wait before a crashed instance is started again; doubles up to `UP_RESTART_WAIT_MAX_MS`.
-pub const UP_RESTART_WAIT_MIN_MS: u64 = 200;
-/// Longest wait before a crashed instance is started again.
-pub const UP_RESTART_WAIT_MAX_MS: u64 = 10_000;
-/// An instance that ran this long has recovered: its next crash waits the shortest time again.
-pub const UP_RESTART_FORGIVEN_AFTER_MS: u64 = 30_000;
-/// One log file of an instance before it is rotated; one older file is kept. Twice this bounds what a log takes.
-pub const UP_LOG_FILE_MAX_BYTES: u64 = 64 << 20;
-/// Requests in a second that demo traffic may ask for.
-pub const DEMO_REQUESTS_PER_SECOND_MAX: u32 = 2_000;
-/// A `demo.json`; ours has a few hundred bytes.
-pub const DEMO_FILE_MAX_BYTES: u64 = 64 << 10;
-/// How long a demo upstream waits for a request's header: a demo too is reachable by whoever is on the machine.
-pub const DEMO_UPSTREAM_HEADER_TIMEOUT_MS: u64 = 30_000;
-/// Requests on one connection of the demo traffic; new connections spread it over the instances.
-pub const DEMO_REQUESTS_PER_CONNECTION: u32 = 5;
-/// How long a demo request may take before it counts as failed.
-pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
-// --- rollouts (controller/src/rollout.rs) ------------------------------------------------------------------------
 // Rollouts (controller/src/rollout.rs).
 
-/// Low bits of an epoch below the unix second that made it: about a million orders fit into one second.
-pub const EPOCH_BITS_BELOW_SECOND: u32 = 20;
-/// How far apart honest clocks may be. Bounds the jump ahead of a controller that lost its record; instances follow
-/// up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes is what Kerberos tolerates.
-pub const CLOCK_DIFFERENCE_MAX_SECONDS: u64 = 300;
 /// Stages of one plan. More than this is not a plan that a person can follow.
 pub const ROLLOUT_STAGES_MAX: usize = 16;
 /// Gates of one plan. Every gate looks at every scope each second.
 pub const ROLLOUT_GATES_MAX: usize = 16;
 /// Changed routes that are counted on their own during one rollout; each costs a histogram per role in every report
 /// and in the record. Further ones are seen through the fleet's figures alone.
-pub const ROLLOUT_SCOPES_MAX: usize = 64;
+pub const ROLLOUT_SCOPES_MAX: usize = MAX_COUNTED_SCOPES;
 /// Contents held back in one fleet. A revision that would hold more is blocked as a whole and freezes the fleet.
 pub const HELD_CONTENTS_MAX: usize = 1_024;
 /// Digests that a fleet remembers as blocked; the oldest is forgotten first.
@@ -181,3 +155,36 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
 /// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
 pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
+
+// --- the sluice command --------------------------------------------------------------------------------------
+
+/// How long the command waits for a connection: everything it talks to is near.
+pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// How long the command waits for an answer; longer than the controller's long poll for events.
+pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
+/// The largest answer of an admin port that the command reads: a fleet's status with every object held.
+pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
+/// Instances of one `up`: a laptop has tens of cores, not hundreds.
+pub const UP_INSTANCES_MAX: u16 = 64;
+/// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
+pub const UP_READY_WARNING_MS: u64 = 20_000;
+/// How long `up` waits for an instance to drain before it kills it: the instance's own grace and a little.
+pub const UP_DRAIN_MAX_MS: u64 = 35_000;
+/// First wait before a crashed instance is started again; doubles up to `UP_RESTART_WAIT_MAX_MS`.
+pub const UP_RESTART_WAIT_MIN_MS: u64 = 200;
+/// Longest wait before a crashed instance is started again.
+pub const UP_RESTART_WAIT_MAX_MS: u64 = 10_000;
+/// An instance that ran this long has recovered: its next crash waits the shortest time again.
+pub const UP_RESTART_FORGIVEN_AFTER_MS: u64 = 30_000;
+/// One log file of an instance before it is rotated; one older file is kept. Twice this bounds what a log takes.
+pub const UP_LOG_FILE_MAX_BYTES: u64 = 64 << 20;
+/// Requests in a second that demo traffic may ask for.
+pub const DEMO_REQUESTS_PER_SECOND_MAX: u32 = 2_000;
+/// A `demo.json`; ours has a few hundred bytes.
+pub const DEMO_FILE_MAX_BYTES: u64 = 64 << 10;
+/// How long a demo upstream waits for a request's header: a demo too is reachable by whoever is on the machine.
+pub const DEMO_UPSTREAM_HEADER_TIMEOUT_MS: u64 = 30_000;
+/// Requests on one connection of the demo traffic; new connections spread it over the instances.
+pub const DEMO_REQUESTS_PER_CONNECTION: u32 = 5;
+/// How long a demo request may take before it counts as failed.
+pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;

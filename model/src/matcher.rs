@@ -80,3 +80,55 @@ fn best_host<'a>(unit: &'a RouteUnit, host: Option<&str>) -> Option<&'a HostPatt
         .filter(|pattern| pattern.matches(host))
         .max_by_key(|pattern| pattern.specificity())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use proptest::prelude::*;
+
+    proptest! {
+        // The matcher is the measure of others, so it is held against the words of Gateway API in another way: whoever
+        // wins meets every demand, and nobody who does is ranked above.
+        #[test]
+        fn the_winner_is_met_and_nobody_who_is_met_stands_before_it(
+            snapshot in arbitrary::snapshots(6),
+            request in arbitrary::requests(),
+        ) {
+            let facts = request.facts();
+            let found = find(&snapshot, &facts);
+            for (key, route) in snapshot.routes() {
+                for host in route.hosts.iter().filter(|host| host.matches(facts.host)) {
+                    for (rule_index, rule) in route.rules.iter().enumerate() {
+                        for (index, one) in rule.matches.iter().enumerate().filter(|(_, one)| one.matches(&facts)) {
+                            let rank = Rank::of(host, one, key, route, (rule_index, index));
+                            prop_assert!(found.as_ref().is_some_and(|found| found.rank >= rank));
+                        }
+                    }
+                }
+            }
+            if let Some(found) = found {
+                prop_assert!(found.unit.hosts.contains(found.host) && found.host.matches(facts.host));
+                prop_assert_eq!(&found.unit.rules[found.rule], found.rule_unit);
+                prop_assert!(found.rule_unit.matches[found.matched].matches(&facts));
+            }
+        }
+
+        #[test]
+        fn routing_does_not_depend_on_what_cannot_match(
+            snapshot in arbitrary::snapshots(6),
+            request in arbitrary::requests(),
+        ) {
+            let facts = request.facts();
+            let winner = find(&snapshot, &facts).map(|found| (found.route.clone(), found.rule, found.matched));
+            let mut config = snapshot.config().clone();
+            config.units.retain(|key, unit| match unit.as_ref() {
+                crate::unit::Unit::Route(_) => winner.as_ref().is_some_and(|(route, ..)| route == key),
+                crate::unit::Unit::Pool(_) | crate::unit::Unit::DataPlane(_) => true,
+            });
+            let alone = Snapshot::check(config).unwrap();
+            let again = find(&alone, &facts).map(|found| (found.route.clone(), found.rule, found.matched));
+            prop_assert_eq!(winner, again);
+        }
+    }
+}

@@ -115,3 +115,89 @@ fn resolve(path: &str) -> String {
     }
     resolved
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn normal_forms() {
+        let check = |raw: &str, expected: &str| assert_eq!(normalize(raw).as_deref(), Ok(expected), "{raw}");
+        check("/", "/");
+        check("/a/b", "/a/b");
+        check("/a.b/c..d/.e", "/a.b/c..d/.e");
+        // Dot segments, RFC 3986 §5.2.4, also above the root and encoded.
+        check("/a/b/c/./../../g", "/a/g");
+        check("/../../a", "/a");
+        check("/a/..", "/");
+        check("/a/b/..", "/a/");
+        check("/a/.", "/a/");
+        check("/.", "/");
+        check("/a/%2e%2E/b", "/b");
+        check("/a/.%2e/b", "/b");
+        check("/a/...", "/a/...");
+        // Slashes.
+        check("//a///b//", "/a/b/");
+        check("/a//../b", "/b");
+        check("/a%2Fb", "/a%2Fb");
+        check("/a%2fb", "/a%2Fb");
+        check("/a/..%2f..", "/a/..%2F..");
+        // Encodings.
+        check("/%7Euser/%41", "/~user/A");
+        check("/%e4%20x", "/%E4%20x");
+        check("/%252e%252e/a", "/%252e%252e/a");
+        check("/a;b=c,d@e:f!$&'()*+=", "/a;b=c,d@e:f!$&'()*+=");
+    }
+
+    #[test]
+    fn refusals() {
+        let check = |raw: &str, expected: PathError| assert_eq!(normalize(raw), Err(expected), "{raw}");
+        check("", PathError::NoSlash);
+        check("a", PathError::NoSlash);
+        check("*", PathError::NoSlash);
+        for raw in [
+            "/a\\b",
+            "/a b",
+            "/a\tb",
+            "/a\0",
+            "/a\u{7f}",
+            "/ä",
+            "/a?b",
+            "/a#b",
+            "/..\\..\\x",
+        ] {
+            check(raw, PathError::Character);
+        }
+        for raw in ["/%", "/%4", "/%zz", "/%+1", "/a%2", "/%4g/.."] {
+            check(raw, PathError::Encoding);
+        }
+        check("/a%00b", PathError::Zero);
+    }
+
+    #[test]
+    fn a_normal_path_costs_nothing() {
+        for raw in ["/", "/api/v1/items", "/a%2Fb", "/.well-known/x", "/a/"] {
+            assert!(matches!(normalize(raw), Ok(Cow::Borrowed(_))), "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn idempotent_and_without_structure_left(tail in "[/.a%2eEfF5cC~ -]{0,24}") {
+            let raw = format!("/{tail}");
+            let Ok(once) = normalize(&raw) else { return Ok(()) };
+            let twice = normalize(&once).unwrap();
+            prop_assert_eq!(&once, &twice);
+            prop_assert!(matches!(twice, Cow::Borrowed(_)));
+            prop_assert!(!once.contains("//"));
+            prop_assert!(once.split('/').all(|segment| segment != "." && segment != ".."));
+            prop_assert!(!once.to_ascii_lowercase().contains("%2e"));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(raw in "\\PC*|/\\PC*") {
+            let _ = normalize(&raw);
+        }
+    }
+}

@@ -131,3 +131,121 @@ impl Criterion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matching::{HeaderMatch, PathMatch, QueryMatch, ValueMatch, method};
+
+    /// A rank whose parts can be changed one at a time.
+    struct Case {
+        host: HostPattern,
+        matched: RouteMatch,
+        key: ObjectKey,
+        created: Option<u64>,
+        place: (usize, usize),
+    }
+
+    fn plain() -> Case {
+        Case {
+            host: HostPattern::hostname("*.test").unwrap(),
+            matched: RouteMatch {
+                path: PathMatch::prefix("/a").unwrap(),
+                ..RouteMatch::default()
+            },
+            key: "ProxyRoute b/b".parse().unwrap(),
+            created: Some(5),
+            place: (1, 1),
+        }
+    }
+
+    fn rank(case: &Case) -> Rank {
+        let route = RouteUnit {
+            created_at_seconds: case.created,
+            hosts: vec![],
+            rules: vec![],
+        };
+        Rank::of(&case.host, &case.matched, &case.key, &route, case.place)
+    }
+
+    /// `better` stands before a plain case that has everything that comes later in the list of rules, by `criterion`.
+    fn check(criterion: Criterion, better: impl Fn(&mut Case)) {
+        let mut winner = plain();
+        better(&mut winner);
+        let mut rich = plain();
+        let present = || ValueMatch::Present;
+        if criterion < Criterion::Path {
+            rich.matched.path = PathMatch::exact("/a").unwrap();
+        }
+        if criterion < Criterion::Method {
+            rich.matched.methods.push(method("GET").unwrap());
+        }
+        if criterion < Criterion::Headers {
+            rich.matched.headers.push(HeaderMatch::new("x", present()).unwrap());
+        }
+        if criterion < Criterion::Query {
+            rich.matched.query.push(QueryMatch::new("x", present()).unwrap());
+        }
+        if criterion < Criterion::Age {
+            rich.created = Some(0);
+        }
+        if criterion < Criterion::Name {
+            rich.key = "ProxyRoute a/a".parse().unwrap();
+        }
+        if criterion < Criterion::Rule {
+            rich.place.0 = 0;
+        }
+        if criterion < Criterion::Match {
+            rich.place.1 = 0;
+        }
+        let (winner, rich) = (rank(&winner), rank(&rich));
+        assert!(winner > rich, "{criterion:?}");
+        assert_eq!(winner.decided_by(&rich), Some(criterion));
+        assert_eq!(rich.decided_by(&winner), Some(criterion));
+        assert_eq!(winner.decided_by(&winner), None);
+    }
+
+    #[test]
+    fn each_rule_outweighs_all_that_follow() {
+        check(Criterion::Host, |case| {
+            case.host = HostPattern::hostname("*.a.test").unwrap()
+        });
+        check(Criterion::Host, |case| case.host = HostPattern::hostname("t").unwrap());
+        check(Criterion::Path, |case| {
+            case.matched.path = PathMatch::prefix("/ab").unwrap()
+        });
+        check(Criterion::Path, |case| {
+            case.matched.path = PathMatch::regex("/").unwrap()
+        });
+        check(Criterion::Path, |case| {
+            case.matched.path = PathMatch::exact("/").unwrap()
+        });
+        check(Criterion::Method, |case| {
+            case.matched.methods = vec![method("GET").unwrap()]
+        });
+        let header = || HeaderMatch::new("x", ValueMatch::Present).unwrap();
+        check(Criterion::Headers, |case| case.matched.headers = vec![header()]);
+        let query = || QueryMatch::new("x", ValueMatch::Present).unwrap();
+        check(Criterion::Query, |case| case.matched.query = vec![query()]);
+        check(Criterion::Age, |case| case.created = Some(4));
+        check(Criterion::Name, |case| case.key = "ProxyRoute a/z".parse().unwrap());
+        check(Criterion::Name, |case| case.key = "ProxyRoute b/a".parse().unwrap());
+        check(Criterion::Rule, |case| case.place = (0, 1));
+        check(Criterion::Match, |case| case.place = (1, 0));
+    }
+
+    #[test]
+    fn a_route_without_an_age_is_younger_than_any() {
+        let mut young = plain();
+        young.created = None;
+        assert!(rank(&plain()) > rank(&young));
+    }
+
+    #[test]
+    fn two_methods_say_no_more_than_one() {
+        let (mut one, mut two) = (plain(), plain());
+        one.matched.methods = vec![method("GET").unwrap()];
+        two.matched.methods = vec![method("GET").unwrap(), method("PUT").unwrap()];
+        assert_eq!(rank(&one), rank(&two));
+    }
+}

@@ -115,3 +115,63 @@ pub(crate) fn hex_pair(high: u8, low: u8) -> Option<u8> {
     let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
     Some(digit(high)? << 4 | digit(low)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matching::{HeaderMatch, PathMatch, QueryMatch, ValueMatch};
+    use http::HeaderValue;
+
+    #[test]
+    fn header_lines_are_joined() {
+        let mut headers = HeaderMap::new();
+        let name = HeaderName::from_static("x-a");
+        assert_eq!(header_value(&headers, &name), None);
+        headers.append("x-a", HeaderValue::from_static("1"));
+        assert!(matches!(header_value(&headers, &name), Some(Cow::Borrowed(b"1"))));
+        headers.append("x-a", HeaderValue::from_bytes(&[0xff]).unwrap());
+        assert_eq!(header_value(&headers, &name).as_deref(), Some(&b"1, \xff"[..]));
+    }
+
+    #[test]
+    fn query_parameters_by_first_value() {
+        let check = |query: &str, name: &str, expected: Option<&str>| {
+            let value = query_value(Some(query), name);
+            assert_eq!(value.as_deref(), expected.map(str::as_bytes), "{query} {name}");
+        };
+        check("a=1&a=2", "a", Some("1"));
+        check("b&a", "a", Some(""));
+        check("a=b=c", "a", Some("b=c"));
+        check("%61=%31+%2B", "a", Some("1 +"));
+        check("a=%zz%4", "a", Some("%zz%4"));
+        check("A=1&&", "a", None);
+        check("", "", None);
+        assert_eq!(query_value(None, "a"), None);
+    }
+
+    #[test]
+    fn the_first_unmet_demand_is_named() {
+        let one = RouteMatch {
+            path: PathMatch::prefix("/a").unwrap(),
+            methods: vec![Method::GET],
+            headers: vec![HeaderMatch::new("X-A", ValueMatch::Present).unwrap()],
+            query: vec![QueryMatch::new("q", ValueMatch::exact("1").unwrap()).unwrap()],
+        };
+        let check = |path: &str, method: Method, header: Option<&'static str>, query: Option<&str>| {
+            let headers = header.map(|value| (HeaderName::from_static("x-a"), HeaderValue::from_static(value)));
+            let headers: HeaderMap = headers.into_iter().collect();
+            one.first_unmet(&RequestFacts {
+                host: None,
+                path,
+                method: &method,
+                headers: &headers,
+                query,
+            })
+        };
+        assert_eq!(check("/b", Method::POST, None, None), Some(Unmet::Path));
+        assert_eq!(check("/a", Method::POST, None, None), Some(Unmet::Method));
+        assert_eq!(check("/a", Method::GET, None, None), Some(Unmet::Header(0)));
+        assert_eq!(check("/a", Method::GET, Some(""), Some("q=2")), Some(Unmet::Query(0)));
+        assert_eq!(check("/a", Method::GET, Some(""), Some("q=1")), None);
+    }
+}

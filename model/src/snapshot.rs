@@ -327,3 +327,245 @@ fn duplicates<T: Ord>(items: &[T]) -> Vec<&T> {
         .map(|(item, _)| item)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matching::{HeaderMatch, PathMatch, ValueMatch};
+    use crate::unit::{Endpoint, Timeouts, Weight};
+    use std::sync::Arc;
+
+    fn key(text: &str) -> ObjectKey {
+        text.parse().unwrap()
+    }
+
+    fn route() -> RouteUnit {
+        let rule = Rule {
+            name: Some("all".into()),
+            matches: vec![RouteMatch::default()],
+            pool: key("Pool a/pool"),
+            timeouts: Arc::new(Timeouts::default()),
+        };
+        RouteUnit {
+            created_at_seconds: None,
+            hosts: vec![HostPattern::Any],
+            rules: vec![rule],
+        }
+    }
+
+    fn endpoint(address: &str) -> Endpoint {
+        Endpoint {
+            address: address.parse().unwrap(),
+            weight: Weight::ONE,
+        }
+    }
+
+    fn listener(name: &str, port: u16) -> Listener {
+        Listener {
+            name: name.parse().unwrap(),
+            port,
+        }
+    }
+
+    fn good() -> Config {
+        let pool = PoolUnit {
+            endpoints: vec![endpoint("10.0.0.1:80")],
+        };
+        let plane = DataPlaneUnit {
+            listeners: vec![listener("http", 8080)],
+        };
+        Config::from_iter([
+            (key("ProxyRoute a/route"), Unit::Route(route())),
+            (key("Pool a/pool"), Unit::Pool(pool)),
+            (key("Rollout a/edge"), Unit::DataPlane(plane)),
+        ])
+    }
+
+    /// `change` makes exactly these errors.
+    fn check(change: impl Fn(&mut Config), expected: &[&str]) {
+        let mut config = good();
+        change(&mut config);
+        let errors: Vec<_> = match Snapshot::check(config) {
+            Ok(_) => vec![],
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(errors, expected);
+    }
+
+    fn with_route(change: impl Fn(&mut RouteUnit)) -> impl Fn(&mut Config) {
+        move |config| {
+            let mut unit = route();
+            change(&mut unit);
+            config.insert(key("ProxyRoute a/route"), Unit::Route(unit));
+        }
+    }
+
+    fn with_endpoints(endpoints: Vec<Endpoint>) -> impl Fn(&mut Config) {
+        move |config| {
+            config.insert(
+                key("Pool a/pool"),
+                Unit::Pool(PoolUnit {
+                    endpoints: endpoints.clone(),
+                }),
+            );
+        }
+    }
+
+    fn with_listeners(listeners: Vec<Listener>) -> impl Fn(&mut Config) {
+        move |config| {
+            let plane = DataPlaneUnit {
+                listeners: listeners.clone(),
+            };
+            config.insert(key("Rollout a/edge"), Unit::DataPlane(plane));
+        }
+    }
+
+    #[test]
+    fn a_good_one_passes_and_says_what_it_needs() {
+        let snapshot = Snapshot::check(good()).unwrap();
+        assert_eq!(snapshot.features(), Feature::ALL.into_iter().collect());
+        assert_eq!(snapshot.listeners(), [listener("http", 8080)]);
+        assert_eq!(
+            (
+                snapshot.routes().count(),
+                snapshot.pools().count(),
+                snapshot.data_planes().count()
+            ),
+            (1, 1, 1)
+        );
+        check(with_endpoints(vec![]), &[]);
+    }
+
+    #[test]
+    fn an_empty_pool_needs_no_endpoints_feature() {
+        let mut config = good();
+        with_endpoints(vec![])(&mut config);
+        assert!(
+            !Snapshot::check(config)
+                .unwrap()
+                .features()
+                .contains(&Feature::StaticEndpoints)
+        );
+    }
+
+    #[test]
+    fn references_and_kinds() {
+        check(
+            |config| drop(config.units.remove(&key("Pool a/pool"))),
+            &["ProxyRoute a/route rules[0].pool: there is no Pool a/pool"],
+        );
+        check(
+            with_route(|route| route.rules[0].pool = key("Rollout a/edge")),
+            &["ProxyRoute a/route rules[0].pool: Rollout a/edge is no Pool"],
+        );
+        check(
+            |config| drop(config.insert(key("Pool a/wrong"), Unit::Route(route()))),
+            &["Pool a/wrong: a Pool does not mean this kind of unit"],
+        );
+    }
+
+    #[test]
+    fn exactly_one_rollout() {
+        check(
+            |config| drop(config.units.remove(&key("Rollout a/edge"))),
+            &["no Rollout says how this fleet listens: add one with dataPlane.listeners"],
+        );
+        let second = || {
+            Unit::DataPlane(DataPlaneUnit {
+                listeners: vec![listener("http", 80)],
+            })
+        };
+        check(
+            |config| drop(config.insert(key("Rollout b/edge"), second())),
+            &["Rollout b/edge: a fleet has one Rollout, and Rollout a/edge is it: remove one of them"],
+        );
+    }
+
+    #[test]
+    fn routes() {
+        check(
+            with_route(|route| {
+                route.hosts.clear();
+                route.rules.clear();
+            }),
+            &[
+                "ProxyRoute a/route hosts: must not be empty",
+                "ProxyRoute a/route rules: must not be empty",
+            ],
+        );
+        check(
+            with_route(|route| route.rules[0].matches.clear()),
+            &["ProxyRoute a/route rules[0].matches: must not be empty"],
+        );
+        check(
+            with_route(|route| route.hosts.push(HostPattern::Any)),
+            &["ProxyRoute a/route hosts: * is there twice"],
+        );
+        check(
+            with_route(|route| route.rules.push(route.rules[0].clone())),
+            &["ProxyRoute a/route rules: two rules are called \"all\""],
+        );
+        check(
+            with_route(|route| route.rules[0].name = Some("A b".into())),
+            &["ProxyRoute a/route rules[0].name: \"A b\" is not a rule name: a-z, 0-9 and '-', at most 63"],
+        );
+    }
+
+    #[test]
+    fn counts() {
+        let header = HeaderMatch::new("x", ValueMatch::Present).unwrap();
+        check(
+            with_route(move |route| route.rules[0].matches[0].headers = vec![header.clone(); 17]),
+            &["ProxyRoute a/route rules[0].matches[0].headers: has 17 entries; at most 16 are allowed"],
+        );
+        let one = RouteMatch {
+            path: PathMatch::exact("/").unwrap(),
+            ..RouteMatch::default()
+        };
+        check(
+            with_route(move |route| route.rules[0].matches = vec![one.clone(); 65]),
+            &["ProxyRoute a/route rules[0].matches: has 65 entries; at most 64 are allowed"],
+        );
+        let regexes = (0..9).map(|n| HostPattern::regex(&format!("a{n}")).unwrap());
+        let hosts: Vec<_> = regexes.collect();
+        check(
+            with_route(move |route| route.hosts.clone_from(&hosts)),
+            &["ProxyRoute a/route hosts (regular expressions): has 9 entries; at most 8 are allowed"],
+        );
+    }
+
+    #[test]
+    fn endpoints_and_listeners() {
+        check(
+            with_endpoints(vec![
+                endpoint("[::1]:0"),
+                endpoint("10.0.0.1:1"),
+                endpoint("10.0.0.1:1"),
+            ]),
+            &[
+                "Pool a/pool endpoints[0].port: must not be 0",
+                "Pool a/pool endpoints: 10.0.0.1:1 is there twice; give it one entry with the sum of the weights",
+            ],
+        );
+        check(with_listeners(vec![]), &["Rollout a/edge listeners: must not be empty"]);
+        check(
+            with_listeners(vec![listener("a", 0), listener("b.c", 1), listener("a", 1)]),
+            &[
+                "Rollout a/edge listeners[0].port: must not be 0",
+                "Rollout a/edge listeners[1].name: \"b.c\" is not a DNS label (no dots, at most 63)",
+                "Rollout a/edge listeners: two listeners are called a",
+                "Rollout a/edge listeners: two listeners have port 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn all_errors_are_reported_with_their_objects() {
+        let mut config = good();
+        config.units.remove(&key("Pool a/pool"));
+        with_listeners(vec![listener("a", 0)])(&mut config);
+        let errors = Snapshot::check(config).unwrap_err();
+        let objects: Vec<_> = errors.into_iter().filter_map(|error| error.object).collect();
+        assert_eq!(objects, [key("ProxyRoute a/route"), key("Rollout a/edge")]);
+    }
+}

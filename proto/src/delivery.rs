@@ -1,7 +1,7 @@
 //! The messages of the delivery stream as checked types. Signed content is opaque here.
 
 use bytes::Bytes;
-use sluice_model::limits::SECTION_BUCKETS;
+use sluice_model::limits::{MAX_FEATURES_IN_MESSAGE, MAX_MESSAGE_TEXT_BYTES, MAX_SECTIONS_IN_MESSAGE};
 use sluice_model::{Digest, InstanceId, RevisionId};
 
 use crate::canonical::{DecodeError, each, required, wrong};
@@ -125,11 +125,6 @@ pub enum Downward {
     },
 }
 
-/// Sections of two revisions: what an instance can hold or lack at once.
-const MAX_SECTIONS_IN_MESSAGE: usize = 4 * SECTION_BUCKETS as usize;
-/// Far more features than there will ever be, far fewer than hurt.
-const MAX_FEATURES_IN_MESSAGE: usize = 1024;
-
 impl Refusal {
     /// Every reason.
     pub const ALL: [Self; 10] = [
@@ -229,7 +224,7 @@ impl TryFrom<pb::Upward> for Upward {
             Message::Nack(pb::Nack { epoch, reason, detail }) => UpwardMessage::Nack(Nack {
                 epoch,
                 reason: Refusal::from_proto(reason)?,
-                detail,
+                detail: short("detail", detail)?,
             }),
             Message::Want(pb::Want { sections }) => UpwardMessage::Want(digests_from("sections", sections)?),
             Message::Report(report) => UpwardMessage::Report(Report::from_proto(report)?),
@@ -283,8 +278,8 @@ impl Hello {
             return Err(wrong("features", format!("{} are too many", features.len())));
         }
         Ok(Self {
-            build,
-            boot_id,
+            build: short("build", build)?,
+            boot_id: short("boot_id", boot_id)?,
             features,
             epoch,
             stable: revision_maybe("stable", stable)?,
@@ -322,6 +317,17 @@ impl Ack {
             candidate: revision_maybe("candidate", candidate)?,
         })
     }
+}
+
+/// Text for people, of bounded length.
+fn short(field: &str, text: String) -> Result<String, DecodeError> {
+    if text.len() > MAX_MESSAGE_TEXT_BYTES {
+        return Err(wrong(
+            field,
+            format!("{} bytes, more than {MAX_MESSAGE_TEXT_BYTES}", text.len()),
+        ));
+    }
+    Ok(text)
 }
 
 fn digests_from(field: &str, digests: Vec<Bytes>) -> Result<Vec<Digest>, DecodeError> {
@@ -366,5 +372,76 @@ impl TryFrom<pb::Downward> for Downward {
                 address: Some(address).filter(|address| !address.is_empty()),
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn refused(proto: pb::Upward, expected: &str) {
+        let error = Upward::try_from(proto).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    fn from_a(message: pb::upward::Message) -> pb::Upward {
+        pb::Upward {
+            instance: "a".into(),
+            message: Some(message),
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        refused(
+            pb::Upward {
+                instance: "a".into(),
+                message: None,
+            },
+            "message: is missing",
+        );
+        let want = |sections: Vec<Bytes>| pb::upward::Message::Want(pb::Want { sections });
+        refused(
+            pb::Upward {
+                instance: "A b".into(),
+                message: Some(want(vec![])),
+            },
+            "instance id",
+        );
+        refused(from_a(want(vec![Bytes::from_static(b"short")])), "sections[0].digest");
+        refused(from_a(want(vec![Bytes::from_static(&[0; 32]); 1025])), "too many");
+        let nack = |reason: i32, detail: String| {
+            pb::upward::Message::Nack(pb::Nack {
+                epoch: 1,
+                reason,
+                detail,
+            })
+        };
+        refused(from_a(nack(0, String::new())), "unknown reason 0");
+        refused(from_a(nack(99, String::new())), "unknown reason 99");
+        refused(from_a(nack(1, "x".repeat(20_000))), "20000 bytes");
+    }
+
+    #[test]
+    fn reasons_have_different_names() {
+        let names: std::collections::BTreeSet<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), Refusal::ALL.len());
+    }
+
+    proptest! {
+        #[test]
+        fn upward_arrives_as_sent(upward in arbitrary::upwards()) {
+            let bytes = pb::Upward::from(&upward).encode_to_vec();
+            prop_assert_eq!(Upward::try_from(pb::Upward::decode(&bytes[..]).unwrap()), Ok(upward));
+        }
+
+        #[test]
+        fn downward_arrives_as_sent(downward in arbitrary::downwards()) {
+            let bytes = pb::Downward::from(&downward).encode_to_vec();
+            prop_assert_eq!(Downward::try_from(pb::Downward::decode(&bytes[..]).unwrap()), Ok(downward));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What an instance observed: counts by outcome and latencies, per role and scope, since its last report.
 
-use sluice_model::limits::MAX_COUNTED_SCOPES;
+use sluice_model::limits::{MAX_COUNTED_SCOPES, MAX_LATENCY_BUCKETS};
 use sluice_model::{ObjectKey, RevisionId};
 
 use crate::canonical::{DecodeError, ascending, each, wrong};
@@ -173,6 +173,9 @@ fn scope_from(scope: pb::ScopeReport) -> Result<ScopeReport, DecodeError> {
         no_route,
         latency,
     } = scope;
+    if latency.len() > MAX_LATENCY_BUCKETS {
+        return Err(wrong("latency", format!("{} buckets are too many", latency.len())));
+    }
     let latency_buckets: Vec<_> = latency
         .into_iter()
         .map(|pb::Bucket { index, count }| (index, count))

@@ -25,15 +25,7 @@ impl Wire for Entry {
 
     fn to_proto(&self) -> pb::Entry {
         let Self { key, unit } = self;
-        let unit = match unit.as_ref() {
-            Unit::Route(route) => pb::entry::Unit::Route(route_to(route)),
-            Unit::Pool(pool) => pb::entry::Unit::Pool(pool_to(pool)),
-            Unit::DataPlane(plane) => pb::entry::Unit::DataPlane(data_plane_to(plane)),
-        };
-        pb::Entry {
-            key: Some(key_to(key)),
-            unit: Some(unit),
-        }
+        entry_to(key, unit)
     }
 
     fn from_proto(proto: pb::Entry) -> Result<Self, DecodeError> {
@@ -46,6 +38,19 @@ impl Wire for Entry {
         };
         let unit = Arc::new(unit.map_err(|error| error.within(&key))?);
         Ok(Self { key, unit })
+    }
+}
+
+/// An entry of borrowed parts.
+pub(crate) fn entry_to(key: &ObjectKey, unit: &Unit) -> pb::Entry {
+    let unit = match unit {
+        Unit::Route(route) => pb::entry::Unit::Route(route_to(route)),
+        Unit::Pool(pool) => pb::entry::Unit::Pool(pool_to(pool)),
+        Unit::DataPlane(plane) => pb::entry::Unit::DataPlane(data_plane_to(plane)),
+    };
+    pb::Entry {
+        key: Some(key_to(key)),
+        unit: Some(unit),
     }
 }
 

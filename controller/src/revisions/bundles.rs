@@ -85,7 +85,9 @@ impl Bundles {
         for section in encoded {
             let path = self.section_path(&section.digest);
             let packed = sections::pack(&section);
-            let held = fs::read(&path).ok().and_then(|wire| referring(&packed.reference, &wire));
+            let held = fs::read(&path)
+                .ok()
+                .and_then(|wire| referring(&packed.reference, &wire));
             match held {
                 Some(reference) => references.push(reference),
                 None => {
@@ -114,7 +116,8 @@ impl Bundles {
     pub fn manifest(&self, revision: &RevisionId) -> Result<Option<Signed>, BundleError> {
         let path = self.manifest_path(revision);
         let Some(envelope) = read(&path)? else { return Ok(None) };
-        let manifest = open_manifest(&self.trusted, &self.audience, &envelope).map_err(|error| damaged(&path, &error))?;
+        let manifest =
+            open_manifest(&self.trusted, &self.audience, &envelope).map_err(|error| damaged(&path, &error))?;
         if manifest.revision != *revision {
             return Err(damaged(&path, &format!("is the manifest of {}", manifest.revision)));
         }

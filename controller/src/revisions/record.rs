@@ -181,7 +181,10 @@ mod tests {
         let file = RecordFile::new(dir.path());
         let version = file.commit(Version(0), &record(1)).unwrap();
         fs::remove_file(dir.path().join("record.json")).unwrap();
-        assert!(matches!(file.commit(version, &record(2)), Err(CommitError::Stale { .. })));
+        assert!(matches!(
+            file.commit(version, &record(2)),
+            Err(CommitError::Stale { .. })
+        ));
     }
 
     #[test]

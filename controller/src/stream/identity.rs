@@ -44,8 +44,14 @@ mod tests {
         let issued = |cluster: &ClusterId| der(&pki.issue(&identity(cluster)).unwrap().certificate);
         assert_eq!(of_peer(Some(&[issued(&here)]), &here).unwrap(), identity(&here));
         let code = |found: Result<Identity, Status>| found.unwrap_err().code();
-        assert_eq!(code(of_peer(Some(&[issued(&"there".parse().unwrap())]), &here)), tonic::Code::PermissionDenied);
+        assert_eq!(
+            code(of_peer(Some(&[issued(&"there".parse().unwrap())]), &here)),
+            tonic::Code::PermissionDenied
+        );
         assert_eq!(code(of_peer::<Vec<u8>>(None, &here)), tonic::Code::Unauthenticated);
-        assert_eq!(code(of_peer(Some(&[der(&pki.server().certificate)]), &here)), tonic::Code::Unauthenticated);
+        assert_eq!(
+            code(of_peer(Some(&[der(&pki.server().certificate)]), &here)),
+            tonic::Code::Unauthenticated
+        );
     }
 }
