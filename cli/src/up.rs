@@ -93,6 +93,10 @@ async fn up(args: Args) -> Result<Exit, Failure> {
     let mut signals = signals::Signals::listen()?;
     let plan = Plan::make(&args)?;
     let controller = controller::start(&plan).await?;
+    let plan = Plan {
+        admin: controller.admin(),
+        ..plan
+    };
     let screen = Arc::new(if args.plain { Screen::plain() } else { Screen::fitting() });
     if let Some(demo) = &plan.demo {
         demo::start(demo).await?;

@@ -7,4 +7,3 @@
 pub mod args;
 pub mod config;
 pub mod identity;
-pub fn run(_: args::Args) -> Result<(), anyhow::Error> { Ok(()) }

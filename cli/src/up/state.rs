@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use sluice_proto::hash::sha256;
 
 use crate::failure::Failure;
@@ -29,10 +30,10 @@ pub fn default_for(folder: &Path, variable: impl Fn(&str) -> Option<OsString>) -
     Ok(base.join("sluice").join(format!("{name}-{digest:#}")))
 }
 
-/// Makes the folder at `path` if need be, and proves that it can be written.
+/// Makes the folder at `path` if need be, and proves that it can be written and that nobody else uses it.
 ///
 /// # Errors
-/// When it cannot.
+/// When it cannot, or somebody does.
 pub fn prepare(path: &Path) -> Result<PathBuf, Failure> {
     let failed = |what: &str, error: std::io::Error| {
         Failure::failed(format!(
@@ -44,7 +45,22 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Failure> {
     let probe = path.join(format!(".probe-{}", std::process::id()));
     std::fs::write(&probe, b"").map_err(|error| failed("write into it", error))?;
     let _ = std::fs::remove_file(&probe);
+    if is_locked(&path.join("lock")) {
+        return Err(Failure::failed(format!(
+            "another `sluice up` uses the state folder {}; stop it, or give this one a folder of its own with --state DIR",
+            path.display()
+        )));
+    }
     std::fs::canonicalize(path).map_err(|error| failed("find it", error))
+}
+
+/// Whether a controller holds the lock. It takes the lock itself when it starts; this only gives the better message,
+/// before a port in use is complained about.
+fn is_locked(lock: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(lock) else {
+        return false;
+    };
+    flock(&file, FlockOperation::NonBlockingLockShared).is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
 }
 
 #[cfg(test)]
@@ -70,6 +86,16 @@ mod tests {
                 .to_string()
                 .contains("--state")
         );
+    }
+
+    #[test]
+    fn a_state_in_use_is_said() {
+        let temp = tempfile::tempdir().unwrap();
+        let lock = std::fs::File::create(temp.path().join("lock")).unwrap();
+        assert!(prepare(temp.path()).is_ok());
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let message = prepare(temp.path()).unwrap_err().to_string();
+        assert!(message.contains("another `sluice up` uses"), "{message}");
     }
 
     #[test]
