@@ -27,7 +27,7 @@ crds:
 
 # CPU per request beside nginx's (needs nginx; docs/benchmarks.md)
 bench *ARGS:
-    cargo build --profile dist --package sluice-dataplane
+    cargo build --profile dist --bins --package sluice-cli --package sluice-controller --package sluice-dataplane
     cargo run --profile dist --package sluice-e2e --bin bench -- {{ARGS}}
 
 # the long proofs: storm, crash or all (docs/invariants.md)

@@ -16,11 +16,14 @@ pub mod backoff;
 pub mod build;
 pub mod delivery;
 pub mod epoch;
+mod keep;
 pub mod last_good;
 pub mod manifests;
 pub mod metrics;
 pub mod refusal;
+mod restore;
 pub mod sections;
+mod sides;
 pub mod target;
 pub mod verify;
 pub mod worker;
@@ -30,23 +33,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sluice_model::limits::MAX_ORDER_BYTES;
 use sluice_model::snapshot::Snapshot;
-use sluice_model::unit::Listener;
-use sluice_model::{Digest, ObjectKey, RevisionId};
-use sluice_proto::order::FULL_SHARE_MILLIONTHS;
-use sluice_proto::report::ServedRole;
+use sluice_model::{Digest, RevisionId};
 use sluice_proto::sections::SectionRef;
 
 use crate::identity::Identity;
 
 use epoch::{Heeded, Standing};
-use last_good::{LastGood, StateError};
+use last_good::LastGood;
 use manifests::Manifests;
 use metrics::IntakeMetrics;
 use refusal::Refusal;
 use sections::Sections;
-use target::{Blueprint, NewLive, Target};
+use target::{NewLive, Target};
 use verify::{GenuineManifest, GenuineOrder};
 
 /// What the controller delivers.
@@ -118,6 +117,9 @@ struct Side<B> {
     snapshot: Arc<Snapshot>,
     built: Arc<B>,
 }
+
+/// A candidate and its share of requests in millionths.
+type Trial<B> = (Side<B>, u32);
 
 impl<B> Clone for Side<B> {
     fn clone(&self) -> Self {
@@ -364,7 +366,7 @@ impl<T: Target> Intake<T> {
         let stable = self.build_stable(order.order.stable, &counted)?;
         let candidate = self.build_candidate(&order, &stable, &counted)?;
         let (trial, share) = candidate.unzip();
-        let listeners = listeners_of(&stable, trial.as_ref(), share);
+        let listeners = sides::listeners_of(&stable, trial.as_ref(), share);
         let ports = self.target.prepare(&listeners).map_err(|detail| Refusal::Listen {
             revision: trial.as_ref().map_or(stable.revision, |side| side.revision),
             detail,
@@ -390,22 +392,6 @@ impl<T: Target> Intake<T> {
         kept
     }
 
-    /// The order is in effect already; what the disk may have refused then is tried again.
-    fn keep_in_effect(&mut self, order: &GenuineOrder) -> Result<(), Refusal> {
-        let candidate = order
-            .candidate_for(&self.identity.instance)
-            .map(|candidate| candidate.revision);
-        let kept = match &self.live {
-            Some(live) if !live.kept => self.keep(order, candidate),
-            Some(_) | None => Ok(()),
-        };
-        let kept = self.must_be_remembered(kept);
-        if let Some(live) = &mut self.live {
-            live.kept |= kept.is_ok();
-        }
-        kept
-    }
-
     fn in_effect(&self, order: &GenuineOrder) -> bool {
         let wanted = order
             .candidate_for(&self.identity.instance)
@@ -415,202 +401,11 @@ impl<T: Target> Intake<T> {
         })
     }
 
-    fn build_stable(&self, revision: RevisionId, counted: &[ObjectKey]) -> Result<Side<T::Built>, Refusal> {
-        let live = self.live.as_ref();
-        let same = live.filter(|live| live.stable.revision == revision && live.order.order.counted == counted);
-        if let Some(live) = same {
-            return Ok(live.stable.clone());
-        }
-        // A promoted candidate is taken over with what it learned.
-        let promoted = live
-            .and_then(|live| live.candidate.as_ref())
-            .filter(|side| side.revision == revision);
-        let previous = promoted.or_else(|| live.map(|live| &live.stable));
-        self.build_side(revision, ServedRole::Stable, counted, previous)
-    }
-
-    fn build_candidate(
-        &self,
-        order: &GenuineOrder,
-        stable: &Side<T::Built>,
-        counted: &[ObjectKey],
-    ) -> Result<Option<(Side<T::Built>, u32)>, Refusal> {
-        let Some(candidate) = order.candidate_for(&self.identity.instance) else {
-            return Ok(None);
-        };
-        let share = candidate.share_millionths;
-        let live = self.live.as_ref().filter(|live| live.order.order.counted == counted);
-        let same = live
-            .and_then(|live| live.candidate.as_ref())
-            .filter(|side| side.revision == candidate.revision);
-        if let Some(side) = same {
-            return Ok(Some((side.clone(), share)));
-        }
-        let side = self.build_side(candidate.revision, ServedRole::Candidate, counted, Some(stable))?;
-        Ok(Some((side, share)))
-    }
-
-    fn build_side(
-        &self,
-        revision: RevisionId,
-        role: ServedRole,
-        counted: &[ObjectKey],
-        previous: Option<&Side<T::Built>>,
-    ) -> Result<Side<T::Built>, Refusal> {
-        let snapshot = match previous.filter(|side| side.revision == revision) {
-            Some(side) => Arc::clone(&side.snapshot),
-            None => {
-                let manifest = self.manifests.get(&revision).ok_or_else(|| Refusal::Invalid {
-                    revision,
-                    detail: "its manifest is not at hand".to_owned(),
-                })?;
-                build::assemble(&manifest.manifest, &self.sections)?
-            }
-        };
-        let blueprint = Blueprint {
-            revision,
-            role,
-            snapshot: Arc::clone(&snapshot),
-            counted,
-            previous: previous.map(|side| side.built.as_ref()),
-        };
-        let built = build::build(&self.target, blueprint)?;
-        Ok(Side {
-            revision,
-            snapshot,
-            built,
-        })
-    }
-
     fn now_live(&mut self, live: LiveNow<T::Built>) {
         let candidate = live.candidate.as_ref().map(|side| side.revision.to_string());
         tracing::info!(epoch = live.order.heeded.epoch, stable = %live.stable.revision, candidate, "live");
         self.live = Some(live);
         self.tidy();
-    }
-
-    // --- the disk --------------------------------------------------------------------------------------------
-
-    /// Everything that a start with nobody there needs, before the swap: a swap that is forgotten could be undone by
-    /// a restart. The candidate's note comes first: from then on an unclean end counts against the candidate.
-    fn keep(&mut self, order: &GenuineOrder, candidate: Option<RevisionId>) -> Result<(), StateError> {
-        for revision in order.revisions_for(&self.identity.instance) {
-            self.manifests.save(&revision)?;
-            if let Some(manifest) = self.manifests.get(&revision) {
-                self.sections.save(&manifest.manifest.sections)?;
-            }
-        }
-        match candidate {
-            Some(revision) => self.disk.note_candidate(&revision.to_string())?,
-            None => self.disk.forget_candidate()?,
-        }
-        self.crashed = None;
-        self.disk.keep_order(&order.envelope)
-    }
-
-    fn must_be_remembered(&self, kept: Result<(), StateError>) -> Result<(), Refusal> {
-        let detail = match &kept {
-            Ok(()) if self.remembered => None,
-            Ok(()) => Some(format!(
-                "the epoch could not be written to {}",
-                self.disk.path().display()
-            )),
-            Err(error) => Some(error.to_string()),
-        };
-        if kept.is_err() || self.remembered {
-            self.note_writable(kept);
-        }
-        detail.map_or(Ok(()), |detail| Err(Refusal::StateNotWritable { detail }))
-    }
-
-    /// Whether the order leaves here only what serves already: then it is obeyed even if it cannot be kept. A full disk
-    /// must not keep a bad candidate alive.
-    fn only_takes_away(&self, order: &GenuineOrder) -> bool {
-        let stays = self
-            .live
-            .as_ref()
-            .is_some_and(|live| live.stable.revision == order.order.stable);
-        stays && order.candidate_for(&self.identity.instance).is_none()
-    }
-
-    fn note_writable(&self, written: Result<(), StateError>) {
-        self.metrics.state_unwritable.set(i64::from(written.is_err()));
-        if let Err(error) = written {
-            tracing::error!(%error, "the state folder takes no writes");
-        }
-    }
-
-    fn recall(&mut self) {
-        match self.disk.heeded() {
-            Ok(heeded) => self.heeded = heeded,
-            Err(error) => tracing::error!(%error, "the last epoch is lost; the epoch of the last order counts"),
-        }
-        match self.disk.candidate() {
-            Ok(crashed) => self.crashed = crashed,
-            Err(error) => tracing::error!(%error, "cannot tell whether the last run ended in good order"),
-        }
-        if let Some(candidate) = &self.crashed {
-            tracing::warn!(
-                candidate,
-                "the last run ended uncleanly while it carried a candidate; starting on stable"
-            );
-        }
-    }
-
-    fn restore(&mut self) {
-        let order = match self.disk.order(MAX_ORDER_BYTES) {
-            Ok(None) => {
-                tracing::info!(folder = %self.disk.path().display(), "nothing kept yet; waiting for the controller");
-                return;
-            }
-            Ok(Some(envelope)) => verify::order(&self.identity, envelope).map_err(|refusal| refusal.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = order.and_then(|order| self.serve_kept(order)) {
-            tracing::error!(
-                error,
-                folder = %self.disk.path().display(),
-                "the last good configuration cannot be served; waiting for the controller, not ready until then"
-            );
-        }
-        if let Some(heeded) = self.heeded {
-            self.heed(heeded); // tells at once whether the folder can be written
-        }
-    }
-
-    /// Serves the stable revision of the order kept. Never its candidate: the controller will order it again.
-    fn serve_kept(&mut self, order: GenuineOrder) -> Result<(), String> {
-        if self.heeded.is_none_or(|heeded| heeded.epoch < order.heeded.epoch) {
-            self.heeded = Some(order.heeded);
-        }
-        let revision = order.order.stable;
-        self.find_manifests(&order); // a candidate's too, so that it is not tidied away
-        let missing = || format!("the manifest of revision {revision} is missing or damaged");
-        let manifest = self.manifests.get(&revision).ok_or_else(missing)?;
-        if let Some(section) = manifest.manifest.sections.iter().find(|s| !self.sections.ensure(s)) {
-            return Err(format!(
-                "section {} of revision {revision} is missing or damaged",
-                section.digest
-            ));
-        }
-        let side = self
-            .build_stable(revision, &order.order.counted)
-            .map_err(|refusal| refusal.to_string())?;
-        let ports = self.target.prepare(side.snapshot.listeners())?;
-        let live = NewLive {
-            epoch: order.heeded.epoch,
-            stable: Arc::clone(&side.built),
-            candidate: None,
-        };
-        self.target.swap(ports, live);
-        self.booted_epoch = order.heeded.epoch;
-        self.now_live(LiveNow {
-            order,
-            stable: side,
-            candidate: None,
-            kept: true,
-        });
-        Ok(())
     }
 
     fn needed_revisions(&self) -> BTreeSet<RevisionId> {
@@ -643,22 +438,4 @@ impl<T: Target> Intake<T> {
         );
         self.sections.retain(&in_memory, &on_disk);
     }
-}
-
-/// Where the instance listens: as stable says, and as a candidate that gets every request says. What both name is the
-/// candidate's; what only stable names stays open, so that rolling back never has to win a port again.
-fn listeners_of<B>(stable: &Side<B>, candidate: Option<&Side<B>>, share: Option<u32>) -> Vec<Listener> {
-    let leading = candidate.filter(|_| share == Some(FULL_SHARE_MILLIONTHS));
-    let mut listeners = leading
-        .map(|side| side.snapshot.listeners().to_vec())
-        .unwrap_or_default();
-    for listener in stable.snapshot.listeners() {
-        if !listeners
-            .iter()
-            .any(|l| l.name == listener.name || l.port == listener.port)
-        {
-            listeners.push(listener.clone());
-        }
-    }
-    listeners
 }

@@ -17,11 +17,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sluice_model::InstanceId;
+use sluice_model::limits::MAX_IDENTITY_FILE_BYTES;
 use sluice_proto::keys::KeySet;
 use sluice_proto::signed::Audience;
-
-/// No file of an identity is longer: a chain of a few certificates, a few dozen keys.
-const MAX_IDENTITY_FILE_BYTES: u64 = 1 << 20;
 
 /// Why there is no identity, in which file, and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -7,3 +7,4 @@
 pub mod args;
 pub mod config;
 pub mod identity;
+pub mod instance;

@@ -8,7 +8,7 @@ mod controller;
 mod instance;
 
 pub use controller::Controller;
-pub use instance::Instance;
+pub use instance::{Instance, Launch};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::ports;
 use crate::wait::wait_until;
 
 /// What takes longer than this on a busy two-core machine is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One fleet at a time in a process: two on two cores would measure each other.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -49,6 +49,7 @@ pub struct Setup {
     folder: Folder,
     scratch: TempDir,
     http: SocketAddr,
+    launch: Launch,
     turn: MutexGuard<'static, ()>,
 }
 
@@ -56,8 +57,17 @@ impl Fleet {
     /// A scratch folder and an address, when it is this fleet's turn.
     pub async fn setup() -> Setup {
         let turn = TURN.lock().await;
-        let scratch = tempfile::Builder::new().prefix("sluice-e2e-").tempdir().expect("a scratch folder");
-        Setup { folder: Folder::new(scratch.path()), scratch, http: ports::free(), turn }
+        let scratch = tempfile::Builder::new()
+            .prefix("sluice-e2e-")
+            .tempdir()
+            .expect("a scratch folder");
+        Setup {
+            folder: Folder::new(scratch.path()),
+            scratch,
+            http: ports::free(),
+            launch: Launch::Ordinary,
+            turn,
+        }
     }
 
     /// Where the fleet's rollout stands.
@@ -91,14 +101,24 @@ impl Fleet {
 
     /// Waits until every instance's answers to `host``path` carry this stamp.
     pub async fn answers(&self, host: &str, path: &str, stamp: &str) {
-        let plan = Plan { new_connections_percent: 100, ..Plan::new(self.http, host, path, 100) };
-        wait_until(&format!("{host}{path} to be answered by {stamp} everywhere"), PATIENCE, || async {
-            let load = Load::start("ask", plan.clone());
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let outcomes = load.stop().await;
-            let wrong = outcomes.all.iter().find(|outcome| outcome.reply().is_none_or(|reply| reply.stamp != stamp));
-            wrong.map_or(Ok(()), |wrong| Err(wrong.clone()))
-        })
+        let plan = Plan {
+            new_connections_percent: 100,
+            ..Plan::new(self.http, host, path, 100)
+        };
+        wait_until(
+            &format!("{host}{path} to be answered by {stamp} everywhere"),
+            PATIENCE,
+            || async {
+                let load = Load::start("ask", plan.clone());
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let outcomes = load.stop().await;
+                let wrong = outcomes
+                    .all
+                    .iter()
+                    .find(|outcome| outcome.reply().is_none_or(|reply| reply.stamp != stamp));
+                wrong.map_or(Ok(()), |wrong| Err(wrong.clone()))
+            },
+        )
         .await;
     }
 
@@ -145,6 +165,12 @@ impl Setup {
         self
     }
 
+    /// Runs the instances in this way.
+    #[must_use]
+    pub fn launched(self, launch: Launch) -> Self {
+        Self { launch, ..self }
+    }
+
     /// The port of the shared address, for the Rollout's listener.
     pub fn port(&self) -> u16 {
         self.http.port()
@@ -156,10 +182,29 @@ impl Setup {
         let mut instances = Vec::new();
         for number in 1..=count {
             let id = format!("{FLEET}-{number}");
-            instances.push(Instance::enroll(self.scratch.path(), &controller, &id, self.http));
+            instances.push(Instance::enroll(
+                self.scratch.path(),
+                &controller,
+                &id,
+                self.http,
+                self.launch,
+            ));
         }
-        let Self { folder, scratch, http, turn } = self;
-        let mut fleet = Fleet { folder, controller, instances, http, scratch, _turn: turn };
+        let Self {
+            folder,
+            scratch,
+            http,
+            turn,
+            launch: _,
+        } = self;
+        let mut fleet = Fleet {
+            folder,
+            controller,
+            instances,
+            http,
+            scratch,
+            _turn: turn,
+        };
         for instance in &mut fleet.instances {
             instance.start();
         }

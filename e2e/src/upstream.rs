@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 /// How an endpoint answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +30,13 @@ pub enum Mode {
     Slow(Duration),
 }
 
-/// A running upstream; it ends with the runtime of its own.
+/// A running upstream, with a thread and a runtime of its own; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Upstream {
     port: u16,
     state: Arc<State>,
-    _runtime: tokio::runtime::Runtime,
+    // Dropping it ends the thread.
+    _ending: oneshot::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -47,24 +49,34 @@ struct State {
 const MAX_GENERATION: u16 = 50_000;
 
 impl Upstream {
-    /// Listens on a free port of all loopback addresses, with a thread of its own.
+    /// Listens on a free port of all loopback addresses.
     pub fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("upstream")
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let listener = runtime
-            .block_on(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))
-            .expect("a free port");
+        let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+        listener.set_nonblocking(true).expect("a socket option");
         let port = listener.local_addr().expect("the address of a bound socket").port();
-        let state = Arc::new(State::default());
-        runtime.spawn(accept(listener, Arc::clone(&state)));
+        let (state, (ending, ended)) = (Arc::new(State::default()), oneshot::channel());
+        let shared = Arc::clone(&state);
+        let body = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).expect("a listener");
+                tokio::select! {
+                    () = accept(listener, shared) => {}
+                    _ = ended => {}
+                }
+            });
+        };
+        std::thread::Builder::new()
+            .name("upstream".into())
+            .spawn(body)
+            .expect("a thread");
         Self {
             port,
             state,
-            _runtime: runtime,
+            _ending: ending,
         }
     }
 

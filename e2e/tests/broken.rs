@@ -24,13 +24,37 @@ fn breakages(victim: &str) -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("bad YAML", with("spec:", "spec: [unclosed"), ""),
         ("an unknown field", with("hostnames:", "hostname:"), "hostname"),
-        ("a pool that is not there", with("pool: victim", "pool: nowhere"), "nowhere"),
-        ("a bad regular expression", with("type: PathPrefix, value: /", "type: RegularExpression, value: \"(\""), ""),
-        ("a weight out of range", with("port:", "weight: 1000001, port:"), "weight"),
-        ("an endpoint that is no address", with("address: 127", "address: somewhere-127"), "address"),
+        (
+            "a pool that is not there",
+            with("pool: victim", "pool: nowhere"),
+            "nowhere",
+        ),
+        (
+            "a bad regular expression",
+            with("type: PathPrefix, value: /", "type: RegularExpression, value: \"(\""),
+            "",
+        ),
+        (
+            "a weight out of range",
+            with("port:", "weight: 1000001, port:"),
+            "weight",
+        ),
+        (
+            "an endpoint that is no address",
+            with("address: 127", "address: somewhere-127"),
+            "address",
+        ),
         ("no rules", with("rules:\n", "rules: []\n  x:\n"), ""),
-        ("another kind of value", with("hostnames: [victim.example.com]", "hostnames: 7"), "hostnames"),
-        ("a hostname with a port", with("victim.example.com", "victim.example.com:80"), "port"),
+        (
+            "another kind of value",
+            with("hostnames: [victim.example.com]", "hostnames: 7"),
+            "hostnames",
+        ),
+        (
+            "a hostname with a port",
+            with("victim.example.com", "victim.example.com:80"),
+            "port",
+        ),
         ("half a file", victim[..victim.len() / 2].to_owned(), ""),
         ("a 10 MB file", format!("{victim}# {}\n", "x".repeat(10 << 20)), ""),
     ]
@@ -47,7 +71,10 @@ async fn broken_manifests_of_every_kind_harm_only_themselves() {
     };
     let pool = manifests::pool("victim", &[upstream.endpoint(1_000)]);
     let victim = manifests::documents(&[manifests::route("victim", VICTIM, "victim"), pool]);
-    let setup = setup.with("rollout.yaml", &rollout).with("good.yaml", &good(0)).with("victim.yaml", &victim);
+    let setup = setup
+        .with("rollout.yaml", &rollout)
+        .with("good.yaml", &good(0))
+        .with("victim.yaml", &victim);
     let fleet = setup.start(2).await;
     let load = Load::start("broken", Plan::new(fleet.http, VICTIM, "/", 100).and(GOOD, "/", 1));
     for (number, (what, text, says)) in (1..).zip(breakages(&victim)) {
@@ -62,8 +89,12 @@ async fn broken_manifests_of_every_kind_harm_only_themselves() {
     }
     fleet.folder.write("victim.yaml", &victim);
     wait_until("no Problems", PATIENCE, || async {
-        let problems = client::json(fleet.controller.admin, "/api/v2/problems").await.map_err(|error| error.to_string())?;
-        let left = list(&problems).iter().any(|problem| problem.to_string().contains("victim.yaml"));
+        let problems = client::json(fleet.controller.admin, "/api/v2/problems")
+            .await
+            .map_err(|error| error.to_string())?;
+        let left = list(&problems)
+            .iter()
+            .any(|problem| problem.to_string().contains("victim.yaml"));
         (!left).then_some(()).ok_or(format!("{problems:#}"))
     })
     .await;
@@ -74,7 +105,9 @@ async fn broken_manifests_of_every_kind_harm_only_themselves() {
 /// The first error in this file, with a place and a fix.
 async fn problem_in(fleet: &Fleet, file: &str) -> Value {
     let problem = wait_until("a Problem", PATIENCE, || async {
-        let problems = client::json(fleet.controller.admin, "/api/v2/problems").await.map_err(|error| error.to_string())?;
+        let problems = client::json(fleet.controller.admin, "/api/v2/problems")
+            .await
+            .map_err(|error| error.to_string())?;
         let all = list(&problems);
         let of_file = all.iter().find(|problem| problem.to_string().contains(file));
         of_file.cloned().ok_or(format!("{problems:#}"))
@@ -95,6 +128,8 @@ fn list(problems: &Value) -> Vec<Value> {
 fn forty_kinds_of_broken_manifests_have_their_exact_text() {
     let folder = repository::root().join("controller/tests/golden/cases");
     let count = fs::read_dir(folder).unwrap().flatten();
-    let count = count.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "golden")).count();
+    let count = count
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "golden"))
+        .count();
     assert!(count >= 40, "{count}");
 }

@@ -17,7 +17,11 @@ const HOST: &str = "crash.example.com";
 async fn fleet(upstream: &Upstream, bake: &str) -> Fleet {
     let setup = Fleet::setup().await;
     let rollout = manifests::rollout(setup.port(), &[(34, bake), (100, bake)], &[]);
-    let fleet = setup.with("rollout.yaml", &rollout).with("site.yaml", &site(upstream, 1)).start(3).await;
+    let fleet = setup
+        .with("rollout.yaml", &rollout)
+        .with("site.yaml", &site(upstream, 1))
+        .start(3)
+        .await;
     fleet.answers(HOST, "/", &stamp(1)).await;
     fleet
 }
@@ -60,7 +64,10 @@ async fn without_a_controller_traffic_goes_on_and_an_instance_starts_from_its_di
     assert!(ready_after < Duration::from_secs(3), "{ready_after:?}");
     for failed in outcomes.failures() {
         let ended = failed.sent_unix_ms + u64::try_from(failed.took.as_millis()).unwrap();
-        assert!(failed.sent_unix_ms <= killed_at + 250 && ended + 250 >= killed_at, "not in flight: {failed:?}");
+        assert!(
+            failed.sent_unix_ms <= killed_at + 250 && ended + 250 >= killed_at,
+            "not in flight: {failed:?}"
+        );
     }
 }
 
@@ -72,7 +79,9 @@ async fn a_controller_that_restarts_resumes_the_stage_with_its_members_and_its_b
     let before = chaos::observed(&fleet, Duration::from_secs(2)).await;
     fleet.controller.kill();
     fleet.controller.restart().await;
-    let after = fleet.when("the stage to be resumed", |status| !status["stage"].is_null()).await;
+    let after = fleet
+        .when("the stage to be resumed", |status| !status["stage"].is_null())
+        .await;
 
     let stage = |field: &str| (before["stage"][field].clone(), after["stage"][field].clone());
     for field in ["name", "index", "members"] {
@@ -103,13 +112,24 @@ async fn a_lost_record_is_adopted_back_and_new_orders_count() {
     fleet.answers(HOST, "/", &stamp(2)).await;
     for (instance, before) in fleet.instances.iter().zip(before) {
         let now = instance.live().await.unwrap();
-        assert!(now["epoch"].as_u64().unwrap() > before["epoch"].as_u64().unwrap(), "{before:#} {now:#}");
+        assert!(
+            now["epoch"].as_u64().unwrap() > before["epoch"].as_u64().unwrap(),
+            "{before:#} {now:#}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_kills_break_no_invariant() {
-    let seed = std::env::var("SLUICE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(unix_ms);
-    let report = chaos::run(&Chaos { kills: 8, per_second: 150, seed }).await;
+    let seed = std::env::var("SLUICE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(unix_ms);
+    let report = chaos::run(&Chaos {
+        kills: 8,
+        per_second: 150,
+        seed,
+    })
+    .await;
     println!("{report:#?}");
 }

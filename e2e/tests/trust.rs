@@ -18,7 +18,11 @@ const HOST: &str = "trust.example.com";
 async fn fleet(upstream: &Upstream) -> Fleet {
     let setup = Fleet::setup().await;
     let rollout = manifests::rollout(setup.port(), &[(100, "0s")], &[]);
-    let fleet = setup.with("rollout.yaml", &rollout).with("site.yaml", &site(upstream, 1)).start(2).await;
+    let fleet = setup
+        .with("rollout.yaml", &rollout)
+        .with("site.yaml", &site(upstream, 1))
+        .start(2)
+        .await;
     fleet.answers(HOST, "/", &stamp(1)).await;
     fleet
 }
@@ -41,7 +45,10 @@ async fn a_stranger_with_other_keys_changes_nothing() {
     let load = Load::start("stranger", Plan::new(fleet.http, HOST, "/", 100));
     fleet.controller.restart().await;
     wait_until("the instances to meet the stranger", PATIENCE, || async {
-        let said = fleet.instances.iter().all(|instance| instance.output().to_lowercase().contains("certificate"));
+        let said = fleet
+            .instances
+            .iter()
+            .all(|instance| instance.output().to_lowercase().contains("certificate"));
         said.then_some(()).ok_or_else(|| fleet.tails())
     })
     .await;
@@ -67,11 +74,17 @@ async fn a_state_folder_that_takes_nothing_stops_changes_and_not_traffic() {
     let load = Load::start("disk", Plan::new(fleet.http, HOST, "/", 100));
     fleet.folder.write("site.yaml", &site(&upstream, 2));
     wait_until("the instance to say that it cannot write", PATIENCE, || async {
-        let refused = fleet.instances[0].metric("proxy_config_refused_total", &["reason=\"state_not_writable\""]).await;
+        let refused = fleet.instances[0]
+            .metric("proxy_config_refused_total", &["reason=\"state_not_writable\""])
+            .await;
         (refused > 0.0).then_some(()).ok_or_else(|| fleet.tails())
     })
     .await;
-    assert!(fleet.instances[0].output().contains("state folder"), "{}", fleet.tails());
+    assert!(
+        fleet.instances[0].output().contains("state folder"),
+        "{}",
+        fleet.tails()
+    );
 
     fs::remove_file(&last_good).unwrap();
     fs::rename(&aside, &last_good).unwrap();
@@ -96,13 +109,22 @@ async fn damaged_last_good_files_are_said_and_not_served() {
         said.then_some(()).ok_or_else(|| fleet.tails())
     })
     .await;
-    let answer = sluice_e2e::client::get(fleet.instances[0].admin, "localhost", "/ready").await.unwrap();
+    let answer = sluice_e2e::client::get(fleet.instances[0].admin, "localhost", "/ready")
+        .await
+        .unwrap();
     assert_eq!(answer.status, 503, "{}", answer.body);
     // The other one serves; the damaged one gets everything anew.
-    assert_eq!(fleet.instances[1].live().await.unwrap()["epoch"].as_u64().map(|epoch| epoch > 0), Some(true));
+    assert_eq!(
+        fleet.instances[1].live().await.unwrap()["epoch"]
+            .as_u64()
+            .map(|epoch| epoch > 0),
+        Some(true)
+    );
     fleet.controller.restart().await;
     fleet.instances[0].ready().await;
-    tokio::time::timeout(Duration::from_secs(30), fleet.answers(HOST, "/", &stamp(1))).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), fleet.answers(HOST, "/", &stamp(1)))
+        .await
+        .unwrap();
 }
 
 fn flip_a_bit_in_all(folder: &Path) -> usize {

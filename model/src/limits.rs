@@ -41,6 +41,39 @@ pub const MAX_LISTENERS: usize = 16;
 /// The longest timeout that can be asked for: a day; longer is "none", which has its own spelling.
 pub const MAX_TIMEOUT_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
+// --- the sluice command --------------------------------------------------------------------------------------
+
+/// How long the command waits for a connection: everything it talks to is near.
+pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// How long the command waits for an answer; longer than the controller's long poll for events.
+pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
+/// The largest answer of an admin port that the command reads: a fleet's status with every object held.
+pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
+/// Instances of one `up`: a laptop has tens of cores, not hundreds.
+pub const UP_INSTANCES_MAX: u16 = 64;
+/// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
+pub const UP_READY_WARNING_MS: u64 = 20_000;
+/// How long `up` waits for an instance to drain before it kills it: the instance's own grace and a little.
+pub const UP_DRAIN_MAX_MS: u64 = 35_000;
+/// First wait before a crashed instance is started again; doubles up to `UP_RESTART_WAIT_MAX_MS`.
+pub const UP_RESTART_WAIT_MIN_MS: u64 = 200;
+/// Longest wait before a crashed instance is started again.
+pub const UP_RESTART_WAIT_MAX_MS: u64 = 10_000;
+/// An instance that ran this long has recovered: its next crash waits the shortest time again.
+pub const UP_RESTART_FORGIVEN_AFTER_MS: u64 = 30_000;
+/// One log file of an instance before it is rotated; one older file is kept. Twice this bounds what a log takes.
+pub const UP_LOG_FILE_MAX_BYTES: u64 = 64 << 20;
+/// Requests in a second that demo traffic may ask for.
+pub const DEMO_REQUESTS_PER_SECOND_MAX: u32 = 2_000;
+/// A `demo.json`; ours has a few hundred bytes.
+pub const DEMO_FILE_MAX_BYTES: u64 = 64 << 10;
+/// How long a demo upstream waits for a request's header: a demo too is reachable by whoever is on the machine.
+pub const DEMO_UPSTREAM_HEADER_TIMEOUT_MS: u64 = 30_000;
+/// Requests on one connection of the demo traffic; new connections spread it over the instances.
+pub const DEMO_REQUESTS_PER_CONNECTION: u32 = 5;
+/// How long a demo request may take before it counts as failed.
+pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
+
 // --- how it travels ------------------------------------------------------------------------------------------
 
 /// Buckets that the units of a fleet are spread over; one-object changes touch one section.
@@ -156,35 +189,40 @@ pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
 /// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
 pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
 
-// --- the sluice command --------------------------------------------------------------------------------------
+// --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
 
-/// How long the command waits for a connection: everything it talks to is near.
-pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
-/// How long the command waits for an answer; longer than the controller's long poll for events.
-pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
-/// The largest answer of an admin port that the command reads: a fleet's status with every object held.
-pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
-/// Instances of one `up`: a laptop has tens of cores, not hundreds.
-pub const UP_INSTANCES_MAX: u16 = 64;
-/// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
-pub const UP_READY_WARNING_MS: u64 = 20_000;
-/// How long `up` waits for an instance to drain before it kills it: the instance's own grace and a little.
-pub const UP_DRAIN_MAX_MS: u64 = 35_000;
-/// First wait before a crashed instance is started again; doubles up to `UP_RESTART_WAIT_MAX_MS`.
-pub const UP_RESTART_WAIT_MIN_MS: u64 = 200;
-/// Longest wait before a crashed instance is started again.
-pub const UP_RESTART_WAIT_MAX_MS: u64 = 10_000;
-/// An instance that ran this long has recovered: its next crash waits the shortest time again.
-pub const UP_RESTART_FORGIVEN_AFTER_MS: u64 = 30_000;
-/// One log file of an instance before it is rotated; one older file is kept. Twice this bounds what a log takes.
-pub const UP_LOG_FILE_MAX_BYTES: u64 = 64 << 20;
-/// Requests in a second that demo traffic may ask for.
-pub const DEMO_REQUESTS_PER_SECOND_MAX: u32 = 2_000;
-/// A `demo.json`; ours has a few hundred bytes.
-pub const DEMO_FILE_MAX_BYTES: u64 = 64 << 10;
-/// How long a demo upstream waits for a request's header: a demo too is reachable by whoever is on the machine.
-pub const DEMO_UPSTREAM_HEADER_TIMEOUT_MS: u64 = 30_000;
-/// Requests on one connection of the demo traffic; new connections spread it over the instances.
-pub const DEMO_REQUESTS_PER_CONNECTION: u32 = 5;
-/// How long a demo request may take before it counts as failed.
-pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
+/// Manifests held at once: stable, candidate, what is pending, and room to roll back without asking again.
+pub const MAX_HELD_MANIFESTS: usize = 6;
+/// Deliveries waiting for the intake: few, since each may be a manifest of some MiB.
+pub const MAX_WAITING_DELIVERIES: usize = 8;
+/// Answers waiting for the stream to take them: more means that it is stuck, and it is given up.
+pub const MAX_WAITING_ANSWERS: usize = 64;
+/// Messages on their way to the controller.
+pub const MAX_WAITING_UPWARD: usize = 16;
+/// Check errors told in a nack; the controller can find them all.
+pub const MAX_TOLD_ERRORS: usize = 5;
+/// Characters of a nack's text: at four bytes each, well below what one message may carry.
+pub const MAX_NACK_CHARS: usize = 2_000;
+/// A file of an identity: a chain of a few certificates, or a few dozen keys.
+pub const MAX_IDENTITY_FILE_BYTES: u64 = 1 << 20;
+/// Opening a connection to the controller, TLS included.
+pub const CONTROLLER_CONNECT_WAIT_MS: u64 = 3_000;
+/// A stream that is silent for so long is asked whether it is there, and given up after as long again: one that is
+/// half open is noticed within 10 s.
+pub const CONTROLLER_KEEPALIVE_MS: u64 = 5_000;
+/// How long the controller may take to take a message, or to answer a hello.
+pub const CONTROLLER_SEND_WAIT_MS: u64 = 10_000;
+/// The first wait before connecting again: what a person does not notice.
+pub const RECONNECT_FIRST_STEP_MS: u64 = 100;
+/// The longest: an instance is back at most this long after its controller. Well below `FLEET_SETTLE_MS`.
+pub const RECONNECT_LONGEST_STEP_MS: u64 = 5_000;
+/// A stream that lived so long was of use: the next attempt comes soon.
+pub const USEFUL_STREAM_MS: u64 = 5_000;
+/// Hints to another leader followed in a row; then the configured address is asked again, after a wait.
+pub const MAX_LEADER_HINTS: u32 = 3;
+/// Between reports while a candidate is out, here or elsewhere in the fleet: gates are judged by them.
+pub const REPORT_ON_TRIAL_MS: u64 = 1_000;
+/// Between reports otherwise: enough to see that an instance lives and what its fleet's normal is.
+pub const REPORT_AT_REST_MS: u64 = 5_000;
+/// How often a process that shall not outlive its parent looks for it.
+pub const PARENT_WATCH_MS: u64 = 200;

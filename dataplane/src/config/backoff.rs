@@ -5,10 +5,7 @@
 
 use std::time::Duration;
 
-/// The first step: what a person does not notice.
-pub const FIRST_STEP_MILLIS: u64 = 100;
-/// The longest step: an instance is back at most this long after its controller.
-pub const LONGEST_STEP_MILLIS: u64 = 5_000;
+use sluice_model::limits::{RECONNECT_FIRST_STEP_MS, RECONNECT_LONGEST_STEP_MS};
 
 /// The state of one series of attempts.
 #[derive(Clone, Debug)]
@@ -19,7 +16,7 @@ pub struct Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self {
-            step_millis: FIRST_STEP_MILLIS,
+            step_millis: RECONNECT_FIRST_STEP_MS,
         }
     }
 }
@@ -29,7 +26,7 @@ impl Backoff {
     pub fn next_wait(&mut self, chance: u64) -> Duration {
         let half = self.step_millis / 2;
         let wait_millis = half + chance % (self.step_millis - half + 1);
-        self.step_millis = (self.step_millis * 2).min(LONGEST_STEP_MILLIS);
+        self.step_millis = (self.step_millis * 2).min(RECONNECT_LONGEST_STEP_MS);
         Duration::from_millis(wait_millis)
     }
 

@@ -9,15 +9,13 @@ use std::sync::Arc;
 
 use sluice_model::RevisionId;
 use sluice_model::config::Config;
+use sluice_model::limits::MAX_TOLD_ERRORS;
 use sluice_model::snapshot::{CheckError, Snapshot};
 use sluice_proto::manifest::Manifest;
 
 use super::refusal::Refusal;
 use super::sections::Sections;
 use super::target::{Blueprint, Target};
-
-/// Check errors told in a nack; the controller has them all.
-const MAX_TOLD_ERRORS: usize = 5;
 
 /// Puts a revision together from its sections, all of which must be at hand, and checks it.
 pub fn assemble(manifest: &Manifest, sections: &Sections) -> Result<Arc<Snapshot>, Refusal> {

@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_model::feature::Feature;
-use sluice_model::limits::MAX_STREAM_MESSAGE_BYTES;
+use sluice_model::limits::{
+    CONTROLLER_CONNECT_WAIT_MS, CONTROLLER_KEEPALIVE_MS, CONTROLLER_SEND_WAIT_MS, MAX_LEADER_HINTS, MAX_NACK_CHARS,
+    MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD, REPORT_AT_REST_MS, REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
+};
 use sluice_proto::delivery::{Ack, Downward, Hello, Nack, Upward, UpwardMessage};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_client::DeliveryClient;
@@ -33,24 +36,10 @@ use super::{Answer, Delivered, Effect, Introduction};
 /// The name in the controller's certificate, whatever its address: the cluster's own authority signs only for its own.
 pub const CONTROLLER_NAME: &str = "sluice-controller";
 
-/// Opening a connection, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A stream that is silent for so long is asked whether it is still there …
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// … and given up without an answer in this time. Together: a half-open stream is noticed within 10 s.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The controller takes a message, or is stuck.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Messages on their way up.
-const MAX_WAITING_UPWARD: usize = 16;
-/// Reports while a candidate is out, here or elsewhere in the fleet: gates are judged by them.
-const REPORT_INTERVAL_ON_TRIAL: Duration = Duration::from_secs(1);
-/// Reports otherwise: enough to see that an instance lives and what its fleet's normal is.
-const REPORT_INTERVAL_AT_REST: Duration = Duration::from_secs(5);
-/// A stream that lived so long was of use: the next attempt comes soon.
-const USEFUL_STREAM: Duration = Duration::from_secs(5);
-/// Hints to another leader followed in a row; then the configured address is asked again, after a wait.
-const MAX_HINTS_IN_A_ROW: u32 = 3;
+const CONNECT_WAIT: Duration = Duration::from_millis(CONTROLLER_CONNECT_WAIT_MS);
+const KEEPALIVE: Duration = Duration::from_millis(CONTROLLER_KEEPALIVE_MS);
+const SEND_WAIT: Duration = Duration::from_millis(CONTROLLER_SEND_WAIT_MS);
+const USEFUL_STREAM: Duration = Duration::from_millis(USEFUL_STREAM_MS);
 
 /// Where reports come from.
 pub trait Observe: Send + 'static {
@@ -102,7 +91,7 @@ impl Delivery {
             }
             match ended {
                 Ended::Stopped => return,
-                Ended::Elsewhere(Some(leader)) if hints_in_a_row < MAX_HINTS_IN_A_ROW => {
+                Ended::Elsewhere(Some(leader)) if hints_in_a_row < MAX_LEADER_HINTS => {
                     hints_in_a_row += 1;
                     tracing::info!(address, leader, "another controller leads");
                     hint = Some(leader);
@@ -145,9 +134,9 @@ impl Delivery {
     }
 
     async fn open(&self, address: &str) -> Result<(mpsc::Sender<pb::Upward>, mpsc::Receiver<Said>, Down), String> {
-        let channel = timeout(CONNECT_TIMEOUT, self.endpoint(address)?.connect())
+        let channel = timeout(CONNECT_WAIT, self.endpoint(address)?.connect())
             .await
-            .map_err(|_| format!("no connection within {CONNECT_TIMEOUT:?}"))?
+            .map_err(|_| format!("no connection within {CONNECT_WAIT:?}"))?
             .map_err(|error| with_causes(&error))?;
         let mut client: DeliveryClient<Channel> = DeliveryClient::new(channel)
             .max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES)
@@ -161,9 +150,9 @@ impl Delivery {
         let (up, upward) = mpsc::channel(MAX_WAITING_UPWARD);
         let hello = self.upward(UpwardMessage::Hello(self.hello(introduction)));
         up.try_send(hello).map_err(|_| "cannot queue the hello".to_owned())?;
-        let down = timeout(SEND_TIMEOUT, client.connect(ReceiverStream::new(upward)))
+        let down = timeout(SEND_WAIT, client.connect(ReceiverStream::new(upward)))
             .await
-            .map_err(|_| format!("no answer to the hello within {SEND_TIMEOUT:?}"))?
+            .map_err(|_| format!("no answer to the hello within {SEND_WAIT:?}"))?
             .map_err(|status| format!("refused: {}", status_text(&status)))?;
         Ok((up, said, down.into_inner()))
     }
@@ -179,10 +168,10 @@ impl Delivery {
             .map_err(wrong)?
             .tls_config(tls)
             .map_err(wrong)?
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(CONNECT_WAIT)
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true))
     }
 
@@ -279,19 +268,19 @@ impl Stream<'_> {
 
     async fn send(&self, message: UpwardMessage) -> Result<(), Ended> {
         let message = self.delivery.upward(message);
-        match timeout(SEND_TIMEOUT, self.up.send(message)).await {
+        match timeout(SEND_WAIT, self.up.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Ended::Lost("the stream is closed".to_owned())),
-            Err(_) => Err(Ended::Lost(format!("the controller took nothing for {SEND_TIMEOUT:?}"))),
+            Err(_) => Err(Ended::Lost(format!("the controller took nothing for {SEND_WAIT:?}"))),
         }
     }
 }
 
 fn interval_for(effect: &Effect) -> Duration {
     if effect.fleet_candidate.is_some() {
-        REPORT_INTERVAL_ON_TRIAL
+        Duration::from_millis(REPORT_ON_TRIAL_MS)
     } else {
-        REPORT_INTERVAL_AT_REST
+        Duration::from_millis(REPORT_AT_REST_MS)
     }
 }
 
@@ -306,7 +295,10 @@ fn message_of(answer: Answer) -> UpwardMessage {
         Answer::Nack { epoch, refusal } => UpwardMessage::Nack(Nack {
             epoch,
             reason: refusal.on_the_wire(),
-            detail: format!("{}: {refusal}", refusal.reason()),
+            detail: format!("{}: {refusal}", refusal.reason())
+                .chars()
+                .take(MAX_NACK_CHARS)
+                .collect(),
         }),
     }
 }

@@ -32,6 +32,7 @@ pub struct StateError {
     source: io::Error,
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum, not closed: the rest has one piece of advice
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_model::limits::MAX_MANIFEST_BYTES;
+use sluice_model::limits::{MAX_ENVELOPE_OVERHEAD_BYTES, MAX_HELD_MANIFESTS, MAX_MANIFEST_BYTES};
 use sluice_model::{Digest, RevisionId};
 
 use crate::identity::Identity;
@@ -13,8 +13,8 @@ use crate::identity::Identity;
 use super::last_good::{Kept, LastGood, StateError};
 use super::verify::{self, GenuineManifest};
 
-/// Manifests held at once: stable, candidate, what is pending, and room to roll back without asking again.
-pub const MAX_HELD_MANIFESTS: usize = 6;
+/// A manifest in its envelope.
+const MAX_BYTES: usize = MAX_MANIFEST_BYTES + MAX_ENVELOPE_OVERHEAD_BYTES;
 
 #[derive(Debug)]
 struct Held {
@@ -57,7 +57,7 @@ impl Manifests {
         if self.held.contains_key(revision) {
             return true;
         }
-        let read = self.disk.read(Kept::Manifest, &revision.digest, MAX_MANIFEST_BYTES);
+        let read = self.disk.read(Kept::Manifest, &revision.digest, MAX_BYTES);
         let genuine = match read {
             Ok(None) => return false,
             Ok(Some(envelope)) => verify::manifest(identity, envelope).map_err(|refusal| refusal.to_string()),

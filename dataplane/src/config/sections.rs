@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_model::limits::SECTION_BUCKETS;
+use sluice_model::limits::MAX_SECTIONS_IN_MESSAGE;
 use sluice_model::unit::Unit;
 use sluice_model::{Digest, ObjectKey};
 use sluice_proto::sections::{self, SectionRef};
@@ -18,9 +18,6 @@ use super::refusal::Refusal;
 
 /// The units of one section.
 pub type Units = Arc<[(ObjectKey, Arc<Unit>)]>;
-
-/// Digests told in a hello: all sections of four revisions.
-const MAX_TOLD: usize = 4 * SECTION_BUCKETS as usize;
 
 #[derive(Debug)]
 struct Held {
@@ -106,8 +103,8 @@ impl Sections {
     /// The digests of what is held; what is on disk is not verified yet.
     pub fn digests(&self) -> Vec<Digest> {
         let mut digests: BTreeSet<Digest> = self.held.keys().copied().collect();
-        digests.extend(self.disk.list(Kept::Section, MAX_TOLD));
-        digests.into_iter().take(MAX_TOLD).collect()
+        digests.extend(self.disk.list(Kept::Section, MAX_SECTIONS_IN_MESSAGE));
+        digests.into_iter().take(MAX_SECTIONS_IN_MESSAGE).collect()
     }
 }
 

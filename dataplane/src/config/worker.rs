@@ -3,15 +3,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sluice_model::limits::{MAX_WAITING_ANSWERS, MAX_WAITING_DELIVERIES};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::target::Target;
 use super::{Answer, Delivered, Effect, Intake, Introduction};
 
-/// Deliveries waiting: few, since each may be a manifest of some MiB.
-const MAX_WAITING_DELIVERIES: usize = 8;
-/// Answers waiting for the stream to take them: more means that it is stuck, and it is given up.
-pub const MAX_WAITING_ANSWERS: usize = 64;
 /// How much nicer the thread is than those that serve.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
@@ -88,8 +85,8 @@ impl Worker {
 
 fn run<T: Target>(mut intake: Intake<T>, mut inbox: mpsc::Receiver<Command>, effect: &watch::Sender<Effect>) {
     let mut stream: Option<mpsc::Sender<Said>> = None;
+    publish(effect, &intake);
     loop {
-        effect.send_if_modified(|seen| std::mem::replace(seen, intake.effect()) != intake.effect());
         match inbox.blocking_recv() {
             Some(Command::Open(said)) => {
                 stream = Some(said);
@@ -97,7 +94,9 @@ fn run<T: Target>(mut intake: Intake<T>, mut inbox: mpsc::Receiver<Command>, eff
                 say(&mut stream, Said::Introduction(introduction));
             }
             Some(Command::Take(delivered)) => {
-                for answer in intake.take(delivered, now_unix_seconds()) {
+                let answers = intake.take(delivered, now_unix_seconds());
+                publish(effect, &intake); // known here before the controller can know it
+                for answer in answers {
                     say(&mut stream, Said::Answer(answer));
                 }
             }
@@ -109,6 +108,11 @@ fn run<T: Target>(mut intake: Intake<T>, mut inbox: mpsc::Receiver<Command>, eff
             None => return,
         }
     }
+}
+
+fn publish<T: Target>(effect: &watch::Sender<Effect>, intake: &Intake<T>) {
+    let now = intake.effect();
+    effect.send_if_modified(|seen| std::mem::replace(seen, now) != now);
 }
 
 /// Never waits: a stream that takes nothing is dropped, and the next one begins with an introduction that tells all.

@@ -42,7 +42,11 @@ impl Controller {
     /// Starts it again on its state, and waits until it answers.
     pub async fn restart(&mut self) {
         let mut command = Command::new(binaries::controller());
-        command.arg("standalone").arg(&self.folder).arg("--state").arg(&self.state);
+        command
+            .arg("standalone")
+            .arg(&self.folder)
+            .arg("--state")
+            .arg(&self.state);
         command.args(["--listen", &self.stream.to_string(), "--admin", &self.admin.to_string()]);
         self.process = Some(Process::start("controller", &self.logs, &mut command));
         wait_until("the controller's admin port", PATIENCE, || async {
@@ -78,6 +82,8 @@ impl Controller {
     }
 
     pub(super) fn tail(&self) -> String {
-        self.process.as_ref().map_or_else(|| "--- the controller does not run".to_owned(), Process::tail)
+        self.process
+            .as_ref()
+            .map_or_else(|| "--- the controller does not run".to_owned(), Process::tail)
     }
 }

@@ -26,17 +26,40 @@ pub struct Instance {
     controller: SocketAddr,
     http: SocketAddr,
     logs: PathBuf,
+    launch: Launch,
     process: Option<Process>,
+}
+
+/// How an instance runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Launch {
+    /// With an access log, where the system puts it.
+    #[default]
+    Ordinary,
+    /// Without an access log, on this core alone: to be measured.
+    Pinned(u8),
 }
 
 impl Instance {
     /// Gives `id` an identity, as an operator does once for each machine.
-    pub(super) fn enroll(scratch: &Path, controller: &Controller, id: &str, http: SocketAddr) -> Self {
+    pub(super) fn enroll(scratch: &Path, controller: &Controller, id: &str, http: SocketAddr, launch: Launch) -> Self {
         let state = scratch.join(id);
         let mut command = Command::new(binaries::controller());
-        command.arg("enroll").arg("--state").arg(&controller.state).args(["--fleet", FLEET, "--instance", id]);
-        let output = command.arg("--out").arg(state.join("identity")).output().expect("the controller starts");
-        assert!(output.status.success(), "enroll {id}: {}", String::from_utf8_lossy(&output.stderr));
+        command
+            .arg("enroll")
+            .arg("--state")
+            .arg(&controller.state)
+            .args(["--fleet", FLEET, "--instance", id]);
+        let output = command
+            .arg("--out")
+            .arg(state.join("identity"))
+            .output()
+            .expect("the controller starts");
+        assert!(
+            output.status.success(),
+            "enroll {id}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Self {
             id: id.to_owned(),
             admin: ports::free(),
@@ -44,15 +67,34 @@ impl Instance {
             controller: controller.stream,
             http,
             logs: scratch.to_owned(),
+            launch,
             process: None,
         }
     }
 
     /// Starts it on its state folder.
     pub fn start(&mut self) {
-        let mut command = Command::new(binaries::dataplane());
-        command.args(["--controller", &self.controller.to_string(), "--admin", &self.admin.to_string()]);
-        command.arg("--state").arg(&self.state).arg("--access-log").arg(self.access_log());
+        let mut command = match self.launch {
+            Launch::Ordinary => Command::new(binaries::dataplane()),
+            Launch::Pinned(core) => {
+                let mut command = Command::new("taskset");
+                command
+                    .args(["--cpu-list", &core.to_string()])
+                    .arg(binaries::dataplane());
+                command
+            }
+        };
+        command.args([
+            "--controller",
+            &self.controller.to_string(),
+            "--admin",
+            &self.admin.to_string(),
+        ]);
+        command.arg("--state").arg(&self.state);
+        match self.launch {
+            Launch::Ordinary => _ = command.arg("--access-log").arg(self.access_log()),
+            Launch::Pinned(_) => {}
+        }
         command.args(["--bind", &format!("http={}", self.http), "--workers", "1"]);
         command.args(["--lame-duck", "0.5", "--grace", "5"]);
         self.process = Some(Process::start(&self.id, &self.logs, &mut command));
@@ -74,6 +116,14 @@ impl Instance {
         if let Some(process) = &self.process {
             process.signal(signal);
         }
+    }
+
+    /// The id of its process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// Whether there is a process.
@@ -126,7 +176,9 @@ impl Instance {
     }
 
     pub(super) fn tail(&self) -> String {
-        self.process.as_ref().map_or_else(|| format!("--- {} does not run", self.id), Process::tail)
+        self.process
+            .as_ref()
+            .map_or_else(|| format!("--- {} does not run", self.id), Process::tail)
     }
 
     fn access_log(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! Two teams share the fleet: `shop`, whose pool is changed for the better or the worse, and `docs`, whose harmless
 //! change comes in the same moment.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
@@ -67,20 +68,16 @@ pub async fn good(change: &Change) -> String {
     let fleet = start(&upstream, change).await;
     let load = Load::start("good", plan(&fleet, change));
     fleet.folder.write("shop.yaml", &shop(&upstream, GOOD));
-    let mut stages = BTreeSet::new();
-    wait_until("the good change to be promoted", PATIENCE, || {
-        let stages = &mut stages;
-        let fleet = &fleet;
-        async move {
-            let status = fleet.status().await.map_err(|error| format!("{error:#}"))?;
-            if let Some(label) = status["stage"]["label"].as_str() {
-                stages.insert(label.to_owned());
-            }
-            let promoted = last_result(&status) == "Promoted" && status["phase"] == "Idle";
-            promoted.then_some(()).ok_or(format!("{status:#}"))
-        }
-    })
-    .await;
+    let stages = RefCell::new(BTreeSet::new());
+    fleet
+        .when("the good change to be promoted", |status| {
+            stages
+                .borrow_mut()
+                .extend(status["stage"]["label"].as_str().map(str::to_owned));
+            last_result(status) == "Promoted" && status["phase"] == "Idle"
+        })
+        .await;
+    let stages = stages.into_inner();
     fleet.answers(SHOP, "/", &stamp(GOOD)).await;
     let outcomes = load.stop().await;
     assert_eq!(outcomes.failures().count(), 0, "{}", outcomes.summary());
@@ -100,7 +97,9 @@ pub async fn bad(change: &Change) -> Harm {
     let load = Load::start("bad", plan(&fleet, change));
     // The gates compare with what stable did before, so let it do something.
     wait_until("some traffic", PATIENCE, || async {
-        (load.answered() > u64::from(change.per_second)).then_some(()).ok_or(load.answered())
+        (load.answered() > u64::from(change.per_second))
+            .then_some(())
+            .ok_or(load.answered())
     })
     .await;
 
@@ -108,23 +107,31 @@ pub async fn bad(change: &Change) -> Harm {
     let began_unix_ms = unix_ms();
     fleet.folder.write("shop.yaml", &shop(&upstream, BAD));
     fleet.folder.write("docs.yaml", &docs(&upstream, DOCS_AFTER));
-    let mut members = BTreeMap::new();
-    let status = undone(&fleet, &mut members).await;
+    let members = undone(&fleet).await;
     let seconds_to_restore = began.elapsed().as_secs_f64();
     fleet.answers(DOCS, "/", &stamp(DOCS_AFTER)).await;
-    let status = if status["stage"].is_null() { status } else { fleet.settled().await };
+    let status = fleet.settled().await;
     fleet.answers(SHOP, "/", &stamp(BEFORE)).await;
     let outcomes = load.stop().await;
-    let verdict = culprit(&fleet.settled().await);
-    judge(&fleet, &outcomes, &members, began_unix_ms, seconds_to_restore, verdict, &status)
+    let harm = judge(&fleet, &outcomes, &members, began_unix_ms);
+    Harm {
+        seconds_to_restore,
+        verdict: culprit(&status),
+        ..harm
+    }
 }
 
 async fn start(upstream: &Upstream, change: &Change) -> Fleet {
     let setup = Fleet::setup().await;
     let stages = [(34, change.bake), (67, change.bake), (100, change.bake)];
-    let gate = format!("{{metric: ErrorRate, max: \"5%\", minRequests: {}}}", change.min_requests);
+    let gate = format!(
+        "{{metric: ErrorRate, max: \"5%\", minRequests: {}}}",
+        change.min_requests
+    );
     let rollout = manifests::rollout(setup.port(), &stages, &[&gate]);
-    let setup = setup.with("rollout.yaml", &rollout).with("shop.yaml", &shop(upstream, BEFORE));
+    let setup = setup
+        .with("rollout.yaml", &rollout)
+        .with("shop.yaml", &shop(upstream, BEFORE));
     let fleet = setup.with("docs.yaml", &docs(upstream, DOCS_BEFORE)).start(3).await;
     fleet.answers(SHOP, "/", &stamp(BEFORE)).await;
     fleet
@@ -149,63 +156,79 @@ fn docs(upstream: &Upstream, generation: u16) -> String {
     ])
 }
 
-/// Waits until something is held and everybody is back; notes by revision who carried a candidate meanwhile.
-async fn undone(fleet: &Fleet, members: &mut BTreeMap<String, BTreeSet<String>>) -> Value {
-    wait_until("the bad change to be undone", PATIENCE * 2, || {
-        let members = &mut *members;
-        async move {
-            let status = fleet.status().await.map_err(|error| format!("{error:#}"))?;
-            if let (Some(target), Some(listed)) =
-                (status["targetRevision"].as_str(), status["stage"]["members"].as_array())
-            {
+/// Who carried a candidate, by revision.
+type Members = BTreeMap<String, BTreeSet<String>>;
+
+/// Waits until something is held and everybody is back; notes who carried a candidate meanwhile.
+async fn undone(fleet: &Fleet) -> Members {
+    let members = RefCell::new(Members::new());
+    fleet
+        .when("the bad change to be undone", |status| {
+            let (target, listed) = (&status["targetRevision"], &status["stage"]["members"]);
+            if let (Some(target), Some(listed)) = (target.as_str(), listed.as_array()) {
                 let listed = listed.iter().filter_map(|id| id.as_str()).map(str::to_owned);
-                members.entry(target.to_owned()).or_insert_with(BTreeSet::new).extend(listed);
+                members
+                    .borrow_mut()
+                    .entry(target.to_owned())
+                    .or_default()
+                    .extend(listed);
             }
             let held = status["held"].as_array().is_some_and(|held| !held.is_empty());
-            (held && status["phase"] != "RollingBack").then_some(status.clone()).ok_or(format!("{status:#}"))
-        }
-    })
-    .await
+            held && status["phase"] != "RollingBack"
+        })
+        .await;
+    members.into_inner()
 }
 
-fn judge(
-    fleet: &Fleet,
-    outcomes: &Outcomes,
-    members: &BTreeMap<String, BTreeSet<String>>,
-    began_unix_ms: u64,
-    seconds_to_restore: f64,
-    verdict: String,
-    status: &Value,
-) -> Harm {
+fn judge(fleet: &Fleet, outcomes: &Outcomes, members: &Members, began_unix_ms: u64) -> Harm {
     let lines = fleet.lines();
     let by_request = access_log::by_request(&lines);
     let failed: Vec<_> = outcomes.failures().collect();
-    let mut carriers: BTreeSet<String> = BTreeSet::new();
-    let mut revisions: BTreeSet<String> = BTreeSet::new();
+    assert!(
+        !failed.is_empty(),
+        "nobody was harmed, so nothing was proven: {}",
+        outcomes.summary()
+    );
+    let (mut carriers, mut revisions) = (BTreeSet::new(), BTreeSet::new());
     for outcome in &failed {
-        let line = by_request.get(&outcome.id).unwrap_or_else(|| panic!("no log line for {outcome:?}"));
-        assert!(line.is_candidate(), "a failed request that stable served: {line:?}\n{status:#}");
+        let line = by_request
+            .get(&outcome.id)
+            .unwrap_or_else(|| panic!("no log line for {outcome:?}"));
+        assert!(line.is_candidate(), "a failed request that stable served: {line:?}");
         carriers.insert(line.instance.clone());
         revisions.insert(line.revision());
     }
-    assert!(!failed.is_empty(), "nobody was harmed, so nothing was proven: {}", outcomes.summary());
-    assert_eq!(carriers.len(), 1, "the first stage is one instance of three: {carriers:?}");
+    assert_eq!(
+        carriers.len(),
+        1,
+        "the first stage is one instance of three: {carriers:?}"
+    );
     for (revision, listed) in members.iter().filter(|(revision, _)| revisions.contains(*revision)) {
-        assert!(carriers.is_subset(listed), "{carriers:?} are not the members {listed:?} of {revision}");
+        assert!(
+            carriers.is_subset(listed),
+            "{carriers:?} are not the members {listed:?} of {revision}"
+        );
     }
     let of_candidate = |line: &&Line| line.is_candidate() && revisions.contains(&line.revision());
     let served_by_member = lines.iter().filter(of_candidate).count();
-    assert!(failed.len() <= served_by_member);
-    let last = failed.iter().map(|outcome| outcome.sent_unix_ms).max().unwrap_or(began_unix_ms);
-    let seconds_of_harm = last.saturating_sub(began_unix_ms) as f64 / 1000.0;
+    assert!(
+        failed.len() <= served_by_member,
+        "{} failed, {served_by_member} were served",
+        failed.len()
+    );
+    let last = failed
+        .iter()
+        .map(|outcome| outcome.sent_unix_ms)
+        .max()
+        .unwrap_or(began_unix_ms);
     Harm {
         load: outcomes.summary(),
         failed: failed.len(),
         served_by_member,
         members: carriers,
-        seconds_of_harm,
-        seconds_to_restore,
-        verdict,
+        seconds_of_harm: last.saturating_sub(began_unix_ms) as f64 / 1000.0,
+        seconds_to_restore: 0.0,
+        verdict: String::new(),
     }
 }
 
@@ -220,9 +243,15 @@ fn culprit(status: &Value) -> String {
     assert!(!held.is_empty(), "{status:#}");
     for (object, reason) in &held {
         assert!(object.ends_with("demo/shop"), "{object} is innocent: {status:#}");
-        assert!(reason.contains("ErrorRate") && reason.contains('%'), "no figures in {reason:?}");
+        assert!(
+            reason.contains("ErrorRate") && reason.contains('%'),
+            "no figures in {reason:?}"
+        );
     }
-    held.iter().map(|(object, reason)| format!("{object}: {reason}")).collect::<Vec<_>>().join("; ")
+    held.iter()
+        .map(|(object, reason)| format!("{object}: {reason}"))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn text(value: &Value) -> String {

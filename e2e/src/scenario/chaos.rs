@@ -40,6 +40,8 @@ pub struct Report {
 }
 
 const HOST: &str = "chaos.example.com";
+/// The generation that must be live at the end.
+const LAST: u16 = 45_000;
 
 /// Kills.
 ///
@@ -50,22 +52,29 @@ pub async fn run(chaos: &Chaos) -> Report {
     let upstream = Upstream::start();
     let setup = Fleet::setup().await;
     let rollout = manifests::rollout(setup.port(), &[(34, "300ms"), (100, "300ms")], &[]);
-    let setup = setup.with("rollout.yaml", &rollout).with("gen.yaml", &generation(&upstream, 0));
+    let setup = setup
+        .with("rollout.yaml", &rollout)
+        .with("gen.yaml", &generation(&upstream, 0));
     let mut fleet = setup.start(3).await;
     let load = Load::start("chaos", Plan::new(fleet.http, HOST, "/", chaos.per_second));
     let mut random = Random(chaos.seed);
     let (mut report, mut epochs, mut killed_at) = (Report::default(), Epochs::default(), Vec::new());
     for round in 1..=chaos.kills {
-        fleet.folder.write("gen.yaml", &generation(&upstream, u16::try_from(round).unwrap_or(u16::MAX)));
+        fleet.folder.write(
+            "gen.yaml",
+            &generation(&upstream, u16::try_from(round).unwrap_or(u16::MAX)),
+        );
         sleep(Duration::from_millis(random.below(700))).await;
         epochs.check(&fleet).await;
         let took = kill_one(&mut fleet, &mut random, &mut report, &mut killed_at).await;
         report.slowest_ready = report.slowest_ready.max(took);
         epochs.check(&fleet).await;
     }
-    let last = stamp(u16::try_from(chaos.kills).unwrap_or(u16::MAX));
+    // A member that dies takes its candidate back, so the last change may be held: a new content clears that.
     fleet.settled().await;
-    fleet.answers(HOST, "/", &last).await;
+    fleet.folder.write("gen.yaml", &generation(&upstream, LAST));
+    fleet.answers(HOST, "/", &stamp(LAST)).await;
+    fleet.settled().await;
     epochs.check(&fleet).await;
     let outcomes = load.stop().await;
     report.load = outcomes.summary();
@@ -113,7 +122,11 @@ impl Epochs {
             let Ok(live) = instance.live().await else { continue };
             let epoch = live["epoch"].as_u64().unwrap_or_else(|| panic!("no epoch in {live:#}"));
             let before = self.0.insert(instance.id.clone(), epoch).unwrap_or_default();
-            assert!(epoch >= before, "{} went back from epoch {before} to {epoch}", instance.id);
+            assert!(
+                epoch >= before,
+                "{} went back from epoch {before} to {epoch}",
+                instance.id
+            );
         }
     }
 }
@@ -126,8 +139,14 @@ fn only_in_flight(outcomes: &Outcomes, killed_at: &[u64]) {
     for outcome in outcomes.failures() {
         let ended = outcome.sent_unix_ms + u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX);
         let hit = |at: &&u64| outcome.sent_unix_ms <= **at + SLACK_MS && ended + SLACK_MS >= **at;
-        assert!(killed_at.iter().find(hit).is_some(), "failed without a kill: {outcome:?}; kills at {killed_at:?}");
-        assert!(outcome.result.is_err(), "an answer that is a failure, by somebody alive: {outcome:?}");
+        assert!(
+            killed_at.iter().find(hit).is_some(),
+            "failed without a kill: {outcome:?}; kills at {killed_at:?}"
+        );
+        assert!(
+            outcome.result.is_err(),
+            "an answer that is a failure, by somebody alive: {outcome:?}"
+        );
     }
 }
 
@@ -137,7 +156,11 @@ fn only_in_flight(outcomes: &Outcomes, killed_at: &[u64]) {
 /// If it does not happen.
 pub async fn observed(fleet: &Fleet, at_least: Duration) -> serde_json::Value {
     let wanted = u64::try_from(at_least.as_millis()).unwrap_or(u64::MAX);
-    fleet.when("a bake in progress", |status| status["stage"]["observedMs"].as_u64().is_some_and(|ms| ms >= wanted)).await
+    fleet
+        .when("a bake in progress", |status| {
+            status["stage"]["observedMs"].as_u64().is_some_and(|ms| ms >= wanted)
+        })
+        .await
 }
 
 /// Waits until an instance's log has a line of a request that came after `lines` others: it serves.

@@ -51,8 +51,13 @@ pub async fn run(storm: &Storm) -> Report {
     let upstream = Upstream::start();
     let setup = Fleet::setup().await;
     let rollout = manifests::rollout(setup.port(), &storm.stages, &[]);
-    let setup = setup.with("rollout.yaml", &rollout).with("ballast.yaml", &ballast(&upstream));
-    let fleet = setup.with("gen.yaml", &generation(&upstream, 0)).start(storm.instances).await;
+    let setup = setup
+        .with("rollout.yaml", &rollout)
+        .with("ballast.yaml", &ballast(&upstream));
+    let fleet = setup
+        .with("gen.yaml", &generation(&upstream, 0))
+        .start(storm.instances)
+        .await;
     fleet.answers(HOST, "/", &stamp(0)).await;
 
     let load = Load::start("storm", Plan::new(fleet.http, HOST, "/", storm.per_second));
@@ -96,11 +101,20 @@ async fn judge(fleet: &Fleet, outcomes: &Outcomes) -> Report {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut compared = 0;
     for outcome in &outcomes.all {
-        let (Some(reply), Some(line)) = (outcome.reply(), by_request.get(&outcome.id)) else { continue };
+        let (Some(reply), Some(line)) = (outcome.reply(), by_request.get(&outcome.id)) else {
+            continue;
+        };
         let (rule, pool) = (line.text("rule"), line.text("pool"));
         let pool = pool.rsplit('/').next().unwrap_or_default();
-        assert!(rule == pool && pool == reply.stamp, "rule {rule}, pool {pool}, answer {}: {line:?}", reply.stamp);
-        generation_of.entry(line.revision()).or_default().insert(reply.stamp.clone());
+        assert!(
+            rule == pool && pool == reply.stamp,
+            "rule {rule}, pool {pool}, answer {}: {line:?}",
+            reply.stamp
+        );
+        generation_of
+            .entry(line.revision())
+            .or_default()
+            .insert(reply.stamp.clone());
         *seen.entry(reply.stamp.clone()).or_default() += 1;
         compared += 1;
     }
@@ -108,8 +122,16 @@ async fn judge(fleet: &Fleet, outcomes: &Outcomes) -> Report {
     assert!(mixed.is_empty(), "revisions that served two generations: {mixed:?}");
     let lines_dropped = fleet.metric("proxy_access_log_dropped_total", &[]).await;
     let missing = outcomes.all.len() - compared;
-    assert!(missing as f64 <= lines_dropped, "{missing} requests have no line, {lines_dropped} were dropped");
-    Report { load: outcomes.summary(), generations_seen: seen.len(), compared, lines_dropped }
+    assert!(
+        missing as f64 <= lines_dropped,
+        "{missing} requests have no line, {lines_dropped} were dropped"
+    );
+    Report {
+        load: outcomes.summary(),
+        generations_seen: seen.len(),
+        compared,
+        lines_dropped,
+    }
 }
 
 /// Log lines are written after the answer, by a thread of their own.

@@ -23,12 +23,21 @@ const USAGE: &str = "proof [storm|change|chaos|all] [--seconds N] [--rate N] [--
 
 fn main() -> anyhow::Result<()> {
     let wish = wish(std::env::args().skip(1))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(prove(&wish))
 }
 
 fn wish(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Wish> {
-    let mut wish = Wish { what: "all".to_owned(), seconds: 120, rate: 2_000, kills: 50, seed: unix_ms() };
+    let mut wish = Wish {
+        what: "all".to_owned(),
+        seconds: 120,
+        rate: 2_000,
+        kills: 50,
+        seed: unix_ms(),
+    };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_default();
         match argument.as_str() {
@@ -52,10 +61,19 @@ async fn prove(wish: &Wish) -> anyhow::Result<()> {
         changes(wish).await;
     }
     if asked("chaos") {
-        let report = chaos::run(&Chaos { kills: wish.kills, per_second: wish.rate.min(500), seed: wish.seed }).await;
+        let report = chaos::run(&Chaos {
+            kills: wish.kills,
+            per_second: wish.rate.min(500),
+            seed: wish.seed,
+        })
+        .await;
         println!("chaos: {report:#?}");
         let promised = Duration::from_secs(1);
-        assert!(report.slowest_ready <= promised, "an instance took {:?} to be ready", report.slowest_ready);
+        assert!(
+            report.slowest_ready <= promised,
+            "an instance took {:?} to be ready",
+            report.slowest_ready
+        );
     }
     println!("all that was asked for holds");
     Ok(())
@@ -65,15 +83,33 @@ async fn blow(wish: &Wish) {
     let at_once = vec![(100, "0s")];
     let in_stages = vec![(34, "200ms"), (67, "200ms"), (100, "200ms")];
     for stages in [at_once, in_stages] {
-        let storm = Storm { changes: wish.seconds, per_second: wish.rate, instances: 3, stages };
+        let storm = Storm {
+            changes: wish.seconds,
+            per_second: wish.rate,
+            instances: 3,
+            stages,
+        };
         println!("{storm:?}\n{:#?}", storm::run(&storm).await);
     }
 }
 
 async fn changes(wish: &Wish) {
-    let even = Change { per_second: wish.rate.min(500), shop_percent: 50, bake: "8s", min_requests: 50 };
+    let even = Change {
+        per_second: wish.rate.min(500),
+        shop_percent: 50,
+        bake: "8s",
+        min_requests: 50,
+    };
     println!("good change: {}", change::good(&even).await);
     println!("bad change: {:#?}", change::bad(&even).await);
-    let rare = Change { shop_percent: 1, bake: "20s", min_requests: 5, ..even };
-    println!("bad change of a route with 1 % of the traffic: {:#?}", change::bad(&rare).await);
+    let rare = Change {
+        shop_percent: 1,
+        bake: "20s",
+        min_requests: 5,
+        ..even
+    };
+    println!(
+        "bad change of a route with 1 % of the traffic: {:#?}",
+        change::bad(&rare).await
+    );
 }
