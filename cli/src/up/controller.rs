@@ -36,7 +36,10 @@ pub async fn start(plan: &Plan) -> Result<Controller, Failure> {
         admin_addr: plan.admin,
         settings: SETTINGS,
     };
-    let handle = standalone.start().await.map_err(|error| Failure::failed(error.to_string()))?;
+    let handle = standalone
+        .start()
+        .await
+        .map_err(|error| Failure::failed(error.to_string()))?;
     Ok(Controller {
         handle,
         state: plan.state.clone(),

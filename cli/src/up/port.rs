@@ -14,10 +14,13 @@ use crate::failure::Failure;
 pub fn must_be_free(address: SocketAddr, flag: &str) -> Result<(), Failure> {
     TcpListener::bind(address).map(drop).map_err(|error| {
         let port = address.port();
-        let what = match error.kind() {
-            std::io::ErrorKind::AddrInUse => format!("{address} is in use; stop what listens there (`ss -ltnp 'sport = :{port}'`), or choose another with {flag} ADDR"),
-            std::io::ErrorKind::PermissionDenied => format!("{address}: {error}; ports below 1024 need a privilege: choose another with {flag} ADDR"),
-            _ => format!("{address}: {error}; choose another with {flag} ADDR"),
+        let kind = error.kind();
+        let what = if kind == std::io::ErrorKind::AddrInUse {
+            format!("{address} is in use; stop what listens there (`ss -ltnp 'sport = :{port}'`), or choose another with {flag} ADDR")
+        } else if kind == std::io::ErrorKind::PermissionDenied {
+            format!("{address}: {error}; ports below 1024 need a privilege: choose another with {flag} ADDR")
+        } else {
+            format!("{address}: {error}; choose another with {flag} ADDR")
         };
         Failure::failed(what)
     })
