@@ -3,61 +3,33 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use super::counters::{DURATION_BOUNDS_MICROS, Durations, RouteCounters, Sizes, WorkerCounters};
 use crate::live::LiveStore;
 use crate::proxy::failure::Failure;
-
-/// What configuration delivery says about itself.
-#[derive(Debug, Default)]
-struct Delivery {
-    applied: u64,
-    applied_sum: Duration,
-    last: Duration,
-    refused: BTreeMap<String, u64>,
-}
 
 /// All counters of one process.
 #[derive(Debug)]
 pub struct Metrics {
     store: LiveStore,
     workers: Vec<Arc<WorkerCounters>>,
-    delivery: Mutex<Delivery>,
+    /// What configuration delivery counts, with the library's registry since nothing of it is on the request path.
+    delivery: prometheus::Registry,
 }
-
-/// Reasons of refusal that keep a name; the delivery code has a closed list that is shorter.
-const MAX_REASONS: usize = 64;
 
 impl Metrics {
     pub(crate) fn new(store: LiveStore, workers: Vec<Arc<WorkerCounters>>) -> Self {
         Self {
             store,
             workers,
-            delivery: Mutex::default(),
+            delivery: prometheus::Registry::new(),
         }
     }
 
-    fn delivery(&self) -> std::sync::MutexGuard<'_, Delivery> {
-        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A revision went live; `took` from its last byte to the swap.
-    pub fn config_applied(&self, took: Duration) {
-        let mut delivery = self.delivery();
-        delivery.applied = delivery.applied.saturating_add(1);
-        delivery.applied_sum = delivery.applied_sum.saturating_add(took);
-        delivery.last = took;
-    }
-
-    /// A bundle or an order was refused.
-    pub fn config_refused(&self, reason: &str) {
-        let mut delivery = self.delivery();
-        let room = delivery.refused.len() < MAX_REASONS || delivery.refused.contains_key(reason);
-        let reason = if room { reason } else { "other" };
-        let count = delivery.refused.entry(reason.to_owned()).or_default();
-        *count = count.saturating_add(1);
+    /// Where configuration delivery registers what it counts; it is part of the page.
+    pub fn delivery(&self) -> &prometheus::Registry {
+        &self.delivery
     }
 
     fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
@@ -243,35 +215,9 @@ impl Metrics {
     }
 
     fn render_delivery(&self, page: &mut Page) {
-        let delivery = self.delivery();
-        page.family(
-            "proxy_config_apply_seconds",
-            "summary",
-            "From the last byte of a revision to serving it.",
-        );
-        let _ = writeln!(
-            page.text,
-            "proxy_config_apply_seconds_sum {}",
-            delivery.applied_sum.as_secs_f64()
-        );
-        let _ = writeln!(page.text, "proxy_config_apply_seconds_count {}", delivery.applied);
-        page.family(
-            "proxy_config_last_apply_seconds",
-            "gauge",
-            "The same, of the latest revision.",
-        );
-        let _ = writeln!(
-            page.text,
-            "proxy_config_last_apply_seconds {}",
-            delivery.last.as_secs_f64()
-        );
-        page.family(
-            "proxy_config_refused_total",
-            "counter",
-            "Bundles and orders that were refused.",
-        );
-        for (reason, count) in &delivery.refused {
-            page.sample("", &[("reason", reason)], *count);
+        let families = self.delivery.gather();
+        if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&families, &mut page.text) {
+            tracing::error!(%error, "the metrics of configuration delivery cannot be written");
         }
     }
 }
@@ -398,13 +344,15 @@ mod tests {
             worker.route(slot).unwrap().durations.record(3_000);
         }
         let metrics = Metrics::new(store, workers.to_vec());
-        metrics.config_refused("signature");
+        let refused = prometheus::IntCounter::new("proxy_config_something_total", "Of delivery.").unwrap();
+        metrics.delivery().register(Box::new(refused.clone())).unwrap();
+        refused.inc();
         let page = metrics.render();
         for line in [
             "proxy_requests_total{route=\"a\\\"b\",pool=\"p\",status=\"200\"} 4",
             "proxy_request_duration_seconds_bucket{route=\"a\\\"b\",pool=\"p\",le=\"0.005\"} 2",
             "proxy_request_duration_seconds_sum{route=\"a\\\"b\",pool=\"p\"} 0.006",
-            "proxy_config_refused_total{reason=\"signature\"} 1",
+            "proxy_config_something_total 1",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }
