@@ -92,9 +92,14 @@ impl World {
     /// A controller and three instances that serve its first revision.
     async fn serving(&self) -> (Handle, Vec<Fake>) {
         let controller = self.start().await;
-        let mut fleet: Vec<Fake> = (0..3).map(|at| Fake::enroll(self.state.path(), &format!("i-{at}"))).collect();
+        let mut fleet: Vec<Fake> = (0..3)
+            .map(|at| Fake::enroll(self.state.path(), &format!("i-{at}")))
+            .collect();
         connect(&mut fleet, controller.stream_addr());
-        until("the first revision serves", || fleet.iter().all(|fake| number(fake) == Some(1))).await;
+        until("the first revision serves", || {
+            fleet.iter().all(|fake| number(fake) == Some(1))
+        })
+        .await;
         (controller, fleet)
     }
 
@@ -117,7 +122,9 @@ fn number(fake: &Fake) -> Option<u64> {
 }
 
 fn status(controller: &Handle) -> RolloutStatus {
-    controller.status(&"default".parse().unwrap()).expect("the fleet is known")
+    controller
+        .status(&"default".parse().unwrap())
+        .expect("the fleet is known")
 }
 
 /// The members of the candidate that an instance was ordered.
@@ -143,22 +150,37 @@ async fn a_change_goes_stage_by_stage_to_everybody() {
     let world = World::new();
     let (controller, fleet) = world.serving().await;
     world.route("a", 2);
-    until("one member carries it", || matches!(members(&fleet), Some(Members::Only(list)) if list.len() == 1)).await;
+    until(
+        "one member carries it",
+        || matches!(members(&fleet), Some(Members::Only(list)) if list.len() == 1),
+    )
+    .await;
     let candidates = fleet.iter().filter(|fake| number(fake) == Some(2)).count();
     assert!(candidates <= 1, "no more than the stage allows");
     told(&controller, "promoted").await;
     until("everybody serves it as stable", || {
-        fleet.iter().all(|fake| fake.order().is_some_and(|order| order.stable.number == 2 && order.candidate.is_none()))
+        fleet.iter().all(|fake| {
+            fake.order()
+                .is_some_and(|order| order.stable.number == 2 && order.candidate.is_none())
+        })
     })
     .await;
     for fake in &fleet {
         let epochs = fake.held.lock().unwrap().epochs.clone();
         assert!(epochs.is_sorted(), "{epochs:?}");
     }
-    let stages: Vec<String> = controller.lines_after(0).iter().filter(|line| line.kind == "stageOrdered").map(|line| line.text.clone()).collect();
+    let stages: Vec<String> = controller
+        .lines_after(0)
+        .iter()
+        .filter(|line| line.kind == "stageOrdered")
+        .map(|line| line.text.clone())
+        .collect();
     assert_eq!(stages.len(), 2, "{stages:?}");
     let metrics = ask(controller.admin_addr(), "GET", "/metrics", "").await;
-    assert!(metrics.contains("sluice_instances{fleet=\"default\",state=\"connected\"} 3"), "{metrics}");
+    assert!(
+        metrics.contains("sluice_instances{fleet=\"default\",state=\"connected\"} 3"),
+        "{metrics}"
+    );
     controller.shutdown().await;
 }
 
@@ -172,11 +194,21 @@ async fn a_refusal_rolls_back_holds_the_culprit_and_lets_the_rest_go_on() {
     until("all are back", || status(&controller).instances.total == 3).await;
     world.route("a", 2);
     told(&controller, "restored").await;
-    until("everybody is on stable", || fleet.iter().all(|fake| number(fake) == Some(1))).await;
-    let held: Vec<String> = status(&controller).held.iter().map(|held| held.object.clone()).collect();
+    until("everybody is on stable", || {
+        fleet.iter().all(|fake| number(fake) == Some(1))
+    })
+    .await;
+    let held: Vec<String> = status(&controller)
+        .held
+        .iter()
+        .map(|held| held.object.clone())
+        .collect();
     assert_eq!(held, ["Pool default/a"], "the changed object is held");
     let metrics = ask(controller.admin_addr(), "GET", "/metrics", "").await;
-    assert!(metrics.contains("sluice_rollbacks_total{fleet=\"default\",reason=\"refused\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("sluice_rollbacks_total{fleet=\"default\",reason=\"refused\"} 1"),
+        "{metrics}"
+    );
 
     connect(&mut fleet, controller.stream_addr());
     world.route("b", 1);
@@ -197,16 +229,20 @@ async fn whoever_cannot_prove_who_it_is_gets_nothing() {
     let ca = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(read(&ours.identity, "ca.pem")))
         .domain_name(sluice_controller::pki::SERVER_NAME);
-    let theirs = Identity::from_pem(read(&stranger.identity, "cert.pem"), read(&stranger.identity, "key.pem"));
+    let theirs = Identity::from_pem(
+        read(&stranger.identity, "cert.pem"),
+        read(&stranger.identity, "key.pem"),
+    );
     for (who, tls) in [("nobody", ca.clone()), ("a stranger", ca.identity(theirs))] {
         let channel = fake::endpoint(to).tls_config(tls).unwrap().connect_lazy();
-        let asked = DeliveryClient::new(channel).connect(tokio_stream::empty::<pb::Upward>()).await;
+        let asked = DeliveryClient::new(channel)
+            .connect(tokio_stream::empty::<pb::Upward>())
+            .await;
         assert!(asked.is_err(), "{who} got a stream");
     }
     let elsewhere: sluice_model::FleetName = "elsewhere".parse().unwrap();
     let mut foreign = Fake::enroll(world.state.path(), "i-1");
-    foreign.identity =
-        sluice_controller::pki::enroll(world.state.path(), &elsewhere, &foreign.id, None).unwrap();
+    foreign.identity = sluice_controller::pki::enroll(world.state.path(), &elsewhere, &foreign.id, None).unwrap();
     foreign.connect(to, Manners::Good);
     let mut impostor = Fake::enroll(world.state.path(), "i-2");
     impostor.connect(to, Manners::Impostor);
@@ -232,18 +268,45 @@ async fn what_keeps_a_controller_from_starting_is_one_line_that_says_what_to_do(
     assert!(matches!(refused(world.standalone()).await, StartError::InUse(_)));
     controller.shutdown().await;
 
-    let empty = World { folder: tempfile::tempdir().unwrap(), ..World::new() };
+    let empty = World {
+        folder: tempfile::tempdir().unwrap(),
+        ..World::new()
+    };
     assert!(matches!(refused(empty.standalone()).await, StartError::Empty { .. }));
     empty.route("a", 1);
-    assert!(matches!(refused(empty.standalone()).await, StartError::NoRollout { .. }));
+    assert!(matches!(
+        refused(empty.standalone()).await,
+        StartError::NoRollout { .. }
+    ));
 
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stream_addr = taken.local_addr().unwrap();
-    assert!(matches!(refused(Standalone { stream_addr, ..world.standalone() }).await, StartError::Listen { .. }));
+    assert!(matches!(
+        refused(Standalone {
+            stream_addr,
+            ..world.standalone()
+        })
+        .await,
+        StartError::Listen { .. }
+    ));
     let admin_addr = ([0, 0, 0, 0], 0).into();
-    assert!(matches!(refused(Standalone { admin_addr, ..world.standalone() }).await, StartError::AdminNotLocal(_)));
+    assert!(matches!(
+        refused(Standalone {
+            admin_addr,
+            ..world.standalone()
+        })
+        .await,
+        StartError::AdminNotLocal(_)
+    ));
     let file = world.folder.path().join("rollout.yaml");
-    assert!(matches!(refused(Standalone { state: file, ..world.standalone() }).await, StartError::State { .. }));
+    assert!(matches!(
+        refused(Standalone {
+            state: file,
+            ..world.standalone()
+        })
+        .await,
+        StartError::State { .. }
+    ));
 
     world.start().await.shutdown().await;
 }
@@ -254,7 +317,10 @@ async fn a_controller_that_was_killed_resumes_with_the_same_members_and_no_less_
     world.rollout("10m");
     let (controller, mut fleet) = world.serving().await;
     world.route("a", 2);
-    until("a member bakes", || status(&controller).stage.is_some_and(|stage| stage.observed_ms > 5_000)).await;
+    until("a member bakes", || {
+        status(&controller).stage.is_some_and(|stage| stage.observed_ms > 5_000)
+    })
+    .await;
     let before = world.record()["rollout"].clone();
     drop(controller); // as a crash
     let waited = Instant::now();
@@ -271,9 +337,18 @@ async fn a_controller_that_was_killed_resumes_with_the_same_members_and_no_less_
     assert!(observed(&after) >= observed(&before), "{before} {after}");
     connect(&mut fleet, controller.stream_addr());
     let resumed = observed(&after);
-    until("it bakes on", || status(&controller).stage.is_some_and(|stage| stage.observed_ms > resumed)).await;
+    until("it bakes on", || {
+        status(&controller)
+            .stage
+            .is_some_and(|stage| stage.observed_ms > resumed)
+    })
+    .await;
     assert_eq!(members(&world.record()["rollout"]), members(&before));
-    assert_eq!(fleet.iter().filter(|fake| number(fake) == Some(2)).count(), 1, "nobody else got it");
+    assert_eq!(
+        fleet.iter().filter(|fake| number(fake) == Some(2)).count(),
+        1,
+        "nobody else got it"
+    );
     controller.shutdown().await;
 }
 
@@ -289,7 +364,9 @@ async fn without_its_record_a_controller_takes_stable_from_the_instances_and_jum
     connect(&mut fleet, controller.stream_addr());
     told(&controller, "adoptedFromInstances").await;
     until("everybody follows the new order", || {
-        fleet.iter().all(|fake| fake.order().is_some_and(|order| order.epoch > before))
+        fleet
+            .iter()
+            .all(|fake| fake.order().is_some_and(|order| order.epoch > before))
     })
     .await;
     let ahead = (fleet[0].order().unwrap().epoch >> 20).saturating_sub((world.clock)().0 / 1_000);
@@ -314,7 +391,10 @@ async fn what_is_not_in_the_record_is_not_ordered() {
     let epoch = fleet[0].order().unwrap().epoch;
     // Long enough for a stage to be ordered and sent again, were it not for the record.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(fleet.iter().all(|fake| fake.order().unwrap().epoch == epoch), "ordered without a record");
+    assert!(
+        fleet.iter().all(|fake| fake.order().unwrap().epoch == epoch),
+        "ordered without a record"
+    );
     assert!(fleet.iter().all(|fake| number(fake) == Some(1)));
 
     fs::remove_dir(&record).unwrap();
@@ -330,7 +410,10 @@ async fn people_ask_and_command_over_the_admin_port() {
     let (controller, fleet) = world.serving().await;
     let admin = controller.admin_addr();
     world.route("a", 2);
-    until("a member carries it", || fleet.iter().any(|fake| number(fake) == Some(2))).await;
+    until("a member carries it", || {
+        fleet.iter().any(|fake| number(fake) == Some(2))
+    })
+    .await;
     let json = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|_| panic!("{text}"));
     let rollouts = json(ask(admin, "GET", "/api/v2/rollouts", "").await);
     let target = rollouts[0]["targetRevision"].as_str().unwrap().to_owned();
@@ -338,14 +421,44 @@ async fn people_ask_and_command_over_the_admin_port() {
     let table = [
         ("GET", "/api/v2/nothing", String::new(), "nothing is at"),
         ("GET", "/api/v2/rollouts/other", String::new(), "no fleet"),
-        ("POST", "/api/v2/rollouts/default/pause", body("99-00000000"), "no revision 99"),
-        ("POST", "/api/v2/rollouts/default/pause", "{\"revisoin\":\"2\"}".to_owned(), "unknown field"),
-        ("POST", "/api/v2/rollouts/default/pause", "{}".to_owned(), "say who asks"),
-        ("POST", "/api/v2/rollouts/default/pause", format!("{{\"actor\":\"{}\"}}", "x".repeat(20_000)), "at most"),
+        (
+            "POST",
+            "/api/v2/rollouts/default/pause",
+            body("99-00000000"),
+            "no revision 99",
+        ),
+        (
+            "POST",
+            "/api/v2/rollouts/default/pause",
+            "{\"revisoin\":\"2\"}".to_owned(),
+            "unknown field",
+        ),
+        (
+            "POST",
+            "/api/v2/rollouts/default/pause",
+            "{}".to_owned(),
+            "say who asks",
+        ),
+        (
+            "POST",
+            "/api/v2/rollouts/default/pause",
+            format!("{{\"actor\":\"{}\"}}", "x".repeat(20_000)),
+            "at most",
+        ),
         ("POST", "/api/v2/rollouts/default/abort", body("1"), "error"),
-        ("POST", "/api/v2/rollouts/default/pause", body(&target), "\"phase\":\"Paused\""),
+        (
+            "POST",
+            "/api/v2/rollouts/default/pause",
+            body(&target),
+            "\"phase\":\"Paused\"",
+        ),
         ("POST", "/api/v2/rollouts/default/resume", body(&target), "\"stage\""),
-        ("POST", "/api/v2/rollouts/default/abort", body(&target), "\"phase\":\"RollingBack\""),
+        (
+            "POST",
+            "/api/v2/rollouts/default/abort",
+            body(&target),
+            "\"phase\":\"RollingBack\"",
+        ),
     ];
     for (method, path, body, expected) in table {
         let answer = ask(admin, method, path, &body).await;
@@ -353,12 +466,30 @@ async fn people_ask_and_command_over_the_admin_port() {
     }
     told(&controller, "restored").await;
     let audit = fs::read_to_string(world.state.path().join("audit.jsonl")).unwrap();
-    let actions: Vec<String> = audit.lines().map(|line| json(line.to_owned())["action"].as_str().unwrap().to_owned()).collect();
+    let actions: Vec<String> = audit
+        .lines()
+        .map(|line| json(line.to_owned())["action"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(actions, ["pause", "abort", "pause", "resume", "abort"], "{audit}");
     let events = json(ask(admin, "GET", "/api/v2/events?since=1", "").await);
-    assert!(events.as_array().unwrap().iter().all(|line| line["sequence"].as_u64() > Some(1)));
-    assert_eq!(json(ask(admin, "GET", "/api/v2/instances", "").await).as_array().unwrap().len(), 3);
-    assert_eq!(json(ask(admin, "GET", "/api/v2/problems", "").await), serde_json::json!([]));
+    assert!(
+        events
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|line| line["sequence"].as_u64() > Some(1))
+    );
+    assert_eq!(
+        json(ask(admin, "GET", "/api/v2/instances", "").await)
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    assert_eq!(
+        json(ask(admin, "GET", "/api/v2/problems", "").await),
+        serde_json::json!([])
+    );
     controller.shutdown().await;
 }
 
@@ -377,14 +508,27 @@ async fn a_revision_that_an_instance_reports_is_never_removed() {
     for generation in 2..=5 {
         world.route("a", generation);
         until("promoted", || {
-            status(&controller).stable_revision.is_some_and(|stable| stable.starts_with(&format!("{generation}-")))
+            status(&controller)
+                .stable_revision
+                .is_some_and(|stable| stable.starts_with(&format!("{generation}-")))
         })
         .await;
     }
     let kept = || {
         let files = fs::read_dir(world.fleet_folder().join("manifests")).unwrap();
-        let mut numbers: Vec<u64> =
-            files.map(|file| file.unwrap().file_name().to_str().unwrap().split('-').next().unwrap().parse().unwrap()).collect();
+        let mut numbers: Vec<u64> = files
+            .map(|file| {
+                file.unwrap()
+                    .file_name()
+                    .to_str()
+                    .unwrap()
+                    .split('-')
+                    .next()
+                    .unwrap()
+                    .parse()
+                    .unwrap()
+            })
+            .collect();
         numbers.sort_unstable();
         numbers
     };
@@ -410,5 +554,8 @@ async fn ask(to: SocketAddr, method: &str, path: &str, body: &str) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await; // an answer before the body was read may end in a reset
     let answer = String::from_utf8(answer).unwrap();
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or(answer)
+    answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned())
+        .unwrap_or(answer)
 }

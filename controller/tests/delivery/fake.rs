@@ -80,7 +80,11 @@ impl Fake {
     /// What it serves.
     pub fn serves(&self) -> Option<RevisionId> {
         let order = self.order()?;
-        Some(order.candidate_for(&self.id).map_or(order.stable, |candidate| candidate.revision))
+        Some(
+            order
+                .candidate_for(&self.id)
+                .map_or(order.stable, |candidate| candidate.revision),
+        )
     }
 }
 
@@ -110,7 +114,9 @@ pub fn channel(identity: &Path, to: SocketAddr) -> Channel {
 }
 
 pub fn endpoint(to: SocketAddr) -> Endpoint {
-    Endpoint::from_shared(format!("https://{to}")).unwrap().connect_timeout(Duration::from_secs(5))
+    Endpoint::from_shared(format!("https://{to}"))
+        .unwrap()
+        .connect_timeout(Duration::from_secs(5))
 }
 
 async fn converse(
@@ -126,15 +132,30 @@ async fn converse(
         fleet: about["fleet"].as_str().unwrap().parse().unwrap(),
     };
     let trusted = KeySet::from_json(&fs::read_to_string(identity.join("trusted.json")).unwrap()).unwrap();
-    let said = if manners == Manners::Impostor { "somebody-else".parse().unwrap() } else { id.clone() };
+    let said = if manners == Manners::Impostor {
+        "somebody-else".parse().unwrap()
+    } else {
+        id.clone()
+    };
     let (up, said_up) = mpsc::channel(16);
     let say = |message: UpwardMessage| {
-        let proto = (&Upward { instance: said.clone(), message }).into();
+        let proto = (&Upward {
+            instance: said.clone(),
+            message,
+        })
+            .into();
         let up = up.clone();
-        async move { up.send(proto).await.map_err(|_| tonic::Status::aborted("the stream ended")) }
+        async move {
+            up.send(proto)
+                .await
+                .map_err(|_| tonic::Status::aborted("the stream ended"))
+        }
     };
     say(hello(held)).await?;
-    let mut heard = DeliveryClient::new(channel(identity, to)).connect(ReceiverStream::new(said_up)).await?.into_inner();
+    let mut heard = DeliveryClient::new(channel(identity, to))
+        .connect(ReceiverStream::new(said_up))
+        .await?
+        .into_inner();
     let mut waiting: Option<(Order, Bytes)> = None;
     let mut every = tokio::time::interval(Duration::from_millis(200));
     loop {
@@ -197,7 +218,9 @@ fn wanted(order: &Order, id: &InstanceId) -> Vec<RevisionId> {
 /// The sections that are not here, each checked against its manifest if it is.
 fn missing(held: &Mutex<Held>, order: &Order, id: &InstanceId) -> Vec<Digest> {
     let held = held.lock().unwrap();
-    let manifests = wanted(order, id).into_iter().map(|revision| held.manifests.get(&revision).expect("manifests come first"));
+    let manifests = wanted(order, id)
+        .into_iter()
+        .map(|revision| held.manifests.get(&revision).expect("manifests come first"));
     let sections = manifests.flat_map(|manifest| &manifest.sections);
     let is_missing = |reference: &&sluice_proto::SectionRef| match held.sections.get(&reference.digest) {
         Some(wire) => {
@@ -233,7 +256,9 @@ fn settle(held: &Mutex<Held>, order: Order, bytes: Bytes, id: &InstanceId, manne
 fn report(held: &Mutex<Held>, id: &InstanceId) -> Option<Report> {
     let held = held.lock().unwrap();
     let (order, _) = held.order.as_ref()?;
-    let candidate = order.candidate_for(id).map(|candidate| (ServedRole::Candidate, candidate.revision));
+    let candidate = order
+        .candidate_for(id)
+        .map(|candidate| (ServedRole::Candidate, candidate.revision));
     let (role, revision) = candidate.unwrap_or((ServedRole::Stable, order.stable));
     let scope = |route| ScopeReport {
         route,
@@ -241,7 +266,10 @@ fn report(held: &Mutex<Held>, id: &InstanceId) -> Option<Report> {
         latency_buckets: vec![(3, 100)],
         ..ScopeReport::default()
     };
-    let scopes = std::iter::once(None).chain(order.counted.iter().cloned().map(Some)).map(scope).collect();
+    let scopes = std::iter::once(None)
+        .chain(order.counted.iter().cloned().map(Some))
+        .map(scope)
+        .collect();
     Some(Report {
         epoch: order.epoch,
         sequence: 1,
