@@ -4,7 +4,7 @@
 //! What wins among matches is decided in `sluice_model::precedence` alone; here the losers are told. Incumbents count:
 //! between objects of equal age the one that serves already goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sluice_model::host::HostPattern;
@@ -172,7 +172,7 @@ struct Spot<'a> {
 /// Routes among `strangers` serve in another form than this one, so nothing is said about them.
 fn matches_that_never_win(routes: &[Route<'_>], strangers: &[Problem]) -> Vec<Problem> {
     let strangers: BTreeSet<_> = strangers.iter().filter_map(|problem| problem.object.as_ref()).collect();
-    let mut same: std::collections::HashMap<(&HostPattern, RouteMatch), Vec<Spot<'_>>> = Default::default();
+    let mut same: HashMap<(&HostPattern, RouteMatch), Vec<Spot<'_>>> = HashMap::new();
     for route in routes.iter().filter(|route| !strangers.contains(&route.object.key)) {
         for host in &route.unit.hosts {
             for (rule, unit) in route.unit.rules.iter().enumerate() {

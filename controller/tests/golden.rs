@@ -18,16 +18,11 @@ use sluice_controller::lint::lint;
 use sluice_controller::problem::Problem;
 use sluice_controller::source::View;
 use sluice_controller::source::folder::Folder;
-use sluice_model::unit::Unit;
-use sluice_model::{Digest, FleetName, ObjectKey};
+use sluice_model::FleetName;
+use sluice_proto::sections::unit_digest;
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
-}
-
-fn digest(key: &ObjectKey, unit: &Unit) -> Digest {
-    use sha2::{Digest as _, Sha256};
-    Digest(Sha256::digest(format!("{key} {unit:?}")).into())
 }
 
 fn edge() -> FleetName {
@@ -44,7 +39,7 @@ fn compile(view: &View, stable: Option<Stable>) -> (Compiled, Vec<Problem>) {
         stable,
         ..FleetState::default()
     };
-    let Output { mut fleets, problems } = Compiler::new(digest).compile(view, &BTreeMap::from([(edge(), state)]));
+    let Output { mut fleets, problems } = Compiler::new(unit_digest).compile(view, &BTreeMap::from([(edge(), state)]));
     (fleets.remove(&edge()).unwrap(), problems)
 }
 

@@ -71,22 +71,20 @@ pub const MAX_FEATURES_IN_MESSAGE: usize = 1024;
 pub const MAX_LATENCY_BUCKETS: usize = 256;
 /// Text that people read, in one message: a reason, a build, a boot id. Longer ones are refused.
 pub const MAX_MESSAGE_TEXT_BYTES: usize = 16 << 10;
-/// How far a clock of the fleet may differ from the controller's: B in `docs/decisions`, the lost-record jump.
+/// How far apart honest clocks may be (B in the decision on lost records). Bounds the jump ahead of a controller that
+/// lost its record; instances follow up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes
+/// is what Kerberos tolerates.
 pub const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
+
 // Rollouts (controller/src/rollout.rs).
 
-/// Low bits of an epoch below the unix second that made it: about a million orders fit into one second.
-pub const EPOCH_BITS_BELOW_SECOND: u32 = 20;
-/// How far apart honest clocks may be. Bounds the jump ahead of a controller that lost its record; instances follow
-/// up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes is what Kerberos tolerates.
-pub const CLOCK_DIFFERENCE_MAX_SECONDS: u64 = 300;
 /// Stages of one plan. More than this is not a plan that a person can follow.
 pub const ROLLOUT_STAGES_MAX: usize = 16;
 /// Gates of one plan. Every gate looks at every scope each second.
 pub const ROLLOUT_GATES_MAX: usize = 16;
 /// Changed routes that are counted on their own during one rollout; each costs a histogram per role in every report
 /// and in the record. Further ones are seen through the fleet's figures alone.
-pub const ROLLOUT_SCOPES_MAX: usize = 64;
+pub const ROLLOUT_SCOPES_MAX: usize = MAX_COUNTED_SCOPES;
 /// Contents held back in one fleet. A revision that would hold more is blocked as a whole and freezes the fleet.
 pub const HELD_CONTENTS_MAX: usize = 1_024;
 /// Digests that a fleet remembers as blocked; the oldest is forgotten first.
@@ -157,3 +155,41 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
 /// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
 pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
+
+// --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
+
+/// Manifests held at once: stable, candidate, what is pending, and room to roll back without asking again.
+pub const MAX_HELD_MANIFESTS: usize = 6;
+/// Deliveries waiting for the intake: few, since each may be a manifest of some MiB.
+pub const MAX_WAITING_DELIVERIES: usize = 8;
+/// Answers waiting for the stream to take them: more means that it is stuck, and it is given up.
+pub const MAX_WAITING_ANSWERS: usize = 64;
+/// Messages on their way to the controller.
+pub const MAX_WAITING_UPWARD: usize = 16;
+/// Check errors told in a nack; the controller can find them all.
+pub const MAX_TOLD_ERRORS: usize = 5;
+/// Characters of a nack's text: at four bytes each, well below what one message may carry.
+pub const MAX_NACK_CHARS: usize = 2_000;
+/// A file of an identity: a chain of a few certificates, or a few dozen keys.
+pub const MAX_IDENTITY_FILE_BYTES: u64 = 1 << 20;
+/// Opening a connection to the controller, TLS included.
+pub const CONTROLLER_CONNECT_WAIT_MS: u64 = 3_000;
+/// A stream that is silent for so long is asked whether it is there, and given up after as long again: one that is
+/// half open is noticed within 10 s.
+pub const CONTROLLER_KEEPALIVE_MS: u64 = 5_000;
+/// How long the controller may take to take a message, or to answer a hello.
+pub const CONTROLLER_SEND_WAIT_MS: u64 = 10_000;
+/// The first wait before connecting again: what a person does not notice.
+pub const RECONNECT_FIRST_STEP_MS: u64 = 100;
+/// The longest: an instance is back at most this long after its controller. Well below `FLEET_SETTLE_MS`.
+pub const RECONNECT_LONGEST_STEP_MS: u64 = 5_000;
+/// A stream that lived so long was of use: the next attempt comes soon.
+pub const USEFUL_STREAM_MS: u64 = 5_000;
+/// Hints to another leader followed in a row; then the configured address is asked again, after a wait.
+pub const MAX_LEADER_HINTS: u32 = 3;
+/// Between reports while a candidate is out, here or elsewhere in the fleet: gates are judged by them.
+pub const REPORT_ON_TRIAL_MS: u64 = 1_000;
+/// Between reports otherwise: enough to see that an instance lives and what its fleet's normal is.
+pub const REPORT_AT_REST_MS: u64 = 5_000;
+/// How often a process that shall not outlive its parent looks for it.
+pub const PARENT_WATCH_MS: u64 = 200;

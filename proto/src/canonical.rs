@@ -112,3 +112,86 @@ pub fn strict_decode<T: Wire>(bytes: &[u8], max_bytes: usize) -> Result<T, Decod
         Err(DecodeError::NotCanonical)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use crate::order::Order;
+    use proptest::prelude::*;
+
+    fn decode(bytes: &[u8]) -> Result<Order, DecodeError> {
+        strict_decode(bytes, 1 << 20)
+    }
+
+    fn some_order() -> Order {
+        Order {
+            cluster: "c-1".parse().unwrap(),
+            fleet: "edge".parse().unwrap(),
+            epoch: 7,
+            stable: sluice_model::RevisionId {
+                number: 1,
+                digest: sluice_model::Digest([9; 32]),
+            },
+            candidate: None,
+            counted: vec![],
+        }
+    }
+
+    #[test]
+    fn too_large_is_refused_before_anything_is_read() {
+        let junk = vec![0xff; 100];
+        let error = strict_decode::<Order>(&junk, 99).unwrap_err();
+        assert_eq!(error, DecodeError::TooLarge { bytes: 100, max: 99 });
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused() {
+        let mut bytes = some_order().encode().to_vec();
+        assert_eq!(decode(&bytes), Ok(some_order()));
+        bytes.extend([0x78, 0x01]); // field 15, varint 1
+        assert_eq!(decode(&bytes), Err(DecodeError::NotCanonical));
+    }
+
+    #[test]
+    fn a_second_spelling_is_refused() {
+        let bytes = some_order().encode();
+        // The epoch once more: protobuf lets the last one win.
+        let repeated = [&bytes[..], &[0x18, 0x07]].concat();
+        assert_eq!(decode(&repeated), Err(DecodeError::NotCanonical));
+        // A varint with a needless byte.
+        let at = bytes.windows(2).position(|pair| pair == [0x18, 0x07]).unwrap();
+        let padded = [&bytes[..at], &[0x18, 0x87, 0x00], &bytes[at + 2..]].concat();
+        assert_eq!(decode(&padded), Err(DecodeError::NotCanonical));
+        // Fields in another order.
+        let swapped = [&[0x18, 0x07][..], &bytes[..at], &bytes[at + 2..]].concat();
+        assert_eq!(decode(&swapped), Err(DecodeError::NotCanonical));
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let mut order = some_order();
+        order.counted = vec!["Pool a/b".parse().unwrap()];
+        let error = decode(&order.encode()).unwrap_err();
+        assert_eq!(error.to_string(), "malformed: counted: Pool a/b is no route");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn cut_short_or_changed_is_another_value_or_refused(
+            order in arbitrary::orders(), at in any::<prop::sample::Index>(), bit in 0_u8..8,
+        ) {
+            let bytes = order.encode();
+            let at = at.index(bytes.len());
+            prop_assert_ne!(decode(&bytes[..at]), Ok(order.clone()));
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= 1 << bit;
+            prop_assert_ne!(decode(&flipped), Ok(order));
+        }
+    }
+}

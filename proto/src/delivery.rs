@@ -374,3 +374,74 @@ impl TryFrom<pb::Downward> for Downward {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn refused(proto: pb::Upward, expected: &str) {
+        let error = Upward::try_from(proto).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    fn from_a(message: pb::upward::Message) -> pb::Upward {
+        pb::Upward {
+            instance: "a".into(),
+            message: Some(message),
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        refused(
+            pb::Upward {
+                instance: "a".into(),
+                message: None,
+            },
+            "message: is missing",
+        );
+        let want = |sections: Vec<Bytes>| pb::upward::Message::Want(pb::Want { sections });
+        refused(
+            pb::Upward {
+                instance: "A b".into(),
+                message: Some(want(vec![])),
+            },
+            "instance id",
+        );
+        refused(from_a(want(vec![Bytes::from_static(b"short")])), "sections[0].digest");
+        refused(from_a(want(vec![Bytes::from_static(&[0; 32]); 1025])), "too many");
+        let nack = |reason: i32, detail: String| {
+            pb::upward::Message::Nack(pb::Nack {
+                epoch: 1,
+                reason,
+                detail,
+            })
+        };
+        refused(from_a(nack(0, String::new())), "unknown reason 0");
+        refused(from_a(nack(99, String::new())), "unknown reason 99");
+        refused(from_a(nack(1, "x".repeat(20_000))), "20000 bytes");
+    }
+
+    #[test]
+    fn reasons_have_different_names() {
+        let names: std::collections::BTreeSet<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), Refusal::ALL.len());
+    }
+
+    proptest! {
+        #[test]
+        fn upward_arrives_as_sent(upward in arbitrary::upwards()) {
+            let bytes = pb::Upward::from(&upward).encode_to_vec();
+            prop_assert_eq!(Upward::try_from(pb::Upward::decode(&bytes[..]).unwrap()), Ok(upward));
+        }
+
+        #[test]
+        fn downward_arrives_as_sent(downward in arbitrary::downwards()) {
+            let bytes = pb::Downward::from(&downward).encode_to_vec();
+            prop_assert_eq!(Downward::try_from(pb::Downward::decode(&bytes[..]).unwrap()), Ok(downward));
+        }
+    }
+}

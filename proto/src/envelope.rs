@@ -246,3 +246,152 @@ impl Wire for Envelope {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX: usize = 1 << 20;
+
+    fn signer(seed: u8, role: Role) -> Signer {
+        Signer::from_seed(&[seed; 32], role)
+    }
+
+    fn trusting(signers: &[&Signer]) -> KeySet {
+        KeySet::new(signers.iter().map(|signer| signer.trusted())).unwrap()
+    }
+
+    #[test]
+    fn pae_as_specified() {
+        // The example in DSSE's protocol.md.
+        assert_eq!(
+            pae("http://example.com/HelloWorld", b"hello world"),
+            b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+        );
+        assert_eq!(pae("", b""), b"DSSEv1 0  0 ");
+        // Lengths are of bytes, and nothing of the payload is touched.
+        assert_eq!(pae("\u{e4}", b"\0\xff "), b"DSSEv1 2 \xc3\xa4 3 \0\xff ");
+    }
+
+    #[test]
+    fn the_specifications_field_numbers() {
+        let envelope = Envelope {
+            payload_type: "t".into(),
+            payload: Bytes::from_static(b"p"),
+            signatures: vec![Signature {
+                key_id: "k".into(),
+                signature: Bytes::from_static(b"s"),
+            }],
+        };
+        assert_eq!(
+            envelope.encode().as_ref(),
+            b"\x0a\x01p\x12\x01t\x1a\x06\x0a\x01s\x12\x01k"
+        );
+    }
+
+    #[test]
+    fn signed_by_the_right_key_is_believed() {
+        let (one, other) = (signer(1, Role::Order), signer(2, Role::Order));
+        let bytes = sign(&[&one, &other, &one], PayloadType::Order, b"payload");
+        let verified = verify(&trusting(&[&one, &other]), PayloadType::Order, &bytes, MAX).unwrap();
+        assert_eq!(verified.payload, "payload");
+        assert_eq!(verified.key_ids.len(), 2, "one key counts once");
+        // Rotation: one of several is enough, and an unknown one does not hurt.
+        let verified = verify(&trusting(&[&other]), PayloadType::Order, &bytes, MAX).unwrap();
+        assert_eq!(verified.key_ids, [other.id()]);
+    }
+
+    #[test]
+    fn each_refusal_says_why() {
+        let (order, manifest, stranger) = (
+            signer(1, Role::Order),
+            signer(2, Role::Manifest),
+            signer(3, Role::Order),
+        );
+        let keys = trusting(&[&order, &manifest]);
+        let check = |bytes: &[u8], max: usize, expected: &str| {
+            let error = verify(&keys, PayloadType::Order, bytes, max).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        };
+        let good = sign(&[&order], PayloadType::Order, b"payload");
+        check(&good, good.len() - 1, "too large: the envelope has");
+        check(b"", MAX, "payload type: expected application/vnd.sluice.order");
+        check(b"\xff\xff", MAX, "not an envelope");
+        check(&[&good[..], &[0x78, 1]].concat(), MAX, "not an envelope: unknown field");
+        check(&sign(&[&order], PayloadType::Manifest, b"payload"), MAX, "payload type");
+        check(
+            &sign(&[&manifest], PayloadType::Order, b"payload"),
+            MAX,
+            "wrong role: key",
+        );
+        check(
+            &sign(&[&stranger], PayloadType::Order, b"payload"),
+            MAX,
+            "no trusted signature",
+        );
+        check(&sign(&[], PayloadType::Order, b"payload"), MAX, "no trusted signature");
+        check(
+            &sign(&[&order; 9], PayloadType::Order, b"payload"),
+            MAX,
+            "not an envelope: malformed: signatures: 9",
+        );
+    }
+
+    #[test]
+    fn another_type_or_key_cannot_be_written_over_it() {
+        let (order, manifest) = (signer(1, Role::Order), signer(2, Role::Manifest));
+        let keys = trusting(&[&order, &manifest]);
+        let bytes = sign(&[&manifest], PayloadType::Manifest, b"payload");
+        let mut envelope = Envelope::open(&bytes, MAX).unwrap();
+        envelope.payload_type = PayloadType::Order.as_str().into();
+        let relabelled = verify(&keys, PayloadType::Order, &envelope.encode(), MAX);
+        assert!(
+            matches!(relabelled, Err(VerifyError::NoTrustedSignature { .. })),
+            "{relabelled:?}"
+        );
+        envelope.signatures[0].key_id = order.id().to_string();
+        let claimed = verify(&keys, PayloadType::Order, &envelope.encode(), MAX);
+        assert!(
+            matches!(claimed, Err(VerifyError::NoTrustedSignature { .. })),
+            "{claimed:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_never_verifies(
+            payload in proptest::collection::vec(any::<u8>(), 0..64),
+            at in any::<prop::sample::Index>(),
+            bit in 0_u8..8,
+        ) {
+            let signer = signer(7, Role::Manifest);
+            let keys = trusting(&[&signer]);
+            let bytes = sign(&[&signer], PayloadType::Manifest, &payload);
+            prop_assert!(verify(&keys, PayloadType::Manifest, &bytes, MAX).is_ok());
+            let mut flipped = bytes.to_vec();
+            flipped[at.index(bytes.len())] ^= 1 << bit;
+            prop_assert!(verify(&keys, PayloadType::Manifest, &flipped, MAX).is_err());
+            prop_assert!(verify(&keys, PayloadType::Manifest, &bytes[..at.index(bytes.len())], MAX).is_err());
+        }
+
+        #[test]
+        fn no_two_inputs_have_one_pae(
+            a in "[ 0-9a]{0,4}", b in "[ 0-9a]{0,4}", c in "[ 0-9a]{0,4}", d in "[ 0-9a]{0,4}",
+        ) {
+            prop_assert_eq!(pae(&a, b.as_bytes()) == pae(&c, d.as_bytes()), (a, b) == (c, d));
+        }
+    }
+
+    #[test]
+    fn every_single_bit_counts() {
+        let signer = signer(9, Role::Order);
+        let keys = trusting(&[&signer]);
+        let bytes = sign(&[&signer], PayloadType::Order, b"x");
+        for at in 0..bytes.len() * 8 {
+            let mut flipped = bytes.to_vec();
+            flipped[at / 8] ^= 1 << (at % 8);
+            assert!(verify(&keys, PayloadType::Order, &flipped, MAX).is_err(), "bit {at}");
+        }
+    }
+}

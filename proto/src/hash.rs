@@ -19,3 +19,21 @@ pub(crate) fn labelled<'a>(label: &str, parts: impl IntoIterator<Item = &'a [u8]
     }
     Digest(hasher.finalize().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sha256_is_sha256() {
+        // FIPS 180-2, appendix B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(b"abc").to_string(), expected);
+    }
+
+    #[test]
+    fn labels_keep_things_apart() {
+        assert_ne!(labelled("a", [b"bc".as_slice()]), labelled("ab", [b"c".as_slice()]));
+        assert_eq!(labelled("a", [b"b".as_slice(), b"c".as_slice()]), sha256(b"a\0bc"));
+    }
+}

@@ -268,3 +268,81 @@ impl fmt::Debug for Signer {
         write!(f, "Signer({}, {}, private)", self.id(), self.role)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signer(seed: u8, role: Role) -> Signer {
+        Signer::from_seed(&[seed; 32], role)
+    }
+
+    #[test]
+    fn a_private_key_cannot_be_printed() {
+        let printed = format!("{:?}", signer(0xab, Role::Order));
+        assert!(
+            printed.contains("order, private") && !printed.contains("abab"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn rfc_8032_test_1() {
+        let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(seed, &mut bytes).unwrap();
+        let signer = Signer::from_seed(&bytes, Role::Live);
+        let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        assert_eq!(hex::encode(signer.trusted().public.as_bytes()), public);
+        let mut key_bytes = [0; 32];
+        hex::decode_to_slice(public, &mut key_bytes).unwrap();
+        assert_eq!(signer.id().to_string(), sha256(&key_bytes).to_string()[..32]);
+        assert!(hex::encode(signer.sign(b"")).starts_with("e5564300c360ac729086e2cc806e828a"));
+        assert!(signer.trusted().has_signed(b"", &signer.sign(b"")));
+    }
+
+    #[test]
+    fn key_files_read_back() {
+        let keys = [signer(1, Role::Manifest).trusted(), signer(2, Role::Order).trusted()];
+        let set = KeySet::new(keys).unwrap();
+        assert_eq!(KeySet::from_json(&set.to_json()).unwrap(), set);
+        assert_eq!(set.get(&keys[0].id()), Some(&keys[0]));
+    }
+
+    #[test]
+    fn bad_key_files_are_refused() {
+        let check = |json: &str, expected: &str| {
+            let error = KeySet::from_json(json).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        let entry = |id: &str, role: &str, public: &str| {
+            format!(r#"{{"keyId": "{id}", "role": "{role}", "publicKey": "{public}"}}"#)
+        };
+        let key = signer(1, Role::Order).trusted();
+        let (id, public) = (key.id().to_string(), hex::encode(key.public.as_bytes()));
+        let good = entry(&id, "order", &public);
+        check("", "not a key set");
+        check(r#"{"keys": [], "more": 1}"#, "unknown field");
+        check(&format!(r#"{{"keys": [{good}, {good}]}}"#), "is there twice");
+        check(
+            &format!(r#"{{"keys": [{}]}}"#, entry(&id, "root", &public)),
+            "unknown variant",
+        );
+        check(
+            &format!(r#"{{"keys": [{}]}}"#, entry(&id, "order", "00")),
+            "not an ed25519 public key",
+        );
+        let other = signer(2, Role::Order).id().to_string();
+        check(
+            &format!(r#"{{"keys": [{}]}}"#, entry(&other, "order", &public)),
+            "is really",
+        );
+        check(
+            &format!(r#"{{"keys": [{}]}}"#, entry(&id.to_uppercase(), "order", &public)),
+            "is not a key id",
+        );
+        // The neutral point: of order 1, anybody can sign for it.
+        let weak = format!("01{}", "00".repeat(31));
+        check(&format!(r#"{{"keys": [{}]}}"#, entry(&id, "order", &weak)), "not weak");
+    }
+}

@@ -28,6 +28,8 @@ pub mod pb {
     tonic::include_proto!("sluice.v1");
 }
 
+#[cfg(test)]
+mod arbitrary;
 pub mod canonical;
 pub mod delivery;
 pub mod envelope;

@@ -207,3 +207,156 @@ fn source_from(source: pb::SourceRef) -> Result<SourceRef, DecodeError> {
         origin,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use crate::canonical::strict_decode;
+    use crate::hash::sha256;
+    use proptest::prelude::*;
+
+    fn section(bucket: u32, raw_bytes: u32) -> SectionRef {
+        let digest = sha256(&bucket.to_be_bytes());
+        SectionRef {
+            bucket,
+            digest,
+            raw_bytes,
+            wire_digest: digest,
+            wire_bytes: 1,
+        }
+    }
+
+    fn manifest(sections: Vec<SectionRef>) -> Manifest {
+        let digest = revision_digest(&sections);
+        Manifest {
+            cluster: "c-1".parse().unwrap(),
+            fleet: "edge".parse().unwrap(),
+            revision: RevisionId { number: 3, digest },
+            sections,
+            features: vec!["a/v1".to_owned(), "b/v1".to_owned()],
+            changed: vec![],
+            sources: vec![],
+            controller_build: String::new(),
+            created_at_unix_ms: 0,
+            quarantined: vec![],
+        }
+    }
+
+    fn check(manifest: &Manifest, refused: Option<&str>) {
+        let field = match strict_decode::<Manifest>(&manifest.encode(), 1 << 20) {
+            Ok(decoded) => {
+                assert_eq!(&decoded, manifest);
+                None
+            }
+            Err(DecodeError::Field { field, .. }) => Some(field),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(field.as_deref(), refused);
+    }
+
+    #[test]
+    fn sections_ascend_and_are_bounded() {
+        check(&manifest(vec![section(0, 9), section(255, 9)]), None);
+        check(&manifest(vec![section(1, 9), section(0, 9)]), Some("sections"));
+        check(&manifest(vec![section(1, 9), section(1, 9)]), Some("sections"));
+        check(&manifest(vec![section(256, 9)]), Some("sections[0].bucket"));
+        check(
+            &manifest(vec![section(0, (4 << 20) + 1)]),
+            Some("sections[0].raw_bytes"),
+        );
+        // Each is of an allowed size; together 64 are exactly 256 MiB.
+        check(
+            &manifest((0..64).map(|bucket| section(bucket, 4 << 20)).collect()),
+            None,
+        );
+        check(
+            &manifest((0..65).map(|bucket| section(bucket, 4 << 20)).collect()),
+            Some("sections"),
+        );
+    }
+
+    #[test]
+    fn its_digest_is_that_of_its_sections() {
+        let mut wrong = manifest(vec![section(0, 9)]);
+        wrong.revision.digest = revision_digest(&[section(1, 9)]);
+        check(&wrong, Some("revision.digest"));
+    }
+
+    #[test]
+    fn lists_are_sets() {
+        let (a, b): (ObjectKey, ObjectKey) = ("Pool a/a".parse().unwrap(), "Pool a/b".parse().unwrap());
+        let base = || manifest(vec![section(0, 9)]);
+        check(
+            &Manifest {
+                quarantined: vec![a.clone(), b.clone()],
+                ..base()
+            },
+            None,
+        );
+        check(
+            &Manifest {
+                quarantined: vec![b.clone(), a.clone()],
+                ..base()
+            },
+            Some("quarantined"),
+        );
+        let change = |object: &ObjectKey| ObjectChange {
+            object: object.clone(),
+            old: None,
+            new: Some(sha256(b"")),
+        };
+        check(
+            &Manifest {
+                changed: vec![change(&a), change(&b)],
+                ..base()
+            },
+            None,
+        );
+        check(
+            &Manifest {
+                changed: vec![change(&a), change(&a)],
+                ..base()
+            },
+            Some("changed"),
+        );
+        let nothing = ObjectChange {
+            new: None,
+            ..change(&a)
+        };
+        check(
+            &Manifest {
+                changed: vec![nothing],
+                ..base()
+            },
+            Some("changed[0].new"),
+        );
+        let source = |object: &ObjectKey| SourceRef {
+            object: object.clone(),
+            content: sha256(b""),
+            origin: "f".into(),
+        };
+        check(
+            &Manifest {
+                sources: vec![source(&b), source(&a)],
+                ..base()
+            },
+            Some("sources"),
+        );
+        check(
+            &Manifest {
+                features: vec!["b".into(), "a".into()],
+                ..base()
+            },
+            Some("features"),
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn decodes_to_what_was_encoded(manifest in arbitrary::manifests()) {
+            prop_assert_eq!(strict_decode::<Manifest>(&manifest.encode(), 1 << 20), Ok(manifest));
+        }
+    }
+}

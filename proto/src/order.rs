@@ -189,3 +189,109 @@ fn members_from(list: pb::MemberList) -> Result<Members, DecodeError> {
     ascending("members", &instances)?;
     Ok(Members::Only(instances))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use crate::canonical::strict_decode;
+    use proptest::prelude::*;
+    use sluice_model::Digest;
+
+    fn order(candidate: Option<Candidate>) -> Order {
+        Order {
+            cluster: "c-1".parse().unwrap(),
+            fleet: "edge".parse().unwrap(),
+            epoch: 1,
+            stable: RevisionId {
+                number: 1,
+                digest: Digest([1; 32]),
+            },
+            candidate,
+            counted: vec![],
+        }
+    }
+
+    fn candidate(members: Members, share_millionths: u32) -> Option<Candidate> {
+        let revision = RevisionId {
+            number: 2,
+            digest: Digest([2; 32]),
+        };
+        Some(Candidate {
+            revision,
+            members,
+            share_millionths,
+        })
+    }
+
+    fn refused(order: &Order, field: &str) {
+        match strict_decode::<Order>(&order.encode(), 1 << 20) {
+            Err(DecodeError::Field { field: found, .. }) => assert_eq!(found, field),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ids(texts: &[&str]) -> Vec<InstanceId> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn only_members_try_the_candidate() {
+        let some = order(candidate(Members::only(ids(&["b", "a", "b"])), 1));
+        assert!(some.candidate_for(&"a".parse().unwrap()).is_some());
+        assert!(some.candidate_for(&"c".parse().unwrap()).is_none());
+        assert!(
+            order(candidate(Members::All, 1))
+                .candidate_for(&"c".parse().unwrap())
+                .is_some()
+        );
+        assert!(order(None).candidate_for(&"a".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        refused(
+            &Order {
+                epoch: 0,
+                ..order(None)
+            },
+            "epoch",
+        );
+        refused(
+            &Order {
+                stable: RevisionId {
+                    number: 0,
+                    digest: Digest([1; 32]),
+                },
+                ..order(None)
+            },
+            "stable.number",
+        );
+        refused(&order(candidate(Members::All, 0)), "candidate.share_millionths");
+        refused(&order(candidate(Members::All, 1_000_001)), "candidate.share_millionths");
+        refused(&order(candidate(Members::Only(vec![]), 1)), "candidate.members");
+        refused(
+            &order(candidate(Members::Only(ids(&["b", "a"])), 1)),
+            "candidate.members",
+        );
+        refused(
+            &order(candidate(Members::Only(ids(&["a", "a"])), 1)),
+            "candidate.members",
+        );
+        let many = (0..=MAX_COUNTED_SCOPES).map(|n| format!("ProxyRoute a/r{n:04}").parse().unwrap());
+        refused(
+            &Order {
+                counted: many.collect(),
+                ..order(None)
+            },
+            "counted",
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn decodes_to_what_was_encoded(order in arbitrary::orders()) {
+            prop_assert_eq!(strict_decode::<Order>(&order.encode(), 1 << 20), Ok(order));
+        }
+    }
+}

@@ -321,3 +321,212 @@ impl Wire for SectionRef {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canonical::wrong as field_error;
+    use proptest::prelude::*;
+    use sluice_model::RevisionId;
+    use sluice_model::arbitrary::snapshots;
+    use sluice_model::unit::PoolUnit;
+    use std::collections::HashMap;
+
+    fn manifest_of(sections: Vec<SectionRef>) -> Manifest {
+        let digest = revision_digest(&sections);
+        Manifest {
+            cluster: "c".parse().unwrap(),
+            fleet: "f".parse().unwrap(),
+            revision: RevisionId { number: 1, digest },
+            sections,
+            features: vec![],
+            changed: vec![],
+            sources: vec![],
+            controller_build: String::new(),
+            created_at_unix_ms: 0,
+            quarantined: vec![],
+        }
+    }
+
+    fn pool(key: &str) -> Entry {
+        let unit = Arc::new(Unit::Pool(PoolUnit { endpoints: vec![] }));
+        Entry {
+            key: key.parse().unwrap(),
+            unit,
+        }
+    }
+
+    fn section(entries: Vec<Entry>) -> Section {
+        let bucket = bucket_of(&entries[0].key);
+        encode_one(bucket, entries).unwrap()
+    }
+
+    #[test]
+    fn buckets_are_fixed_for_ever() {
+        // Changing these moves every object to another section: never.
+        let check = |key: &str, bucket: u32| assert_eq!(bucket_of(&key.parse().unwrap()), bucket, "{key}");
+        check("ProxyRoute shop/api", 37);
+        check("Pool shop/api", 169);
+    }
+
+    #[test]
+    fn what_arrives_is_bounded_and_named_by_the_manifest() {
+        let packed = pack(&section(vec![pool("Pool a/b")]));
+        let check = |change: fn(&mut SectionRef), wire: &[u8], expected: &str| {
+            let mut reference = packed.reference;
+            change(&mut reference);
+            let result = unpack(&reference, wire).map_err(|error| error.to_string());
+            assert!(
+                result.as_ref().is_err_and(|error| error.contains(expected)),
+                "{result:?} {expected}"
+            );
+        };
+        assert!(unpack(&packed.reference, &packed.wire).is_ok());
+        let mut other = packed.wire.to_vec();
+        other[0] ^= 1;
+        check(|_| (), &other, "digest");
+        check(|_| (), &packed.wire[1..], "bytes where the manifest says");
+        check(
+            |reference| reference.raw_bytes -= 1,
+            &packed.wire,
+            "bytes where the manifest says",
+        );
+        check(|reference| reference.digest.0[0] ^= 1, &packed.wire, "digest");
+    }
+
+    #[test]
+    fn a_bomb_is_cut_off_at_the_size_that_was_signed() {
+        let zeros = Section {
+            bucket: 0,
+            digest: sha256(&[0]),
+            raw: Bytes::from(vec![0; 3 << 20]),
+        };
+        let mut packed = pack(&zeros);
+        assert!(packed.wire.len() < 10_000);
+        packed.reference.raw_bytes = 100;
+        let error = unpack(&packed.reference, &packed.wire).unwrap_err();
+        assert_eq!(
+            error,
+            SectionError::Size {
+                found: 101,
+                expected: 100
+            }
+        );
+    }
+
+    #[test]
+    fn not_deflate_is_refused() {
+        let wire = [0xff; 20];
+        let reference = SectionRef {
+            bucket: 0,
+            digest: sha256(b""),
+            raw_bytes: 0,
+            wire_digest: sha256(&wire),
+            wire_bytes: 20,
+        };
+        assert_eq!(unpack(&reference, &wire), Err(SectionError::Compression));
+    }
+
+    #[test]
+    fn sections_hold_ascending_keys_and_never_none() {
+        let encode = |entries: Vec<Entry>| Entries(entries).encode();
+        assert_eq!(
+            decode(&encode(vec![])),
+            Err(field_error("entries", "an empty section is left out"))
+        );
+        for entries in [
+            vec![pool("Pool a/b"), pool("Pool a/a")],
+            vec![pool("Pool a/a"), pool("Pool a/a")],
+        ] {
+            assert!(decode(&encode(entries)).is_err());
+        }
+    }
+
+    #[test]
+    fn assembling_refuses_what_is_missing_other_or_misplaced() {
+        let good = section(vec![pool("Pool a/b")]);
+        let reference = pack(&good).reference;
+        let manifest = manifest_of(vec![reference]);
+        assert_eq!(assemble(&manifest, |_| None), Err(AssembleError::Missing(good.digest)));
+        let other = Bytes::from_static(b"other");
+        let error = assemble(&manifest, |_| Some(other.clone())).unwrap_err();
+        assert!(matches!(error, AssembleError::Section { .. }), "{error}");
+        let elsewhere = SectionRef {
+            bucket: (reference.bucket + 1) % SECTION_BUCKETS,
+            ..reference
+        };
+        let error = assemble(&manifest_of(vec![elsewhere]), |_| Some(good.raw.clone())).unwrap_err();
+        assert!(matches!(error, AssembleError::Bucket { .. }), "{error}");
+        let junk = Bytes::from_static(&[0xff]);
+        let junk_ref = SectionRef {
+            digest: sha256(&junk),
+            raw_bytes: 1,
+            ..reference
+        };
+        let error = assemble(&manifest_of(vec![junk_ref]), |_| Some(junk.clone())).unwrap_err();
+        assert!(matches!(error, AssembleError::Decode { .. }), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn a_snapshot_arrives_as_it_was_sent(snapshot in snapshots(8)) {
+            let sections = encode(&snapshot).unwrap();
+            let packed: Vec<_> = sections.iter().map(pack).collect();
+            let mut held = HashMap::new();
+            for packed in &packed {
+                held.insert(packed.reference.digest, unpack(&packed.reference, &packed.wire).unwrap());
+            }
+            let manifest = manifest_of(packed.iter().map(|packed| packed.reference).collect());
+            let config = assemble(&manifest, |digest| held.get(digest).cloned()).unwrap();
+            prop_assert_eq!(&config, snapshot.config());
+            prop_assert_eq!(encode(&Snapshot::check(config).unwrap()).unwrap(), sections);
+        }
+
+        #[test]
+        fn equal_content_has_an_equal_name_and_other_content_another(
+            one in snapshots(4), other in snapshots(4),
+        ) {
+            let name = |snapshot: &Snapshot| {
+                let sections = encode(snapshot).unwrap();
+                let references: Vec<_> = sections.iter().map(|section| pack(section).reference).collect();
+                revision_digest(&references)
+            };
+            // In another order of insertion.
+            let reversed: Config = one.config().units.clone().into_iter().rev().collect();
+            prop_assert_eq!(name(&one), name(&Snapshot::check(reversed).unwrap()));
+            prop_assert_eq!(name(&one) == name(&other), one == other);
+        }
+
+        #[test]
+        fn a_changed_object_changes_its_digest_and_one_section(snapshot in snapshots(6)) {
+            let before = encode(&snapshot).unwrap();
+            let (key, unit) = snapshot.routes().map(|(key, route)| (key.clone(), route.clone())).next()
+                .map_or_else(|| (None, None), |(key, unit)| (Some(key), Some(unit)));
+            let (Some(key), Some(mut unit)) = (key, unit) else { return Ok(()) };
+            let old = unit_digest(&key, &Unit::Route(unit.clone()));
+            unit.created_at_seconds = Some(unit.created_at_seconds.map_or(7, |at| at ^ 1));
+            prop_assert_ne!(old, unit_digest(&key, &Unit::Route(unit.clone())));
+            let mut config = snapshot.into_config();
+            config.insert(key.clone(), Unit::Route(unit));
+            let after = encode(&Snapshot::check(config).unwrap()).unwrap();
+            let changed: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).map(|(a, _)| a.bucket).collect();
+            prop_assert_eq!(changed, vec![bucket_of(&key)]);
+        }
+
+        #[test]
+        fn a_section_with_a_flipped_bit_is_other_content_or_refused(
+            snapshot in snapshots(2), at in any::<prop::sample::Index>(), bit in 0_u8..8,
+        ) {
+            let section = &encode(&snapshot).unwrap()[0];
+            let original = decode(&section.raw).unwrap();
+            let mut raw = section.raw.to_vec();
+            let at = at.index(raw.len());
+            raw[at] ^= 1 << bit;
+            if let Ok(decoded) = decode(&raw) {
+                prop_assert_ne!(&decoded, &original);
+            }
+            prop_assert!(decode(&section.raw[..at]).map_or(true, |decoded| decoded != original));
+        }
+    }
+}

@@ -63,8 +63,9 @@ pub(super) struct Chooser<'a> {
     translation: &'a Translation,
     /// Objects with an Error.
     errors: BTreeSet<&'a ObjectKey>,
-    /// Objects whose only Error is that they stand in two places.
+    /// Objects that did not fit the others.
     lifted: BTreeMap<ObjectKey, Lifted>,
+    /// Objects whose removal awaits consent.
     braked: BTreeSet<ObjectKey>,
 }
 
@@ -137,7 +138,7 @@ impl<'a> Chooser<'a> {
             problems.push(told.problem);
         }
         loop {
-            match self.add_pools(&mut forms) {
+            match self.add_pools(&forms) {
                 Ok(pools) => {
                     forms.extend(pools);
                     return forms;

@@ -8,12 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::objects::{Object, Objects};
 use crate::source::{Coverage, manifest, yaml};
-
-/// Stands in for the wire's digest: equal units, equal digests.
-fn digest(key: &ObjectKey, unit: &Unit) -> Digest {
-    use sha2::{Digest as _, Sha256};
-    Digest(Sha256::digest(format!("{key} {unit:?}")).into())
-}
+use sluice_proto::sections::unit_digest;
 
 fn read(text: &str) -> Vec<Arc<Object>> {
     let read = manifest::read(&"a.yaml".into(), yaml::documents(text).unwrap());
@@ -82,7 +77,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            compiler: Compiler::new(digest),
+            compiler: Compiler::new(unit_digest),
             state: FleetState::default(),
         }
     }
@@ -230,7 +225,7 @@ fn a_new_route_that_is_held_is_left_out_and_a_held_removal_is_not_made() {
 #[test]
 fn an_unreadable_file_keeps_its_objects_also_after_a_restart() {
     let mut world = World::with(&[rollout(), pool("api", 80), route("a", "api")].concat());
-    world.compiler = Compiler::new(digest); // a restart: only stable and its sources are known
+    world.compiler = Compiler::new(unit_digest); // a restart: only stable and its sources are known
     let unseen = View {
         coverage: Coverage::Except(["a.yaml".into()].into()),
         ..View::default()
@@ -378,7 +373,7 @@ fn an_object_in_two_places_serves_as_it_did() {
 
 #[test]
 fn unchanged_objects_are_not_translated_again() {
-    let mut compiler = Compiler::new(digest);
+    let mut compiler = Compiler::new(unit_digest);
     let view = view(&[rollout(), pool("api", 80), route("a", "api")].concat());
     let unit = |compiler: &Compiler| {
         compiler.translation.items[&key("Pool shop/api")]
@@ -417,7 +412,7 @@ proptest! {
         shuffled.sort_by_key(|(_, at)| *at);
         let compile = |objects: Objects| {
             let (compiled, problems) = World::new().compile(&View { objects, ..View::default() });
-            let units: Vec<_> = compiled.snapshot.iter().flat_map(|s| &s.config().units).map(|(key, unit)| (key.clone(), digest(key, unit))).collect();
+            let units: Vec<_> = compiled.snapshot.iter().flat_map(|s| &s.config().units).map(|(key, unit)| (key.clone(), unit_digest(key, unit))).collect();
             (units, problems)
         };
         prop_assert_eq!(

@@ -4,23 +4,20 @@
 //! A controller without a record cannot know what its predecessor sent last: that order may still be in flight, from a
 //! clock that was ahead. So it jumps past anything an honest predecessor can have used.
 
-use sluice_model::limits::{CLOCK_DIFFERENCE_MAX_SECONDS, EPOCH_BITS_BELOW_SECOND};
+use sluice_model::epoch::floor;
+use sluice_model::limits::MAX_CLOCK_SKEW_SECONDS;
 
 use super::time::Millis;
 
-fn at_second(second: u64) -> u64 {
-    second.min(u64::MAX >> EPOCH_BITS_BELOW_SECOND) << EPOCH_BITS_BELOW_SECOND
-}
-
 /// The epoch after `committed` (the record's) and `reported` (the greatest that an instance reports).
 pub fn next(committed: u64, reported: u64, now: Millis) -> u64 {
-    committed.max(reported).saturating_add(1).max(at_second(now.seconds()))
+    committed.max(reported).saturating_add(1).max(floor(now.seconds()))
 }
 
 /// The epoch with which a controller begins that found no record.
 pub fn jump(committed: u64, reported: u64, now: Millis) -> u64 {
-    let ahead = now.seconds().saturating_add(CLOCK_DIFFERENCE_MAX_SECONDS);
-    next(committed, reported, now).max(at_second(ahead))
+    let ahead = now.seconds().saturating_add(MAX_CLOCK_SKEW_SECONDS);
+    next(committed, reported, now).max(floor(ahead))
 }
 
 /// Whether an honest instance can have accepted `epoch` by now. Instances follow up to twice the clock difference ahead
@@ -28,9 +25,9 @@ pub fn jump(committed: u64, reported: u64, now: Millis) -> u64 {
 pub fn is_plausible(epoch: u64, now: Millis) -> bool {
     let furthest = now
         .seconds()
-        .saturating_add(3 * CLOCK_DIFFERENCE_MAX_SECONDS)
+        .saturating_add(3 * MAX_CLOCK_SKEW_SECONDS)
         .saturating_add(1);
-    epoch <= at_second(furthest)
+    epoch <= floor(furthest)
 }
 
 #[cfg(test)]
@@ -50,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_lost_record_jumps_past_a_predecessor_whose_clock_was_ahead() {
-        let predecessor = next(0, 0, Millis(NOW.0 + CLOCK_DIFFERENCE_MAX_SECONDS * 1_000 - 1));
+        let predecessor = next(0, 0, Millis(NOW.0 + MAX_CLOCK_SKEW_SECONDS * 1_000 - 1));
         assert!(jump(0, 0, NOW) > predecessor);
     }
 

@@ -49,7 +49,7 @@ pub(super) fn percent(value: &NumberOrText) -> Result<PerMillion, QuantityError>
         NumberOrText::Number(number) => u32::try_from(*number)
             .ok()
             .and_then(|number| number.checked_mul(10_000)),
-        NumberOrText::Text(text) => text.strip_suffix('%').and_then(|number| decimal::<4>(number)),
+        NumberOrText::Text(text) => text.strip_suffix('%').and_then(decimal::<4>),
     };
     share
         .map(PerMillion)
