@@ -76,6 +76,51 @@ pub const MAX_MESSAGE_TEXT_BYTES: usize = 16 << 10;
 /// is what Kerberos tolerates.
 pub const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
 
+// --- what the data plane lets in and keeps -------------------------------------------------------------------
+
+/// A request head, all lines together (nginx 32 KiB, HAProxy 16 KiB, Envoy 60 KiB): 431 beyond.
+pub const MAX_REQUEST_HEAD_BYTES: usize = 64 << 10;
+/// One field of a request head, name and value: 431 beyond. Cookies of 8 KiB exist, of 16 KiB hardly.
+pub const MAX_REQUEST_FIELD_BYTES: usize = 16 << 10;
+/// A request target: 414 beyond (RFC 9112 §3 wants 8000 at least).
+pub const MAX_REQUEST_TARGET_BYTES: usize = 8 << 10;
+/// From the first byte of a request head, or from accepting, to its last. Coarse: checked once a second.
+pub const HEADER_READ_TIMEOUT_SECONDS: u64 = 10;
+/// How long a client connection may rest between requests; longer than the 60 s of common load balancers, so that
+/// they close first.
+pub const CLIENT_IDLE_TIMEOUT_SECONDS: u64 = 75;
+/// Client connections of one worker; beyond, accepting waits and the kernel's queue does what queues do.
+pub const MAX_CONNECTIONS_PER_WORKER: usize = 16_384;
+/// Connections that the kernel accepts before we do.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// From SYN to ACK of an upstream connection. Upstreams are near; a second is three SYN retries short of hopeless.
+pub const UPSTREAM_CONNECT_TIMEOUT_MILLIS: u64 = 1000;
+/// How long an upstream connection may rest in a worker's pool.
+pub const UPSTREAM_IDLE_TIMEOUT_SECONDS: u64 = 30;
+/// How long one may have rested to be trusted with a request that must not be sent twice. Common servers close idle
+/// connections after 5 s and more, so a connection used within the last second is not about to be closed.
+pub const UPSTREAM_TRUSTED_IDLE_MILLIS: u64 = 1000;
+/// Idle upstream connections that one worker keeps per endpoint.
+pub const MAX_IDLE_PER_ENDPOINT: usize = 128;
+/// Idle upstream connections that one worker keeps in all.
+pub const MAX_IDLE_PER_WORKER: usize = 4096;
+/// Turns of a pool's weighted round robin that are written out; pools of finer weights spread by a sequence instead.
+pub const MAX_SCHEDULE_TURNS: usize = 1024;
+/// A request id from a client that is kept.
+pub const MAX_REQUEST_ID_BYTES: usize = 128;
+/// Routes and endpoints that keep their names in metrics unless told otherwise: with 24 there are fewer than 1,000
+/// series whatever the configuration.
+pub const DEFAULT_METRIC_NAMES: usize = 24;
+/// The most that can be asked for: each costs 5 KiB a worker.
+pub const MAX_METRIC_NAMES: usize = 200;
+/// Access-log lines that a worker gathers before it hands them over, in bytes.
+pub const ACCESS_LOG_CHUNK_BYTES: usize = 32 << 10;
+/// Chunks that wait for a slow sink; lines beyond are dropped and counted.
+pub const ACCESS_LOG_QUEUE_CHUNKS: usize = 256;
+/// How long access-log lines wait in a worker at most.
+pub const ACCESS_LOG_FLUSH_MILLIS: u64 = 200;
+/// Commands that wait for a worker; it answers within one turn of its loop.
+pub const WORKER_COMMANDS: usize = 64;
 // Rollouts (controller/src/rollout.rs).
 
 /// Stages of one plan. More than this is not a plan that a person can follow.
