@@ -77,7 +77,9 @@ async fn a_state_folder_that_takes_nothing_stops_changes_and_not_traffic() {
         let refused = fleet.instances[0]
             .metric("proxy_config_refused_total", &["reason=\"state_not_writable\""])
             .await;
-        (refused > 0.0).then_some(()).ok_or_else(|| fleet.tails())
+        (refused.unwrap_or(0.0) > 0.0)
+            .then_some(())
+            .ok_or_else(|| fleet.tails())
     })
     .await;
     assert!(
