@@ -4,60 +4,37 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+
+use prometheus::{Registry, TextEncoder};
 
 use super::counters::{DURATION_BOUNDS_MICROS, Durations, RouteCounters, Sizes, WorkerCounters};
 use crate::live::LiveStore;
 use crate::proxy::failure::Failure;
-
-/// What configuration delivery says about itself.
-#[derive(Debug, Default)]
-struct Delivery {
-    applied: u64,
-    applied_sum: Duration,
-    last: Duration,
-    refused: BTreeMap<String, u64>,
-}
 
 /// All counters of one process.
 #[derive(Debug)]
 pub struct Metrics {
     store: LiveStore,
     workers: Vec<Arc<WorkerCounters>>,
-    delivery: Mutex<Delivery>,
+    /// What other parts of the process count in registries of their own.
+    included: Mutex<Vec<Registry>>,
 }
-
-/// Reasons of refusal that keep a name; the delivery code has a closed list that is shorter.
-const MAX_REASONS: usize = 64;
 
 impl Metrics {
     pub(crate) fn new(store: LiveStore, workers: Vec<Arc<WorkerCounters>>) -> Self {
         Self {
             store,
             workers,
-            delivery: Mutex::default(),
+            included: Mutex::default(),
         }
     }
 
-    fn delivery(&self) -> std::sync::MutexGuard<'_, Delivery> {
-        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A revision went live; `took` from its last byte to the swap.
-    pub fn config_applied(&self, took: Duration) {
-        let mut delivery = self.delivery();
-        delivery.applied = delivery.applied.saturating_add(1);
-        delivery.applied_sum = delivery.applied_sum.saturating_add(took);
-        delivery.last = took;
-    }
-
-    /// A bundle or an order was refused.
-    pub fn config_refused(&self, reason: &str) {
-        let mut delivery = self.delivery();
-        let room = delivery.refused.len() < MAX_REASONS || delivery.refused.contains_key(reason);
-        let reason = if room { reason } else { "other" };
-        let count = delivery.refused.entry(reason.to_owned()).or_default();
-        *count = count.saturating_add(1);
+    /// Serves what `registry` holds as well: configuration delivery counts there.
+    pub fn include(&self, registry: Registry) {
+        self.included
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(registry);
     }
 
     fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
@@ -89,7 +66,7 @@ impl Metrics {
         self.render_endpoints(&mut page);
         self.render_pools(&mut page);
         self.render_process(&mut page);
-        self.render_delivery(&mut page);
+        self.render_included(&mut page);
         page.text
     }
 
@@ -242,36 +219,11 @@ impl Metrics {
         page.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     }
 
-    fn render_delivery(&self, page: &mut Page) {
-        let delivery = self.delivery();
-        page.family(
-            "proxy_config_apply_seconds",
-            "summary",
-            "From the last byte of a revision to serving it.",
-        );
-        let _ = writeln!(
-            page.text,
-            "proxy_config_apply_seconds_sum {}",
-            delivery.applied_sum.as_secs_f64()
-        );
-        let _ = writeln!(page.text, "proxy_config_apply_seconds_count {}", delivery.applied);
-        page.family(
-            "proxy_config_last_apply_seconds",
-            "gauge",
-            "The same, of the latest revision.",
-        );
-        let _ = writeln!(
-            page.text,
-            "proxy_config_last_apply_seconds {}",
-            delivery.last.as_secs_f64()
-        );
-        page.family(
-            "proxy_config_refused_total",
-            "counter",
-            "Bundles and orders that were refused.",
-        );
-        for (reason, count) in &delivery.refused {
-            page.sample("", &[("reason", reason)], *count);
+    fn render_included(&self, page: &mut Page) {
+        for registry in self.included.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Err(error) = TextEncoder::new().encode_utf8(&registry.gather(), &mut page.text) {
+                tracing::error!(%error, "some metrics cannot be written");
+            }
         }
     }
 }
@@ -379,6 +331,9 @@ mod tests {
         documented.sort_unstable();
         let store = LiveStore::new(2);
         let metrics = Metrics::new(store, vec![Arc::new(WorkerCounters::new(4))]);
+        let registry = Registry::new();
+        let _delivery = crate::config::metrics::IntakeMetrics::register(&registry).unwrap();
+        metrics.include(registry);
         let page = metrics.render() + "# TYPE proxy_snapshot_info gauge\n";
         let mut served: Vec<&str> = page
             .lines()
@@ -398,13 +353,17 @@ mod tests {
             worker.route(slot).unwrap().durations.record(3_000);
         }
         let metrics = Metrics::new(store, workers.to_vec());
-        metrics.config_refused("signature");
+        let registry = Registry::new();
+        let counter = prometheus::IntCounter::new("elsewhere_total", "Counted elsewhere.").unwrap();
+        registry.register(Box::new(counter.clone())).unwrap();
+        metrics.include(registry);
+        counter.inc();
         let page = metrics.render();
         for line in [
             "proxy_requests_total{route=\"a\\\"b\",pool=\"p\",status=\"200\"} 4",
             "proxy_request_duration_seconds_bucket{route=\"a\\\"b\",pool=\"p\",le=\"0.005\"} 2",
             "proxy_request_duration_seconds_sum{route=\"a\\\"b\",pool=\"p\"} 0.006",
-            "proxy_config_refused_total{reason=\"signature\"} 1",
+            "elsewhere_total 1",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }
