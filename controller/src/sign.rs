@@ -8,7 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use sluice_proto::{KeySet, Manifest, Order, Role, Signer, TrustedKey, seal_manifest, seal_order};
+use sluice_proto::{
+    KeySet, Manifest, OpenError, Order, Role, Signer, TrustedKey, open_manifest, open_order, seal_manifest, seal_order,
+};
 
 use crate::durable::{self, Access};
 use crate::keys::{self, KeyError};
@@ -28,13 +30,15 @@ pub enum SignError {
     File(#[from] io::Error),
     /// No instance would accept it: it is larger than the limits allow, or not in order.
     #[error(transparent)]
-    Content(#[from] sluice_proto::DecodeError),
+    Content(#[from] OpenError),
 }
 
 /// The private keys. Prints nothing of them.
 pub struct Signers {
     manifest: Signer,
     order: Signer,
+    /// The public halves: what is signed here is opened once more before anybody sees it.
+    trusted: KeySet,
     unused: PathBuf,
 }
 
@@ -77,9 +81,14 @@ impl Signers {
     /// # Errors
     /// Names the file and how to mend it.
     pub(crate) fn open(dir: &Path) -> Result<Self, KeyError> {
+        let manifest = read(&dir.join(MANIFEST), Role::Manifest)?;
+        let order = read(&dir.join(ORDER), Role::Order)?;
+        let trusted = KeySet::new([manifest.trusted(), order.trusted()])
+            .map_err(|_| KeyError::corrupt(&dir.join(MANIFEST), "is the same key as order.key"))?;
         Ok(Self {
-            manifest: read(&dir.join(MANIFEST), Role::Manifest)?,
-            order: read(&dir.join(ORDER), Role::Order)?,
+            manifest,
+            order,
+            trusted,
             unused: dir.join(UNUSED),
         })
     }
@@ -105,7 +114,9 @@ impl Signers {
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn manifest(&self, manifest: &Manifest) -> Result<Bytes, SignError> {
         self.note_use()?;
-        Ok(seal_manifest(&[&self.manifest], manifest)?)
+        let sealed = seal_manifest(&[&self.manifest], manifest);
+        open_manifest(&self.trusted, &manifest.audience(), &sealed)?;
+        Ok(sealed)
     }
 
     /// A signed order. The same order gives the same bytes.
@@ -114,7 +125,9 @@ impl Signers {
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn order(&self, order: &Order) -> Result<Bytes, SignError> {
         self.note_use()?;
-        Ok(seal_order(&[&self.order], order)?)
+        let sealed = seal_order(&[&self.order], order);
+        open_order(&self.trusted, &order.audience(), &sealed)?;
+        Ok(sealed)
     }
 
     fn note_use(&self) -> io::Result<()> {

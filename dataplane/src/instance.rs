@@ -3,6 +3,10 @@
 
 pub mod ending;
 pub mod parent;
+mod run;
+mod serving;
+
+pub use run::run;
 
 use std::io;
 use std::path::Path;

@@ -31,3 +31,4 @@ pub mod shutdown;
 pub mod stats;
 pub mod telemetry;
 mod worker;
+pub use instance::run;

@@ -41,6 +41,39 @@ pub const MAX_LISTENERS: usize = 16;
 /// The longest timeout that can be asked for: a day; longer is "none", which has its own spelling.
 pub const MAX_TIMEOUT_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
+// --- the sluice command --------------------------------------------------------------------------------------
+
+/// How long the command waits for a connection: everything it talks to is near.
+pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// How long the command waits for an answer; longer than the controller's long poll for events.
+pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
+/// The largest answer of an admin port that the command reads: a fleet's status with every object held.
+pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
+/// Instances of one `up`: a laptop has tens of cores, not hundreds.
+pub const UP_INSTANCES_MAX: u16 = 64;
+/// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
+pub const UP_READY_WARNING_MS: u64 = 20_000;
+/// How long `up` waits for an instance to drain before it kills it: the instance's own grace and a little.
+pub const UP_DRAIN_MAX_MS: u64 = 35_000;
+/// First wait before a crashed instance is started again; doubles up to `UP_RESTART_WAIT_MAX_MS`.
+pub const UP_RESTART_WAIT_MIN_MS: u64 = 200;
+/// Longest wait before a crashed instance is started again.
+pub const UP_RESTART_WAIT_MAX_MS: u64 = 10_000;
+/// An instance that ran this long has recovered: its next crash waits the shortest time again.
+pub const UP_RESTART_FORGIVEN_AFTER_MS: u64 = 30_000;
+/// One log file of an instance before it is rotated; one older file is kept. Twice this bounds what a log takes.
+pub const UP_LOG_FILE_MAX_BYTES: u64 = 64 << 20;
+/// Requests in a second that demo traffic may ask for.
+pub const DEMO_REQUESTS_PER_SECOND_MAX: u32 = 2_000;
+/// A `demo.json`; ours has a few hundred bytes.
+pub const DEMO_FILE_MAX_BYTES: u64 = 64 << 10;
+/// How long a demo upstream waits for a request's header: a demo too is reachable by whoever is on the machine.
+pub const DEMO_UPSTREAM_HEADER_TIMEOUT_MS: u64 = 30_000;
+/// Requests on one connection of the demo traffic; new connections spread it over the instances.
+pub const DEMO_REQUESTS_PER_CONNECTION: u32 = 5;
+/// How long a demo request may take before it counts as failed.
+pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
+
 // --- how it travels ------------------------------------------------------------------------------------------
 
 /// Buckets that the units of a fleet are spread over; one-object changes touch one section.

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use prometheus::{Registry, TextEncoder};
+use std::sync::Arc;
 
 use super::counters::{DURATION_BOUNDS_MICROS, Durations, RouteCounters, Sizes, WorkerCounters};
 use crate::live::LiveStore;
@@ -16,8 +14,8 @@ use crate::proxy::failure::Failure;
 pub struct Metrics {
     store: LiveStore,
     workers: Vec<Arc<WorkerCounters>>,
-    /// What other parts of the process count in registries of their own.
-    included: Mutex<Vec<Registry>>,
+    /// What configuration delivery counts, with the library's registry since nothing of it is on the request path.
+    delivery: prometheus::Registry,
 }
 
 impl Metrics {
@@ -25,16 +23,13 @@ impl Metrics {
         Self {
             store,
             workers,
-            included: Mutex::default(),
+            delivery: prometheus::Registry::new(),
         }
     }
 
-    /// Serves what `registry` holds as well: configuration delivery counts there.
-    pub fn include(&self, registry: Registry) {
-        self.included
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(registry);
+    /// Where configuration delivery registers what it counts; it is part of the page.
+    pub fn delivery(&self) -> &prometheus::Registry {
+        &self.delivery
     }
 
     fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
@@ -66,7 +61,7 @@ impl Metrics {
         self.render_endpoints(&mut page);
         self.render_pools(&mut page);
         self.render_process(&mut page);
-        self.render_included(&mut page);
+        self.render_delivery(&mut page);
         page.text
     }
 
@@ -219,11 +214,10 @@ impl Metrics {
         page.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     }
 
-    fn render_included(&self, page: &mut Page) {
-        for registry in self.included.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Err(error) = TextEncoder::new().encode_utf8(&registry.gather(), &mut page.text) {
-                tracing::error!(%error, "some metrics cannot be written");
-            }
+    fn render_delivery(&self, page: &mut Page) {
+        let families = self.delivery.gather();
+        if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&families, &mut page.text) {
+            tracing::error!(%error, "the metrics of configuration delivery cannot be written");
         }
     }
 }
@@ -331,9 +325,7 @@ mod tests {
         documented.sort_unstable();
         let store = LiveStore::new(2);
         let metrics = Metrics::new(store, vec![Arc::new(WorkerCounters::new(4))]);
-        let registry = Registry::new();
-        let _delivery = crate::config::metrics::IntakeMetrics::register(&registry).unwrap();
-        metrics.include(registry);
+        crate::config::metrics::IntakeMetrics::register(metrics.delivery()).unwrap();
         let page = metrics.render() + "# TYPE proxy_snapshot_info gauge\n";
         let mut served: Vec<&str> = page
             .lines()
@@ -353,17 +345,15 @@ mod tests {
             worker.route(slot).unwrap().durations.record(3_000);
         }
         let metrics = Metrics::new(store, workers.to_vec());
-        let registry = Registry::new();
-        let counter = prometheus::IntCounter::new("elsewhere_total", "Counted elsewhere.").unwrap();
-        registry.register(Box::new(counter.clone())).unwrap();
-        metrics.include(registry);
-        counter.inc();
+        let refused = prometheus::IntCounter::new("proxy_config_something_total", "Of delivery.").unwrap();
+        metrics.delivery().register(Box::new(refused.clone())).unwrap();
+        refused.inc();
         let page = metrics.render();
         for line in [
             "proxy_requests_total{route=\"a\\\"b\",pool=\"p\",status=\"200\"} 4",
             "proxy_request_duration_seconds_bucket{route=\"a\\\"b\",pool=\"p\",le=\"0.005\"} 2",
             "proxy_request_duration_seconds_sum{route=\"a\\\"b\",pool=\"p\"} 0.006",
-            "elsewhere_total 1",
+            "proxy_config_something_total 1",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }
