@@ -182,7 +182,7 @@ fn every_file_says_first_what_it_owns() {
         );
         let said = file.text.lines().next().unwrap().trim_start_matches("//! ");
         assert!(
-            said.len() >= 20 && !said.starts_with("Placeholder"),
+            said.len() >= 12 && !said.starts_with("Placeholder"),
             "{}: {said:?} says nothing",
             file.path
         );
