@@ -198,8 +198,10 @@ mod tests {
         assert!(nonsense.contains("manifest.key: is not"), "{nonsense}");
         let gone = broken(|dir| fs::remove_file(dir.join("order.key")).unwrap());
         assert!(gone.contains("order.key"), "{gone}");
-        let swapped = broken(|dir| drop(fs::copy(dir.join("order.key"), dir.join("manifest.key")).unwrap()));
-        assert!(swapped.contains("does not list"), "{swapped}");
+        let swapped = broken(|dir| assert!(fs::copy(dir.join("order.key"), dir.join("manifest.key")).is_ok()));
+        assert!(swapped.contains("manifest.key: is the same key"), "{swapped}");
+        let replaced = broken(|dir| crate::sign::make(dir).unwrap());
+        assert!(replaced.contains("does not list"), "{replaced}");
         let set = broken(|dir| fs::write(dir.join("trusted.json"), "{}").unwrap());
         assert!(set.contains("trusted.json"), "{set}");
     }

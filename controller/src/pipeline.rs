@@ -94,6 +94,7 @@ impl Pipeline {
             let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning)?;
             pipeline.fleets.insert(name, fleet);
         }
+        pipeline.show_all();
         Ok(pipeline)
     }
 

@@ -84,10 +84,9 @@ impl Identity {
     pub fn of_certificate(der: &[u8]) -> Option<Self> {
         let (_, certificate) = parse_x509_certificate(der).ok()?;
         let names = certificate.subject_alternative_name().ok()??;
-        let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; every other kind of name is no identity
-            _ => None,
+        let mut uris = names.value.general_names.iter().filter_map(|name| {
+            let GeneralName::URI(uri) = name else { return None };
+            Some(*uri)
         });
         let identity = Self::parse(uris.next()?)?;
         uris.next().is_none().then_some(identity)

@@ -84,7 +84,7 @@ impl Signers {
         let manifest = read(&dir.join(MANIFEST), Role::Manifest)?;
         let order = read(&dir.join(ORDER), Role::Order)?;
         let trusted = KeySet::new([manifest.trusted(), order.trusted()])
-            .map_err(|_| KeyError::corrupt(dir, "holds two keys that are the same"))?;
+            .map_err(|_| KeyError::corrupt(&dir.join(MANIFEST), "is the same key as order.key"))?;
         Ok(Self {
             manifest,
             order,

@@ -207,13 +207,14 @@ impl Standalone {
             let why = "the folder could not be read in time; is its file system there?".to_owned();
             return Err(StartError::Empty { dir, why });
         };
-        let said = view.problems.first().map(ToString::to_string);
+        let said = view.problems.first();
         if view.objects.is_empty() && view.coverage == Coverage::Nothing {
-            let why = said.unwrap_or_else(|| "put manifests there (*.yaml, *.yml, *.json)".to_owned());
+            let found = said.map_or_else(|| "the folder is empty".to_owned(), |problem| problem.message.clone());
+            let why = format!("{found}; put a Rollout, a ProxyRoute and a Pool there");
             return Err(StartError::Empty { dir, why });
         }
         if view.objects.of_kind(Kind::Rollout).next().is_none() {
-            let why = said.map_or_else(String::new, |said| format!(" ({said})"));
+            let why = said.map_or_else(String::new, |problem| format!(" ({problem})"));
             return Err(StartError::NoRollout { dir, why });
         }
         Ok(())

@@ -81,6 +81,8 @@ pub struct Fleet {
     pub(super) name: FleetName,
     pub(super) core: Core,
     version: Version,
+    /// The record as it was last read or written: what may be sent about.
+    committed: Option<Record>,
     pub(super) revisions: Revisions,
     instances: BTreeMap<InstanceId, Connected>,
     /// The order in force as it was signed.
@@ -111,15 +113,16 @@ impl Fleet {
             fleet: name.clone(),
         };
         let revisions = Revisions::open(&shared.state, shared.trusted.clone(), audience)?;
-        let (core, version) = match revisions.record.load()? {
-            Some((record, version)) => (Core::resume(record), version),
-            None => (Core::begin(name.clone(), plan, beginning), Version::default()),
+        let (core, version, committed) = match revisions.record.load()? {
+            Some((record, version)) => (Core::resume(record.clone()), version, Some(record)),
+            None => (Core::begin(name.clone(), plan, beginning), Version::default(), None),
         };
         Ok(Self {
             shared,
             name,
             core,
             version,
+            committed,
             revisions,
             instances: BTreeMap::new(),
             signed: None,
@@ -160,6 +163,7 @@ impl Fleet {
 
     fn save(&mut self, now: Millis) -> Result<(), CommitError> {
         self.version = self.revisions.record.commit(self.version, self.core.record())?;
+        self.committed = Some(self.core.record().clone());
         self.progress_since = None;
         if self.unwritten.take().is_some() {
             self.tell(Happening::Mended("the record is written again".to_owned()), now);
@@ -188,11 +192,16 @@ impl Fleet {
         self.progress_since = None;
         match self.revisions.record.load() {
             Ok(Some((record, version))) => {
+                self.committed = Some(record.clone());
                 self.core.reload(record);
                 self.version = version;
             }
             Ok(None) => self.begin_again(),
-            Err(_) => {}
+            // It cannot be read either: back to what it last said.
+            Err(_) => match self.committed.clone() {
+                Some(record) => self.core.reload(record),
+                None => self.begin_again(),
+            },
         }
         Next::Nothing
     }
@@ -207,6 +216,7 @@ impl Fleet {
         let plan = self.core.record().plan.clone();
         self.core = Core::begin(self.name.clone(), plan, beginning);
         self.version = Version::default();
+        self.committed = None;
         self.signed = None;
         for connected in self.instances.values_mut() {
             if let Some(link) = connected.link.take() {
@@ -264,7 +274,8 @@ impl Fleet {
     }
 
     fn order_in_force(&mut self) -> Result<Option<(proto::Order, Bytes)>, SignError> {
-        let Some(order) = order(self.core.record()) else {
+        // Nothing is signed that the record does not say, whatever the core has in mind.
+        let Some(order) = self.committed.as_ref().and_then(order) else {
             return Ok(None);
         };
         let order = self.proto_order(order);

@@ -101,7 +101,12 @@ impl Observe for Observer {
             sequence: self.sequence,
             interval_ms: millis(interval),
             // The last requests of a revision that is gone belong to no order in force.
-            roles: delta.roles.iter().filter(|role| serves(role, under)).map(role_report).collect(),
+            roles: delta
+                .roles
+                .iter()
+                .filter(|role| serves(role, under))
+                .map(role_report)
+                .collect(),
             inflight: self.metrics.inflight(),
             uptime_ms: millis(self.started.elapsed()),
             rss_bytes: resident_bytes().unwrap_or(0),
@@ -121,11 +126,7 @@ fn serves(delta: &RoleDelta, under: &Effect) -> bool {
 }
 
 fn role_report(delta: &RoleDelta) -> RoleReport {
-    let RoleDelta {
-        role,
-        revision,
-        scopes,
-    } = delta;
+    let RoleDelta { role, revision, scopes } = delta;
     RoleReport {
         role: match role {
             Role::Stable => ServedRole::Stable,
@@ -151,7 +152,10 @@ fn scope_report(delta: &ScopeDelta) -> ScopeReport {
         failures: *failures,
         client_failures: *client_failures,
         no_route: *no_route,
-        latency_buckets: (0..).zip(latency.counts().iter().copied()).filter(|(_, count)| *count > 0).collect(),
+        latency_buckets: (0..)
+            .zip(latency.counts().iter().copied())
+            .filter(|(_, count)| *count > 0)
+            .collect(),
     }
 }
 
