@@ -1,7 +1,22 @@
 //! Objects in, signed revisions and orders out.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
-)]
-
+//!
+//! ```text
+pub mod admin;
+pub mod audit;
+pub mod compile;
+pub mod durable;
+pub mod keys;
+pub mod lint;
+pub mod objects;
+pub mod pipeline;
+pub mod pki;
+pub mod problem;
+pub mod revisions;
 pub mod rollout;
+pub mod sign;
+pub mod source;
+pub mod standalone;
+pub mod stream;
+pub mod telemetry;
+pub mod translate;
+pub mod validate;

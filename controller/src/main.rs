@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! `sluice-controller`: arguments in, the parts composed and run, a signal ends it.
+
+mod args;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sluice_controller::pki;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command, EnrollArgs, StandaloneArgs};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .init();
+    let ended = match Cli::parse().command {
+        Command::Standalone(args) => standalone(args),
+        Command::Enroll(args) => enroll(&args),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn standalone(args: StandaloneArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let handle = args.into_standalone().start().await?;
+    tracing::info!(instances = %handle.stream_addr(), admin = %handle.admin_addr(), "listening");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    handle.shutdown().await;
+    Ok(())
+}
+
+fn enroll(args: &EnrollArgs) -> anyhow::Result<()> {
+    let dir = pki::enroll(&args.state, &args.fleet, &args.instance, args.out.as_deref())?;
+    println!("{}", dir.display());
+    Ok(())
+}

@@ -209,6 +209,7 @@ impl Turn<'_> {
     fn follow_up(&mut self) {
         self.adopt_from_instances();
         self.finish_restoring();
+        self.strike_off_the_reached();
         self.advance();
         self.start_queued();
         self.send_to_those_behind();

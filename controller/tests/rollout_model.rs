@@ -237,8 +237,15 @@ enum Move {
     Deliver(Flying),
     RestartInstance(usize),
     ReplaceInstance(usize),
-    LoseRecord,
+    /// The record is deleted, and perhaps the leader with it.
+    LoseRecord(Leader),
     GoBad,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leader {
+    Lives,
+    Dies,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -287,7 +294,10 @@ fn plan(scope: &Scope) -> Plan {
 fn mentions(record: &Record, name: &InstanceId) -> bool {
     let ordered = record.rollout.iter().flat_map(|rollout| &rollout.ordered);
     let waiting = record.restoring.iter().flat_map(|restoring| &restoring.waiting);
-    ordered.chain(waiting).chain(&record.unreached).any(|other| other == name)
+    ordered
+        .chain(waiting)
+        .chain(&record.unreached)
+        .any(|other| other == name)
 }
 
 // ---- controllers -------------------------------------------------------------------------------------------------
@@ -390,7 +400,11 @@ impl Scope {
     fn second(&self, world: &World, controller: &Controller, members_speak: bool) -> Option<Vec<Event>> {
         let (record, view) = (controller.core.record(), controller.core.view());
         let is_up = |name: &InstanceId| view.instances.get(name).is_some_and(|seen| seen.link == Link::Up);
-        let connected: Vec<&Instance> = world.instances.iter().filter(|instance| is_up(&instance.name)).collect();
+        let connected: Vec<&Instance> = world
+            .instances
+            .iter()
+            .filter(|instance| is_up(&instance.name))
+            .collect();
         // Listening before adopting is only worth something if every instance that holds anything connects meanwhile:
         // the assumption under which a controller without a record is safe.
         if record.stable.is_none() && connected.len() < world.instances.len() {
@@ -399,7 +413,10 @@ impl Scope {
         let forged = !members_speak && self.mutant == Mutant::SilenceIsIdle;
         let mut events = Vec::new();
         for instance in connected {
-            let member = record.rollout.as_ref().is_some_and(|rollout| rollout.ordered.contains(&instance.name));
+            let member = record
+                .rollout
+                .as_ref()
+                .is_some_and(|rollout| rollout.ordered.contains(&instance.name));
             if members_speak || forged || !member {
                 events.push(self.report(world, record, instance, forged && member));
             }
@@ -486,7 +503,11 @@ impl Scope {
         match self.mutant {
             Mutant::RollbackByContent => {
                 let Some(restoring) = &record.restoring else { return };
-                for instance in world.instances.iter().filter(|instance| instance.serves == instance.stable) {
+                for instance in world
+                    .instances
+                    .iter()
+                    .filter(|instance| instance.serves == instance.stable)
+                {
                     if restoring.waiting.contains(&instance.name) {
                         let (instance, epoch) = (instance.name.clone(), restoring.epoch);
                         controller.core.step(Event::Ack { instance, epoch }, now);
@@ -507,6 +528,10 @@ impl Scope {
                 let reported = controller.core.view().reported_epoch;
                 if record.epoch == epoch::jump(0, reported, now, APART_MAX_SECONDS) {
                     record.epoch = epoch::next(0, reported, now);
+                    record
+                        .restoring
+                        .iter_mut()
+                        .for_each(|restoring| restoring.epoch = record.epoch);
                 }
             }
             Mutant::NotReachedIsEnough => {
@@ -554,7 +579,10 @@ impl Scope {
             let (Effect::SendOrder(to), Some(order)) = (effect, order(controller.core.record())) else {
                 continue;
             };
-            let meaning = order.candidate.as_ref().map(|tried| (tried.revision.number, tried.members.clone()));
+            let meaning = order
+                .candidate
+                .as_ref()
+                .map(|tried| (tried.revision.number, tried.members.clone()));
             let committed = world.ghost.committed.get(&order.epoch);
             if committed.is_none_or(|c| c.stable != order.stable.number || c.candidate != meaning) {
                 world.break_rule("record before order, and one meaning for each epoch");
@@ -604,8 +632,12 @@ impl Scope {
 /// Whether time would pass without anything to come of it.
 fn has_nothing_to_watch(controller: &Controller) -> bool {
     let (record, view) = (controller.core.record(), controller.core.view());
-    let follows = view.connected().iter().all(|name| view.has_acknowledged(name, record.epoch));
-    record.rollout.is_none() && record.restoring.is_none() && record.stable.is_some() && follows
+    let follows = view
+        .connected()
+        .iter()
+        .all(|name| view.has_acknowledged(name, record.epoch));
+    let settled = record.rollout.is_none() && record.restoring.is_none() && record.unreached.is_empty();
+    settled && record.stable.is_some() && follows
 }
 
 fn hears(instance: &Instance, controller: &Controller) -> Option<Event> {
@@ -638,7 +670,10 @@ fn target(number: u64, record: &Record) -> Target {
 /// Whether a member is about to report failures, under the order in force, to this controller.
 fn hears_harm(world: &World, controller: &Controller) -> bool {
     let record = controller.core.record();
-    let is_tried = record.rollout.as_ref().is_some_and(|rollout| rollout.target.revision.number == 2);
+    let is_tried = record
+        .rollout
+        .as_ref()
+        .is_some_and(|rollout| rollout.target.revision.number == 2);
     let view = controller.core.view();
     let reports = |instance: &Instance| {
         let seen = view.instances.get(&instance.name);
@@ -652,7 +687,11 @@ fn hears_harm(world: &World, controller: &Controller) -> bool {
 
 impl Scope {
     fn name(&self, slot: u8, generation: u8) -> InstanceId {
-        let generation = if self.mutant == Mutant::MembersBySlot { 0 } else { generation };
+        let generation = if self.mutant == Mutant::MembersBySlot {
+            0
+        } else {
+            generation
+        };
         format!("i{slot}-{generation}").parse().unwrap()
     }
 
@@ -744,7 +783,9 @@ impl World {
         let Some(order) = order(new) else { return };
         let meaning = Meaning {
             stable: order.stable.number,
-            candidate: order.candidate.map(|candidate| (candidate.revision.number, candidate.members)),
+            candidate: order
+                .candidate
+                .map(|candidate| (candidate.revision.number, candidate.members)),
             uids: self.instances.iter().map(|instance| instance.uid).collect(),
         };
         let ghost = Arc::make_mut(&mut self.ghost);
@@ -753,7 +794,10 @@ impl World {
             *entitled = scope.entitles(rollout.stage).max(*entitled);
         }
         ghost.promoted |= meaning.stable > 1;
-        ghost.rolled_back |= new.history.iter().any(|past| matches!(past.result, PastResult::RolledBack { .. }));
+        ghost.rolled_back |= new
+            .history
+            .iter()
+            .any(|past| matches!(past.result, PastResult::RolledBack { .. }));
         let unproven = !ghost.proven.contains(&meaning.stable);
         let before = ghost.committed.entry(order.epoch).or_insert_with(|| meaning.clone());
         let differs = before.stable != meaning.stable || before.candidate != meaning.candidate;
@@ -774,7 +818,8 @@ impl World {
         let tried = rollout.target.revision;
         let next = new.rollout.as_ref().filter(|next| next.target.revision == tried);
         let wider = next.is_some_and(|next| next.stage > rollout.stage);
-        let adopted = new.history.back().is_some_and(|past| past.result == PastResult::AdoptedFromInstances);
+        let restoring = new.restoring.as_ref();
+        let adopted = restoring.is_some_and(|restoring| restoring.result == PastResult::AdoptedFromInstances);
         let promoted = new.stable == Some(tried) && old.stable != new.stable && !adopted;
         if !wider && !promoted {
             return;
@@ -798,10 +843,14 @@ impl World {
         })
     }
 
+    /// Not counted are those that a rollback could not reach, which the record lists.
     fn blast_radius_holds(&self, scope: &Scope) -> bool {
+        let record = self.store.record.as_ref();
+        let is_listed = |instance: &&Instance| record.is_some_and(|record| record.unreached.contains(&instance.name));
         (2..=scope.revisions).all(|number| {
             let entitled = self.ghost.entitled.get(&number).copied().unwrap_or(0);
-            self.ghost.proven.contains(&number) || self.carriers(number).count() as u64 <= entitled
+            let carriers = self.carriers(number).filter(|instance| !is_listed(instance)).count() as u64;
+            self.ghost.proven.contains(&number) || carriers <= entitled
         })
     }
 
@@ -834,7 +883,9 @@ impl World {
         calm.seconds = u8::MAX;
         let mut world = self.clone();
         let knows = |controller: &Option<Arc<Controller>>| {
-            controller.as_ref().is_some_and(|controller| controller.version == self.store.version)
+            controller
+                .as_ref()
+                .is_some_and(|controller| controller.version == self.store.version)
         };
         let leads = world.controllers.iter().position(knows).unwrap_or(0);
         world.controllers[1 - leads] = None;
@@ -873,7 +924,9 @@ impl Scope {
     /// Names that no process has any more.
     fn dead(&self, world: &World) -> Vec<InstanceId> {
         let first = (0..self.instances).map(|slot| self.name(slot, 0));
-        first.filter(|name| world.instances.iter().all(|instance| instance.name != *name)).collect()
+        first
+            .filter(|name| world.instances.iter().all(|instance| instance.name != *name))
+            .collect()
     }
 
     /// How many instances the stage at `index` may have.
@@ -914,7 +967,7 @@ impl Faults {
             Move::Save(_) => self.saves -= 1,
             Move::RestartInstance(_) => self.restarts -= 1,
             Move::ReplaceInstance(_) => self.replacements -= 1,
-            Move::LoseRecord => self.lost_records -= 1,
+            Move::LoseRecord(_) => self.lost_records -= 1,
             Move::Step(_, Happens::Misses(_)) => self.partitions -= 1,
             Move::Step(_, Happens::SilentSecond) => self.silences -= 1,
             Move::Step(_, Happens::Offer(1)) => self.withdrawals -= 1,
@@ -977,8 +1030,8 @@ impl Model for Scope {
         let left = &world.left;
         for at in 0..2 {
             if world.controllers[at].is_none() {
-                // Two at a time only where that is the question.
-                if world.controllers[1 - at].is_none() || self.faults.stale_starts + self.faults.lost_records > 0 {
+                // Two at a time only where that is the question: after a start with an old record.
+                if world.controllers[1 - at].is_none() {
                     moves.push(Move::Start(at));
                 }
                 if left.stale_starts > 0 {
@@ -1009,7 +1062,7 @@ impl Model for Scope {
             }
         }
         if left.lost_records > 0 && world.store.record.is_some() {
-            moves.push(Move::LoseRecord);
+            moves.extend([Leader::Lives, Leader::Dies].map(Move::LoseRecord));
         }
         if self.harm == Harm::AtAnyTime && !world.is_bad {
             moves.push(Move::GoBad);
@@ -1035,7 +1088,10 @@ impl Model for Scope {
             Move::Deliver(flying) => self.deliver(&mut world, flying)?,
             Move::RestartInstance(at) => self.restart(&mut world, *at),
             Move::ReplaceInstance(at) => self.replace(&mut world, *at),
-            Move::LoseRecord => {
+            Move::LoseRecord(leader) => {
+                if *leader == Leader::Dies {
+                    world.controllers = [None, None];
+                }
                 world.store.record = None;
                 world.store.previous = None;
                 world.store.version += 1;
@@ -1049,14 +1105,19 @@ impl Model for Scope {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("no move breaks a rule", |_, world: &World| world.ghost.broken.is_none()),
-            Property::always("blast radius", |scope: &Scope, world: &World| world.blast_radius_holds(scope)),
-            Property::always("rolled back means gone", |_, world: &World| world.rolled_back_is_gone()),
-            Property::always("converges when nothing more goes wrong", |scope: &Scope, world: &World| {
-                let mut hasher = DefaultHasher::new();
-                world.hash(&mut hasher);
-                let sampled = hasher.finish().checked_rem(scope.liveness_sample) == Some(0);
-                !sampled || world.converges(scope)
+            Property::always("blast radius", |scope: &Scope, world: &World| {
+                world.blast_radius_holds(scope)
             }),
+            Property::always("rolled back means gone", |_, world: &World| world.rolled_back_is_gone()),
+            Property::always(
+                "converges when nothing more goes wrong",
+                |scope: &Scope, world: &World| {
+                    let mut hasher = DefaultHasher::new();
+                    world.hash(&mut hasher);
+                    let sampled = hasher.finish().checked_rem(scope.liveness_sample) == Some(0);
+                    !sampled || world.converges(scope)
+                },
+            ),
             // That the search gets anywhere at all.
             Property::sometimes("promotes", |_, world: &World| world.ghost.promoted),
             Property::sometimes("rolls back", |_, world: &World| world.ghost.rolled_back),
@@ -1068,8 +1129,12 @@ impl Model for Scope {
 fn explore(scope: Scope) -> (Vec<&'static str>, usize) {
     let started = Instant::now();
     let mutant = scope.mutant;
-    let limit = std::time::Duration::from_secs(150);
-    let checker = scope.checker().timeout(limit).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let checker = scope
+        .checker()
+        .timeout(limit)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
     let mut violated = Vec::new();
     for (name, path) in checker.discoveries() {
         if name == "promotes" || name == "rolls back" {
@@ -1084,7 +1149,11 @@ fn explore(scope: Scope) -> (Vec<&'static str>, usize) {
         violated.push(name);
     }
     let states = checker.unique_state_count();
-    println!("{mutant:?}: {states} states, {} visits, {:?}", checker.state_count(), started.elapsed());
+    println!(
+        "{mutant:?}: {states} states, {} visits, {:?}",
+        checker.state_count(),
+        started.elapsed()
+    );
     if mutant == Mutant::None && violated.is_empty() {
         checker.assert_any_discovery("promotes");
         checker.assert_any_discovery("rolls back");
@@ -1103,7 +1172,6 @@ fn is_caught(mutant: Mutant, scope: Scope) {
     let (violated, states) = explore(Scope { mutant, ..scope });
     assert!(!violated.is_empty(), "{mutant:?} is not noticed in {states} states");
 }
-
 
 const NO_FAULTS: Faults = Faults {
     crashes: 0,
@@ -1129,8 +1197,7 @@ fn two() -> Scope {
 fn four_instances_three_stages() -> Scope {
     Scope {
         instances: 4,
-        stages: &[(25, 1), (50, 1), (100, 1)],
-        seconds: 3,
+        stages: &[(25, 1), (50, 1), (100, 0)],
         ..Scope::default()
     }
 }

@@ -1,1 +1,48 @@
-//! Placeholder.
+//! What users *write*: the three kinds of `sluice.dev/v1alpha1`, one file each, and their CRD YAML.
+//!
+//! ```text
+//!  bounds ─► values ─► proxyroute │ pool │ rollout ─► generate ─► yaml/*.sluice.dev.yaml
+//!                  rules (CEL, with cases) ┘
+//! ```
+//!
+//! These are raw input types: anything a schema can say is in the schema, and nothing is checked beyond it.
+//! The checked forms live in `sluice-model`; `sluice-controller` translates. A field stands here only when it works.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+// Each printer column has a type and a priority of its own; clippy takes them for repeated attributes.
+#![allow(clippy::duplicated_attributes)]
+
+pub mod bounds;
+pub mod condition;
+pub mod generate;
+pub mod pool;
+pub mod proxyroute;
+pub mod rollout;
+pub mod rules;
+pub mod values;
+
+pub use condition::Condition;
+pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus};
+pub use proxyroute::{
+    HeaderMatch, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch, RouteMatch,
+    RouteRule, RouteTimeouts, ValueMatchType,
+};
+pub use rollout::{
+    DataPlane, Gate, GateMetric, Listener, OnIdle, OnNoData, Rollout, RolloutSpec, RolloutStatus, Stage,
+};
+pub use values::{DurationText, NumberOrText, Percent, Ratio};
+
+/// The API group of every kind.
+pub const GROUP: &str = "sluice.dev";
+/// The version of every kind.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` as a manifest writes it.
+pub const API_VERSION: &str = "sluice.dev/v1alpha1";
+/// The fleet of a route or Rollout that names none.
+pub const DEFAULT_FLEET: &str = "default";
+
+pub(crate) fn default_fleet() -> String {
+    DEFAULT_FLEET.to_owned()
+}

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The data plane: bundles in, traffic through.
+//!
+//! ```text
+//!  instance ─ takes in bundles ─► config ─ writes ─► live
+//!                                                     │ one load per request
+//!  server ─ starts ─► worker (one per core) ─► proxy ─┤ route: router   (a leaf)
+//!                        ▲                            │ pick: pool      (a leaf)
+//!                     listener                        └ record: telemetry, stats
+//! ```
+//!
+//! Leaves (`router`, `pool`, `middleware`) decide or hold and do not know each other; `proxy` acts, and it alone knows
+//! the order. Only `config` writes `live`.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+pub mod admin;
+pub mod args;
+pub mod config;
+pub mod identity;
+pub mod instance;
+pub mod listener;
+pub mod live;
+pub mod middleware;
+pub mod pool;
+pub mod proxy;
+pub mod router;
+pub mod server;
+pub mod shutdown;
+pub mod stats;
+pub mod telemetry;
+mod worker;
+pub use instance::run;

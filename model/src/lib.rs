@@ -9,13 +9,36 @@
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or knows how anything is stored or sent.
 //! Raw input is parsed into these types once; a value of one of them is valid by construction.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
 
+#[cfg(any(test, feature = "arbitrary"))]
+pub mod arbitrary;
+pub mod authority;
+pub mod config;
 pub mod digest;
+pub mod epoch;
+pub mod explain;
+pub mod feature;
 pub mod histogram;
+pub mod host;
 pub mod limits;
+pub mod matcher;
+pub mod matching;
 pub mod names;
+pub mod path;
+pub mod pattern;
+pub mod precedence;
+pub mod request;
+pub mod snapshot;
+pub mod unit;
 
+pub use config::Config;
 pub use digest::{Digest, RevisionId};
+pub use feature::Feature;
 pub use histogram::Histogram;
-pub use names::{FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
+pub use names::{ClusterId, FleetName, InstanceId, Kind, Name, NameError, ObjectKey};
+pub use request::RequestFacts;
+pub use snapshot::{CheckError, Snapshot};

@@ -2,20 +2,167 @@
 //!
 //! A queue, table, loop, header, body or timeout without an entry here has no bound, which is a bug.
 
+// --- what a configuration may hold ---------------------------------------------------------------------------
+
+/// Units in one fleet's configuration: 20 times the largest ingress we know of, and a bound for every loop over units.
+pub const MAX_UNITS: usize = 100_000;
+/// Hostnames in one route (Gateway API allows 16; wildcard certificates make a few dozen common).
+pub const MAX_HOSTNAMES_PER_ROUTE: usize = 64;
+/// Regular expressions for hosts in one route: each is tried in turn, so they are few.
+pub const MAX_HOST_REGEXES_PER_ROUTE: usize = 8;
+/// Rules in one route (Gateway API: 16, raised since `pool` takes one backend).
+pub const MAX_RULES_PER_ROUTE: usize = 64;
+/// Matches in one rule (Gateway API: 64).
+pub const MAX_MATCHES_PER_RULE: usize = 64;
+/// Header predicates in one match (Gateway API: 16).
+pub const MAX_HEADER_MATCHES: usize = 16;
+/// Query predicates in one match (Gateway API: 16).
+pub const MAX_QUERY_MATCHES: usize = 16;
+/// Methods in one match: all registered ones fit.
+pub const MAX_METHODS: usize = 16;
+/// Length of a path in a match (Gateway API: 1024).
+pub const MAX_PATH_MATCH_BYTES: usize = 1024;
+/// Length of a regular expression as written.
+pub const MAX_REGEX_BYTES: usize = 1024;
+/// Size of one compiled regular expression: a bound on memory per pattern, the regex crate's own default is 10 MiB.
+pub const MAX_REGEX_COMPILED_BYTES: usize = 1 << 20;
+/// Length of a header or query value in a match (Gateway API: 4096).
+pub const MAX_VALUE_MATCH_BYTES: usize = 4096;
+/// Length of a header name or query parameter name in a match (Gateway API: 256).
+pub const MAX_NAME_MATCH_BYTES: usize = 256;
+/// Length of a rule's name (a DNS label, as in Gateway API).
+pub const MAX_RULE_NAME_BYTES: usize = 63;
+/// Static endpoints in one pool.
+pub const MAX_ENDPOINTS_PER_POOL: usize = 1000;
+/// The largest weight of an endpoint (Gateway API: 1,000,000).
+pub const MAX_WEIGHT: u32 = 1_000_000;
+/// Listeners of a fleet (Gateway API: 64).
+pub const MAX_LISTENERS: usize = 16;
+/// The longest timeout that can be asked for: a day; longer is "none", which has its own spelling.
+pub const MAX_TIMEOUT_MILLIS: u64 = 24 * 60 * 60 * 1000;
+
+// --- the sluice command --------------------------------------------------------------------------------------
+
+/// How long the command waits for a connection: everything it talks to is near.
+pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// How long the command waits for an answer; longer than the controller's long poll for events.
+pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
+/// The largest answer of an admin port that the command reads: a fleet's status with every object held.
+pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
+/// Instances of one `up`: a laptop has tens of cores, not hundreds.
+pub const UP_INSTANCES_MAX: u16 = 64;
+/// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
+pub const UP_READY_WARNING_MS: u64 = 20_000;
+/// How long `up` waits for an instance to drain before it kills it: the instance's own grace and a little.
+pub const UP_DRAIN_MAX_MS: u64 = 35_000;
+/// First wait before a crashed instance is started again; doubles up to `UP_RESTART_WAIT_MAX_MS`.
+pub const UP_RESTART_WAIT_MIN_MS: u64 = 200;
+/// Longest wait before a crashed instance is started again.
+pub const UP_RESTART_WAIT_MAX_MS: u64 = 10_000;
+/// An instance that ran this long has recovered: its next crash waits the shortest time again.
+pub const UP_RESTART_FORGIVEN_AFTER_MS: u64 = 30_000;
+/// One log file of an instance before it is rotated; one older file is kept. Twice this bounds what a log takes.
+pub const UP_LOG_FILE_MAX_BYTES: u64 = 64 << 20;
+/// Requests in a second that demo traffic may ask for.
+pub const DEMO_REQUESTS_PER_SECOND_MAX: u32 = 2_000;
+/// A `demo.json`; ours has a few hundred bytes.
+pub const DEMO_FILE_MAX_BYTES: u64 = 64 << 10;
+/// How long a demo upstream waits for a request's header: a demo too is reachable by whoever is on the machine.
+pub const DEMO_UPSTREAM_HEADER_TIMEOUT_MS: u64 = 30_000;
+/// Requests on one connection of the demo traffic; new connections spread it over the instances.
+pub const DEMO_REQUESTS_PER_CONNECTION: u32 = 5;
+/// How long a demo request may take before it counts as failed.
+pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
+
+// --- how it travels ------------------------------------------------------------------------------------------
+
+/// Buckets that the units of a fleet are spread over; one-object changes touch one section.
+pub const SECTION_BUCKETS: u32 = 256;
+/// One section as encoded, before compression. 100,000 units in 256 buckets are 400 a section; 8 KiB each fit.
+pub const MAX_SECTION_BYTES: usize = 4 << 20;
+/// A manifest: 256 section references, the changed objects and the provenance of `MAX_UNITS` objects.
+pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
+/// An order: explicit members are the bulk, 10,000 instances of 128 bytes.
+pub const MAX_ORDER_BYTES: usize = 2 << 20;
+/// All sections of one revision together, uncompressed.
+pub const MAX_REVISION_BYTES: usize = 256 << 20;
+/// Members that one order names.
+pub const MAX_MEMBERS: usize = 10_000;
+/// Routes whose traffic is counted separately during a rollout; the changes beyond share the fleet's gates.
+pub const MAX_COUNTED_SCOPES: usize = 64;
+/// Signatures looked at in one envelope: enough for rotation with several signers.
+pub const MAX_SIGNATURES: usize = 8;
+/// One gRPC message on the delivery stream: a manifest or a section and its framing.
+pub const MAX_STREAM_MESSAGE_BYTES: usize = MAX_MANIFEST_BYTES + (64 << 10);
+/// What an envelope adds to its payload: 8 signatures of less than 128 bytes each, the type and framing.
+pub const MAX_ENVELOPE_OVERHEAD_BYTES: usize = 2048;
+/// Section digests in one message: an instance holds, or lacks, stable, candidate and last good at most.
+pub const MAX_SECTIONS_IN_MESSAGE: usize = 4 * SECTION_BUCKETS as usize;
+/// Features in one message: far more than there will be, far fewer than hurt.
+pub const MAX_FEATURES_IN_MESSAGE: usize = 1024;
+/// Latency buckets in one reported scope: the histogram has fewer, with room to grow.
+pub const MAX_LATENCY_BUCKETS: usize = 256;
+/// Text that people read, in one message: a reason, a build, a boot id. Longer ones are refused.
+pub const MAX_MESSAGE_TEXT_BYTES: usize = 16 << 10;
+/// How far apart honest clocks may be (B in the decision on lost records). Bounds the jump ahead of a controller that
+/// lost its record; instances follow up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes
+/// is what Kerberos tolerates.
+pub const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
+
+// --- what the data plane lets in and keeps -------------------------------------------------------------------
+
+/// A request head, all lines together (nginx 32 KiB, HAProxy 16 KiB, Envoy 60 KiB): 431 beyond.
+pub const MAX_REQUEST_HEAD_BYTES: usize = 64 << 10;
+/// One field of a request head, name and value: 431 beyond. Cookies of 8 KiB exist, of 16 KiB hardly.
+pub const MAX_REQUEST_FIELD_BYTES: usize = 16 << 10;
+/// A request target: 414 beyond (RFC 9112 §3 wants 8000 at least).
+pub const MAX_REQUEST_TARGET_BYTES: usize = 8 << 10;
+/// From the first byte of a request head, or from accepting, to its last. Coarse: checked once a second.
+pub const HEADER_READ_TIMEOUT_SECONDS: u64 = 10;
+/// How long a client connection may rest between requests; longer than the 60 s of common load balancers, so that
+/// they close first.
+pub const CLIENT_IDLE_TIMEOUT_SECONDS: u64 = 75;
+/// Client connections of one worker; beyond, accepting waits and the kernel's queue does what queues do.
+pub const MAX_CONNECTIONS_PER_WORKER: usize = 16_384;
+/// Connections that the kernel accepts before we do.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// From SYN to ACK of an upstream connection. Upstreams are near; a second is three SYN retries short of hopeless.
+pub const UPSTREAM_CONNECT_TIMEOUT_MILLIS: u64 = 1000;
+/// How long an upstream connection may rest in a worker's pool.
+pub const UPSTREAM_IDLE_TIMEOUT_SECONDS: u64 = 30;
+/// How long one may have rested to be trusted with a request that must not be sent twice. Common servers close idle
+/// connections after 5 s and more, so a connection used within the last second is not about to be closed.
+pub const UPSTREAM_TRUSTED_IDLE_MILLIS: u64 = 1000;
+/// Idle upstream connections that one worker keeps per endpoint.
+pub const MAX_IDLE_PER_ENDPOINT: usize = 128;
+/// Idle upstream connections that one worker keeps in all.
+pub const MAX_IDLE_PER_WORKER: usize = 4096;
+/// Turns of a pool's weighted round robin that are written out; pools of finer weights spread by a sequence instead.
+pub const MAX_SCHEDULE_TURNS: usize = 1024;
+/// A request id from a client that is kept.
+pub const MAX_REQUEST_ID_BYTES: usize = 128;
+/// Routes and endpoints that keep their names in metrics unless told otherwise: with 24 there are fewer than 1,000
+/// series whatever the configuration.
+pub const DEFAULT_METRIC_NAMES: usize = 24;
+/// The most that can be asked for: each costs 5 KiB a worker.
+pub const MAX_METRIC_NAMES: usize = 200;
+/// Access-log lines that a worker gathers before it hands them over, in bytes.
+pub const ACCESS_LOG_CHUNK_BYTES: usize = 32 << 10;
+/// Chunks that wait for a slow sink; lines beyond are dropped and counted.
+pub const ACCESS_LOG_QUEUE_CHUNKS: usize = 256;
+/// How long access-log lines wait in a worker at most.
+pub const ACCESS_LOG_FLUSH_MILLIS: u64 = 200;
+/// Commands that wait for a worker; it answers within one turn of its loop.
+pub const WORKER_COMMANDS: usize = 64;
 // Rollouts (controller/src/rollout.rs).
 
-/// Low bits of an epoch below the unix second that made it: about a million orders fit into one second.
-pub const EPOCH_BITS_BELOW_SECOND: u32 = 20;
-/// How far apart honest clocks may be. Bounds the jump ahead of a controller that lost its record; instances follow
-/// up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes is what Kerberos tolerates.
-pub const CLOCK_DIFFERENCE_MAX_SECONDS: u64 = 300;
 /// Stages of one plan. More than this is not a plan that a person can follow.
 pub const ROLLOUT_STAGES_MAX: usize = 16;
 /// Gates of one plan. Every gate looks at every scope each second.
 pub const ROLLOUT_GATES_MAX: usize = 16;
 /// Changed routes that are counted on their own during one rollout; each costs a histogram per role in every report
 /// and in the record. Further ones are seen through the fleet's figures alone.
-pub const ROLLOUT_SCOPES_MAX: usize = 64;
+pub const ROLLOUT_SCOPES_MAX: usize = MAX_COUNTED_SCOPES;
 /// Contents held back in one fleet. A revision that would hold more is blocked as a whole and freezes the fleet.
 pub const HELD_CONTENTS_MAX: usize = 1_024;
 /// Digests that a fleet remembers as blocked; the oldest is forgotten first.
@@ -47,3 +194,80 @@ pub const ORDER_RESEND_MS: u64 = 5_000;
 /// Stable traffic counted while nothing is rolled out is kept for one to two of these, as a baseline for fleets
 /// without a stable cohort.
 pub const BASELINE_SLOT_MS: u64 = 300_000;
+
+// --- the controller's delivery (controller/src/{pki,stream,pipeline,admin}) ---------------------------------------
+
+/// How long the controller's own authority lasts, in days. Replacing it means enrolling every instance again.
+pub const CA_DAYS: i64 = 3650;
+/// How long certificates last, in days: a forgotten instance is shut out within a year.
+pub const CERTIFICATE_DAYS: i64 = 365;
+/// Certificates with fewer days left are renewed when they are looked at: a long holiday fits in.
+pub const CERTIFICATE_RENEWAL_DAYS: i64 = 30;
+/// Messages that wait for one instance: an order with its two manifests many times over. More: it does not read.
+pub const STREAM_QUEUE_MESSAGES: usize = 64;
+/// Messages of all instances that wait for the controller; then instances are read more slowly.
+pub const STREAM_EVENTS: usize = 1_024;
+/// From the first byte of a connection to its hello, in milliseconds; TLS has as long again.
+pub const STREAM_HELLO_WAIT_MS: u64 = 10_000;
+/// How long a section may wait for an instance to read what it asked for, in milliseconds.
+pub const STREAM_SEND_WAIT_MS: u64 = 30_000;
+/// A connection without a sign of life for this long is asked for one, and has as long again, in milliseconds.
+pub const STREAM_KEEPALIVE_MS: u64 = 10_000;
+/// How often the controller looks at its clock, in milliseconds: as often as reports come.
+pub const PIPELINE_TICK_MS: u64 = 1_000;
+/// Observed bake is written at most so often when nothing else is, in milliseconds: what a crash may cost.
+pub const RECORD_PROGRESS_MS: u64 = 1_000;
+/// Lines of the story that are kept for whoever asks later.
+pub const STORY_LINES: usize = 1_000;
+/// Lines of the story that a slow listener may be behind.
+pub const STORY_BEHIND_LINES: usize = 256;
+/// Commands that wait for the controller; further ones are answered "busy".
+pub const COMMANDS_WAITING: usize = 16;
+/// Body of a command.
+pub const ADMIN_BODY_BYTES: usize = 16 << 10;
+/// From the first byte of a request on the admin port to its last, in milliseconds.
+pub const ADMIN_READ_WAIT_MS: u64 = 5_000;
+/// Connections to the admin port at a time.
+pub const ADMIN_CONNECTIONS: usize = 64;
+/// How long a request for events waits for one, in milliseconds.
+pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
+/// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
+pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
+
+// --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
+
+/// Manifests held at once: stable, candidate, what is pending, and room to roll back without asking again.
+pub const MAX_HELD_MANIFESTS: usize = 6;
+/// Deliveries waiting for the intake: few, since each may be a manifest of some MiB.
+pub const MAX_WAITING_DELIVERIES: usize = 8;
+/// Answers waiting for the stream to take them: more means that it is stuck, and it is given up.
+pub const MAX_WAITING_ANSWERS: usize = 64;
+/// Messages on their way to the controller.
+pub const MAX_WAITING_UPWARD: usize = 16;
+/// Check errors told in a nack; the controller can find them all.
+pub const MAX_TOLD_ERRORS: usize = 5;
+/// Characters of a nack's text: at four bytes each, well below what one message may carry.
+pub const MAX_NACK_CHARS: usize = 2_000;
+/// A file of an identity: a chain of a few certificates, or a few dozen keys.
+pub const MAX_IDENTITY_FILE_BYTES: u64 = 1 << 20;
+/// Opening a connection to the controller, TLS included.
+pub const CONTROLLER_CONNECT_WAIT_MS: u64 = 3_000;
+/// A stream that is silent for so long is asked whether it is there, and given up after as long again: one that is
+/// half open is noticed within 10 s.
+pub const CONTROLLER_KEEPALIVE_MS: u64 = 5_000;
+/// How long the controller may take to take a message, or to answer a hello.
+pub const CONTROLLER_SEND_WAIT_MS: u64 = 10_000;
+/// The first wait before connecting again: what a person does not notice.
+pub const RECONNECT_FIRST_STEP_MS: u64 = 100;
+/// The longest: an instance is back at most this long after its controller. Well below `FLEET_SETTLE_MS`.
+pub const RECONNECT_LONGEST_STEP_MS: u64 = 5_000;
+/// A stream that lived so long was of use: the next attempt comes soon.
+pub const USEFUL_STREAM_MS: u64 = 5_000;
+/// Hints to another leader followed in a row; then the configured address is asked again, after a wait.
+pub const MAX_LEADER_HINTS: u32 = 3;
+/// Between reports while a candidate is out, here or elsewhere in the fleet: gates are judged by them.
+pub const REPORT_ON_TRIAL_MS: u64 = 1_000;
+/// Between reports otherwise: enough to see that an instance lives and what its fleet's normal is.
+pub const REPORT_AT_REST_MS: u64 = 5_000;
+/// How often a process that shall not outlive its parent looks for it.
+pub const PARENT_WATCH_MS: u64 = 200;

@@ -85,6 +85,10 @@ name!(
     FleetName, "fleet name", 63
 );
 name!(
+    /// The id of one installation, drawn at its first start: what was signed for one is refused by every other.
+    ClusterId, "cluster id", 63
+);
+name!(
     /// The id of one data-plane process, unique over time: a replacement gets another id.
     InstanceId, "instance id", 128
 );

@@ -4,23 +4,19 @@
 //! A controller without a record cannot know what its predecessor sent last: that order may still be in flight, from a
 //! clock that was ahead. So it jumps past anything an honest predecessor can have used.
 
-use sluice_model::limits::EPOCH_BITS_BELOW_SECOND;
+use sluice_model::epoch::floor;
 
 use super::time::Millis;
 
-fn at_second(second: u64) -> u64 {
-    second.min(u64::MAX >> EPOCH_BITS_BELOW_SECOND) << EPOCH_BITS_BELOW_SECOND
-}
-
 /// The epoch after `committed` (the record's) and `reported` (the greatest that an instance reports).
 pub fn next(committed: u64, reported: u64, now: Millis) -> u64 {
-    committed.max(reported).saturating_add(1).max(at_second(now.seconds()))
+    committed.max(reported).saturating_add(1).max(floor(now.seconds()))
 }
 
 /// The epoch with which a controller begins that found no record, where honest clocks differ by at most so many seconds.
 pub fn jump(committed: u64, reported: u64, now: Millis, clock_difference_seconds: u64) -> u64 {
     let ahead = now.seconds().saturating_add(clock_difference_seconds);
-    next(committed, reported, now).max(at_second(ahead))
+    next(committed, reported, now).max(floor(ahead))
 }
 
 /// Whether an honest instance can have accepted `epoch` by now. Instances follow up to twice the clock difference ahead
@@ -28,7 +24,7 @@ pub fn jump(committed: u64, reported: u64, now: Millis, clock_difference_seconds
 pub fn is_plausible(epoch: u64, now: Millis, clock_difference_seconds: u64) -> bool {
     let ahead = clock_difference_seconds.saturating_mul(3).saturating_add(1);
     let furthest = now.seconds().saturating_add(ahead);
-    epoch <= at_second(furthest)
+    epoch <= floor(furthest)
 }
 
 #[cfg(test)]

@@ -35,7 +35,6 @@ impl Turn<'_> {
             let instance = instance.clone();
             self.roll_back(Failure::Restarted { instance });
         }
-        self.forget_if_restored(instance);
     }
 
     /// Nothing of an instance whose epoch is impossible is believed: following it would use up the numbers.
@@ -112,7 +111,6 @@ impl Turn<'_> {
         seen.silent_ms = 0;
         seen.refusal = None;
         self.overtake(epoch);
-        self.forget_if_restored(instance);
     }
 
     /// An instance follows an order that the record knows nothing of: one of a lost predecessor, still in flight in
@@ -129,11 +127,13 @@ impl Turn<'_> {
     }
 
     /// Whoever holds the order in force carries nothing that was taken back.
-    fn forget_if_restored(&mut self, instance: &InstanceId) {
-        if self.record.epoch > 0
-            && self.view.has_acknowledged(instance, self.record.epoch)
-            && self.record.unreached.remove(instance)
-        {
+    pub(super) fn strike_off_the_reached(&mut self) {
+        let (view, epoch) = (&*self.view, self.record.epoch);
+        let before = self.record.unreached.len();
+        self.record
+            .unreached
+            .retain(|instance| !view.has_acknowledged(instance, epoch));
+        if self.record.unreached.len() != before {
             self.require_commit();
         }
     }

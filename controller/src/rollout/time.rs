@@ -81,7 +81,7 @@ impl Default for Timing {
             adoption_wait_ms: limits::ADOPTION_WAIT_MS,
             order_resend_ms: limits::ORDER_RESEND_MS,
             baseline_slot_ms: limits::BASELINE_SLOT_MS,
-            clock_difference_seconds: limits::CLOCK_DIFFERENCE_MAX_SECONDS,
+            clock_difference_seconds: limits::MAX_CLOCK_SKEW_SECONDS,
         }
     }
 }

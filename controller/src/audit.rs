@@ -1,0 +1,86 @@
+//! The audit log: who asked for what, about which revision, and what became of it; one JSON object a line in
+//! `audit.jsonl`, on disk before the answer is given.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+use sluice_model::FleetName;
+
+/// One line.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Entry {
+    /// When (RFC 3339).
+    pub at: String,
+    /// Who, as claimed.
+    pub actor: String,
+    /// What.
+    pub action: &'static str,
+    /// About which fleet.
+    pub fleet: FleetName,
+    /// About which revision.
+    pub revision: String,
+    /// Why.
+    pub reason: String,
+    /// What became of it.
+    pub result: String,
+}
+
+/// Where entries go.
+#[derive(Debug)]
+pub struct Audit {
+    file: File,
+}
+
+impl Audit {
+    /// Appends to the log in the folder `state`.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(state: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(state.join("audit.jsonl"))?;
+        Ok(Self { file })
+    }
+
+    /// Appends `entry`. A log that cannot be written is said, and does not keep a person from stopping an outage.
+    pub fn note(&mut self, entry: &Entry) {
+        let written = serde_json::to_string(entry)
+            .map_err(io::Error::from)
+            .and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()))
+            .and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            tracing::error!(%error, ?entry, "the audit log could not be written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_lines_that_stay() {
+        let state = tempfile::tempdir().unwrap();
+        let entry = Entry {
+            at: "2026-11-23T20:00:00Z".to_owned(),
+            actor: "eve\n{}".to_owned(),
+            action: "abort",
+            fleet: "edge".parse().unwrap(),
+            revision: "42-c01d9a3f".to_owned(),
+            reason: String::new(),
+            result: "done".to_owned(),
+        };
+        Audit::open(state.path()).unwrap().note(&entry);
+        Audit::open(state.path()).unwrap().note(&entry);
+        let text = std::fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2, "a line break in a name makes no line");
+        assert_eq!(lines[1]["actor"], "eve\n{}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Compile: what all objects mean → for each fleet one checked `Snapshot`, with quarantine.
+//!
+//! Each object is handled on its own. One with an Error contributes its last good form from the stable revision, with
+//! what that form refers to, or nothing if it never had one; so do a held content and an object that could not be
+//! seen. Everything else goes through. What cannot be told apart so keeps stable as a whole: the last resort.
+
+mod brake;
+mod choice;
+mod difference;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sluice_model::unit::Unit;
+use sluice_model::{CheckError, Config, Digest, FleetName, Kind, ObjectKey, Snapshot};
+
+use crate::problem::{Effect, FieldPath, Problem, Severity};
+use crate::rollout::Scope;
+use crate::source::View;
+use crate::translate::{FleetPlan, Meaning, Translation, translate};
+use crate::validate::{ServingFleet, validate};
+
+pub use brake::CONSENT_ANNOTATION;
+pub use choice::{Quarantined, Reason};
+pub use difference::ChangedObject;
+
+use choice::{Chooser, Form};
+
+/// How often culprits are lifted out before the whole is given up. Each round lifts out at least one object.
+const CHECK_ROUNDS: usize = 64;
+
+/// Names the content of one unit: its encoding's digest.
+pub type UnitDigest = fn(&ObjectKey, &Unit) -> Digest;
+
+/// What serves a fleet now, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Stable {
+    /// The proven revision.
+    pub snapshot: Arc<Snapshot>,
+    /// Which file (or other source) each of its objects was read from.
+    pub sources: BTreeMap<ObjectKey, Arc<str>>,
+}
+
+impl Stable {
+    fn serving<'a>(&'a self, view: &View) -> ServingFleet<'a> {
+        let hidden =
+            |(key, source): &(&ObjectKey, &Arc<str>)| !view.objects.contains(key) && view.coverage.may_hide(source);
+        ServingFleet {
+            snapshot: &self.snapshot,
+            unseen: self.sources.iter().filter(hidden).map(|(key, _)| key).collect(),
+        }
+    }
+}
+
+/// What compile must know about a fleet.
+#[derive(Clone, Debug, Default)]
+pub struct FleetState {
+    /// What serves now; `None` before the first revision.
+    pub stable: Option<Stable>,
+    /// Contents that a rollback holds back; `None` is the object's absence.
+    pub held: BTreeSet<(ObjectKey, Option<Digest>)>,
+}
+
+/// What the objects of one fleet compile to.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// What to serve; `None` while the fleet has nothing complete and never had.
+    pub snapshot: Option<Snapshot>,
+    /// The objects whose content differs from stable's.
+    pub changed: Vec<ChangedObject>,
+    /// The routes to count on their own, with the changed objects that can affect them.
+    pub scopes: Vec<Scope>,
+    /// The held objects whose content is still the held one, or cannot be told.
+    pub still_held: Vec<ObjectKey>,
+    /// Which file (or other source) each object of the snapshot was read from.
+    pub sources: BTreeMap<ObjectKey, Arc<str>>,
+    /// The objects that do not serve as they are written, and why.
+    pub quarantined: Vec<Quarantined>,
+    /// How changes reach the fleet; `None` if its Rollout cannot be read or is missing: keep the plan there was.
+    pub plan: Option<FleetPlan>,
+}
+
+/// What all objects compile to.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Every fleet that an object names or that serves already.
+    pub fleets: BTreeMap<FleetName, Compiled>,
+    /// Everything that is wrong, in the order of the files.
+    pub problems: Vec<Problem>,
+}
+
+/// Compiles views, one after the other; remembers the last one so that the cost of the next follows what changed.
+#[derive(Debug)]
+pub struct Compiler {
+    digest: UnitDigest,
+    translation: Translation,
+}
+
+impl Compiler {
+    /// One that names contents by `digest`.
+    pub fn new(digest: UnitDigest) -> Self {
+        Self {
+            digest,
+            translation: Translation::default(),
+        }
+    }
+
+    /// What the objects of `view` mean for every fleet, given what serves in `fleets` now. Never fails.
+    pub fn compile(&mut self, view: &View, fleets: &BTreeMap<FleetName, FleetState>) -> Output {
+        self.translation = translate(&view.objects, &self.translation);
+        let stable = |(name, state): (&'_ FleetName, &'_ FleetState)| Some((name.clone(), state.stable.clone()?));
+        let stables: BTreeMap<FleetName, Stable> = fleets.iter().filter_map(stable).collect();
+        let serving = stables
+            .iter()
+            .map(|(name, stable)| (name, stable.serving(view)))
+            .collect();
+        let mut problems: Vec<Problem> = view.problems.clone();
+        problems.extend(self.translation.problems().cloned());
+        problems.extend(validate(&self.translation, &serving));
+        let unknown = FleetState::default();
+        let mut out = BTreeMap::new();
+        for name in self.fleets(fleets) {
+            let state = fleets.get(&name).unwrap_or(&unknown);
+            let chooser = Chooser::new(&name, state, view, &self.translation, &problems, self.digest);
+            let (compiled, more) = compile_fleet(chooser);
+            problems.extend(more);
+            out.insert(name, compiled);
+        }
+        tell_effects(&mut problems, &out);
+        problems.sort();
+        problems.dedup();
+        Output { fleets: out, problems }
+    }
+
+    fn fleets(&self, states: &BTreeMap<FleetName, FleetState>) -> BTreeSet<FleetName> {
+        let meanings = self.translation.items.values().filter_map(|item| item.meaning.as_ref());
+        meanings
+            .filter_map(Meaning::fleet)
+            .chain(states.keys())
+            .cloned()
+            .collect()
+    }
+}
+
+fn compile_fleet(mut chooser: Chooser<'_>) -> (Compiled, Vec<Problem>) {
+    let mut problems = Vec::new();
+    for _ in 0..CHECK_ROUNDS {
+        let forms = chooser.choose(&mut problems);
+        match Snapshot::check(config(&forms)) {
+            Ok(snapshot) => return (finished(&chooser, &forms, Some(snapshot)), problems),
+            Err(errors) if chooser.lift_out(&errors, &mut problems) => {}
+            Err(errors) => return (given_up(&chooser, &errors, &mut problems), problems),
+        }
+    }
+    (given_up(&chooser, &[], &mut problems), problems)
+}
+
+fn config(forms: &BTreeMap<ObjectKey, Form>) -> Config {
+    forms
+        .iter()
+        .map(|(key, form)| (key.clone(), form.unit.clone()))
+        .collect()
+}
+
+/// Nothing could be blamed, so everything stays as it is.
+fn given_up(chooser: &Chooser<'_>, errors: &[CheckError], problems: &mut Vec<Problem>) -> Compiled {
+    let forms = chooser.stable_forms();
+    let stable = chooser.stable_snapshot().cloned();
+    // A fleet that has nothing yet is told about its missing Rollout by `validate`.
+    if stable.is_some() {
+        problems.extend(errors.iter().map(|error| of_fleet(chooser.fleet, error)));
+    }
+    finished(chooser, &forms, stable)
+}
+
+fn of_fleet(fleet: &FleetName, error: &CheckError) -> Problem {
+    Problem {
+        place: None,
+        object: error.object.clone(),
+        field: FieldPath::default(),
+        severity: Severity::Error,
+        message: format!("fleet {fleet} cannot be compiled: {}", error.message),
+        fix: "mend it; until then the stable revision keeps serving as a whole".into(),
+        effect: None,
+    }
+}
+
+fn finished(chooser: &Chooser<'_>, forms: &BTreeMap<ObjectKey, Form>, snapshot: Option<Snapshot>) -> Compiled {
+    let stable = chooser.stable_snapshot();
+    let (changed, scopes) = match &snapshot {
+        Some(snapshot) => {
+            let changed = difference::changed(stable, snapshot, chooser.digest);
+            let scopes = difference::scopes(snapshot, &changed);
+            (changed, scopes)
+        }
+        None => (vec![], vec![]),
+    };
+    Compiled {
+        sources: forms
+            .iter()
+            .map(|(key, form)| (key.clone(), form.source.clone()))
+            .collect(),
+        snapshot,
+        changed,
+        scopes,
+        still_held: chooser.still_held(),
+        quarantined: chooser.quarantined(forms),
+        plan: chooser.plan(),
+    }
+}
+
+/// Says of every object with an Error what serves in its place.
+fn tell_effects(problems: &mut [Problem], fleets: &BTreeMap<FleetName, Compiled>) {
+    let mut effects: BTreeMap<&ObjectKey, Effect> = BTreeMap::new();
+    for quarantined in fleets.values().flat_map(|compiled| &compiled.quarantined) {
+        let effect = effects.entry(&quarantined.object).or_insert(quarantined.serving);
+        *effect = (*effect).min(quarantined.serving);
+    }
+    for problem in problems.iter_mut().filter(|problem| problem.is_error()) {
+        let Some(object) = &problem.object else { continue };
+        // A pool that nobody uses and a Rollout without a fleet serve nowhere, and are in no fleet's list.
+        let unlisted = if object.kind == Kind::Pool {
+            None
+        } else {
+            Some(Effect::NotServed)
+        };
+        problem.effect = effects.get(object).copied().or(unlisted);
+    }
+}
+
+#[cfg(test)]
+mod tests;

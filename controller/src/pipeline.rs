@@ -1,0 +1,308 @@
+//! The join, readable from top to bottom: source → debounce → translate, validate, compile → sections → manifest,
+//! signed → record → orders.
+//!
+//! One task owns everything that can change (each fleet's record, core and connections), so that events happen one
+//! after the other. It waits for four things: the objects, the instances, people, and the clock. Everything beneath is
+//! deterministic. What it shows is on the [`Board`].
+
+pub mod board;
+pub mod commands;
+pub mod debounce;
+pub mod fleet;
+mod observed;
+pub mod offer;
+pub mod story;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_model::FleetName;
+use sluice_model::limits::PIPELINE_TICK_MS;
+use sluice_proto::sections::unit_digest;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::Audit;
+use crate::compile::{Compiled, Compiler};
+use crate::revisions;
+use crate::rollout::{Beginning, Event, Millis, Plan};
+use crate::source::{Source, View};
+use crate::stream::StreamEvent;
+pub use board::Board;
+pub use commands::Asked;
+pub use fleet::{Fleet, FleetError, Next, Shared};
+pub use story::{Happening, StoryLine};
+
+use debounce::Debounce;
+
+/// What time it is.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// What people may set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// How long objects have to be at rest before they are compiled, in milliseconds.
+    pub debounce_ms: u64,
+    /// For how long newer revisions may supersede an unfinished change, in milliseconds.
+    pub max_pending_age_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            debounce_ms: 100,
+            max_pending_age_ms: 600_000,
+        }
+    }
+}
+
+/// See the file's comment.
+pub struct Pipeline {
+    shared: Shared,
+    settings: Settings,
+    clock: Clock,
+    audit: Audit,
+    beginning: Beginning,
+    compiler: Compiler,
+    fleets: BTreeMap<FleetName, Fleet>,
+    newest: Option<Arc<View>>,
+}
+
+impl Pipeline {
+    /// The fleets that the state folder knows, each as its record says.
+    ///
+    /// # Errors
+    /// When a record is there but cannot be read.
+    pub fn open(shared: Shared, settings: Settings, clock: Clock, audit: Audit) -> Result<Self, FleetError> {
+        let beginning = if shared.signers.are_unused() {
+            Beginning::NewFleet
+        } else {
+            Beginning::RecordMissing
+        };
+        let mut pipeline = Self {
+            compiler: Compiler::new(unit_digest),
+            fleets: BTreeMap::new(),
+            newest: None,
+            shared,
+            settings,
+            clock,
+            audit,
+            beginning,
+        };
+        for name in revisions::fleets(&pipeline.shared.state) {
+            let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning)?;
+            pipeline.fleets.insert(name, fleet);
+        }
+        pipeline.show_all();
+        Ok(pipeline)
+    }
+
+    /// Whether some fleet has a revision already.
+    pub fn has_history(&self) -> bool {
+        self.fleets.values().any(|fleet| fleet.core.record().stable.is_some())
+    }
+
+    /// Works until `stop`. `first` is what the source showed first, if that was waited for.
+    pub async fn run<S: Source>(
+        mut self,
+        mut source: S,
+        first: Option<Arc<View>>,
+        mut instances: mpsc::Receiver<StreamEvent>,
+        mut people: mpsc::Receiver<Asked>,
+        stop: CancellationToken,
+    ) {
+        let mut debounce = Debounce::new(self.settings.debounce_ms);
+        let mut tick = tokio::time::interval(Duration::from_millis(PIPELINE_TICK_MS));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut source_ended = false;
+        self.newest = first;
+        self.compile();
+        loop {
+            let rest = debounce.left_ms((self.clock)());
+            tokio::select! {
+                () = stop.cancelled() => break,
+                view = source.next(), if !source_ended => match view {
+                    Some(view) => {
+                        self.newest = Some(view);
+                        debounce.note((self.clock)());
+                    }
+                    None => source_ended = true,
+                },
+                () = tokio::time::sleep(Duration::from_millis(rest.unwrap_or(0))), if rest.is_some() => {
+                    debounce.clear();
+                    self.compile();
+                }
+                Some(event) = instances.recv() => self.heard(event),
+                Some(asked) = people.recv() => self.asked(asked),
+                _ = tick.tick() => self.tick(),
+            }
+        }
+        self.end();
+    }
+
+    /// Compiles the newest view for every fleet, and offers what came out to each.
+    fn compile(&mut self) {
+        // An answer to an offer may be a new basis, for which everything is compiled once more; the core asks again
+        // with its next event if that is not enough.
+        for _ in 0..3 {
+            if self.compile_once() == Next::Nothing {
+                break;
+            }
+        }
+        self.show_all();
+    }
+
+    fn compile_once(&mut self) -> Next {
+        let Some(view) = self.newest.clone() else {
+            return Next::Nothing;
+        };
+        let (now, began) = ((self.clock)(), Instant::now());
+        let states = self
+            .fleets
+            .iter_mut()
+            .map(|(name, fleet)| (name.clone(), fleet.state(now)))
+            .collect();
+        let output = self.compiler.compile(&view, &states);
+        self.shared
+            .telemetry
+            .compile_seconds
+            .observe(began.elapsed().as_secs_f64());
+        if self.shared.board.show_problems(&output.problems) {
+            let errors = output.problems.iter().filter(|problem| problem.is_error()).count();
+            let warnings = output.problems.len() - errors;
+            output.problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+            self.shared
+                .board
+                .tell(None, Happening::Problems { errors, warnings }, now);
+        }
+        let mut next = Next::Nothing;
+        for (name, compiled) in output.fleets {
+            next = self.offer(name, compiled, now).or(next);
+        }
+        next
+    }
+
+    fn offer(&mut self, name: FleetName, compiled: Compiled, now: Millis) -> Next {
+        // A fleet without anything to serve is not begun.
+        if !self.fleets.contains_key(&name) && compiled.snapshot.is_none() {
+            return Next::Nothing;
+        }
+        let plan = compiled.plan.as_ref().map(|plan| {
+            let mut following = plan.plan.clone();
+            following.max_pending_age_ms = self.settings.max_pending_age_ms;
+            following
+        });
+        let fleet = match self.fleets.entry(name) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let plan = plan.clone().unwrap_or_else(Plan::built_in);
+                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, self.beginning) {
+                    Ok(fleet) => entry.insert(fleet),
+                    Err(error) => {
+                        let trouble = Happening::Trouble(error.to_string());
+                        self.shared.board.tell(Some(entry.key()), trouble, now);
+                        return Next::Nothing;
+                    }
+                }
+            }
+        };
+        if let Some(limit) = compiled.plan.as_ref().map(|plan| plan.history_limit) {
+            fleet.history_limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        }
+        let mut next = Next::Nothing;
+        if let Some(plan) = plan.filter(|plan| *plan != fleet.core.record().plan) {
+            next = fleet.happen(Event::PlanChanged(plan), now);
+        }
+        fleet.offer(compiled, now).or(next)
+    }
+
+    fn heard(&mut self, event: StreamEvent) {
+        let now = (self.clock)();
+        let (name, next) = match event {
+            StreamEvent::Opened {
+                fleet,
+                instance,
+                hello,
+                link,
+            } => {
+                let Some(known) = self.fleets.get_mut(&fleet) else {
+                    link.refuse(tonic::Status::not_found(format!(
+                        "no Rollout or route names the fleet {fleet} yet"
+                    )));
+                    return link.cut();
+                };
+                let next = known.opened(&instance, *hello, link, now);
+                // What was withheld for an older instance may go on now, and the other way round.
+                (fleet, if known.is_withholding() { Next::Recompile } else { next })
+            }
+            StreamEvent::Said {
+                fleet,
+                instance,
+                link,
+                message,
+            } => {
+                let Some(known) = self.fleets.get_mut(&fleet) else {
+                    return;
+                };
+                let next = known.said(&instance, link, *message, now);
+                (fleet, next)
+            }
+            StreamEvent::Closed { fleet, instance, link } => {
+                let Some(known) = self.fleets.get_mut(&fleet) else {
+                    return;
+                };
+                let next = known.closed(&instance, link, now);
+                (fleet, if known.is_withholding() { Next::Recompile } else { next })
+            }
+        };
+        self.follow(&name, next);
+    }
+
+    fn follow(&mut self, name: &FleetName, next: Next) {
+        match next {
+            Next::Recompile => self.compile(),
+            Next::Nothing => {
+                let now = (self.clock)();
+                if let Some(fleet) = self.fleets.get_mut(name) {
+                    fleet.show(now);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = (self.clock)();
+        let mut next = Next::Nothing;
+        for fleet in self.fleets.values_mut() {
+            next = fleet.happen(Event::Tick, now).or(next);
+            fleet.collect(now);
+        }
+        match next {
+            Next::Recompile => self.compile(),
+            Next::Nothing => self.show_all(),
+        }
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        let now = (self.clock)();
+        let name = asked.fleet.clone();
+        let next = commands::answer(asked, self.fleets.get_mut(&name), &mut self.audit, now);
+        self.follow(&name, next);
+    }
+
+    fn show_all(&mut self) {
+        let now = (self.clock)();
+        self.fleets.values_mut().for_each(|fleet| fleet.show(now));
+        self.shared.telemetry.show(&self.shared.board);
+    }
+
+    fn end(&mut self) {
+        let now = (self.clock)();
+        for (name, fleet) in &mut self.fleets {
+            if let Err(error) = fleet.save_progress(now) {
+                tracing::warn!(fleet = %name, %error, "what was observed last is observed again after the next start");
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The board: what the pipeline shows to whoever asks (the admin port, `sluice up`, metrics), so that questions never
+//! wait for work and work never waits for questions. Written by the pipeline alone.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use sluice_model::limits::{STORY_BEHIND_LINES, STORY_LINES};
+use sluice_model::{FleetName, InstanceId};
+use tokio::sync::{broadcast, watch};
+
+use super::story::{Happening, StoryLine, written};
+use crate::problem::Problem;
+use crate::rollout::{Millis, RolloutStatus};
+
+/// One instance, as it is connected.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceView {
+    /// Who.
+    pub instance: InstanceId,
+    /// Of which fleet.
+    pub fleet: FleetName,
+    /// Its build.
+    pub build: String,
+    /// Whether its stream is up.
+    pub connected: bool,
+    /// The order it has acknowledged.
+    pub epoch: u64,
+    /// What it says that it serves.
+    pub stable: Option<String>,
+    /// What it says that it tries.
+    pub candidate: Option<String>,
+    /// Since when (RFC 3339).
+    pub since: String,
+}
+
+/// What serves in one fleet, in short.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigView {
+    /// Which fleet.
+    pub fleet: FleetName,
+    /// The order in force.
+    pub epoch: u64,
+    /// The proven revision, with its whole digest.
+    pub stable: Option<String>,
+    /// The objects of the proven revision.
+    pub objects: Vec<String>,
+    /// The objects that do not serve as they are written.
+    pub quarantined: Vec<String>,
+}
+
+#[derive(Default)]
+struct Shown {
+    rollouts: BTreeMap<FleetName, RolloutStatus>,
+    configs: BTreeMap<FleetName, ConfigView>,
+    instances: BTreeMap<FleetName, Vec<InstanceView>>,
+    problems: Vec<Problem>,
+    lines: VecDeque<StoryLine>,
+    told: u64,
+}
+
+/// See the file's comment.
+pub struct Board {
+    shown: Mutex<Shown>,
+    story: broadcast::Sender<StoryLine>,
+    told: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Board")
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            shown: Mutex::default(),
+            story: broadcast::channel(STORY_BEHIND_LINES).0,
+            told: watch::channel(0).0,
+        }
+    }
+}
+
+impl Board {
+    // What is shown is whole after every line that touches it, so a panic elsewhere spoils nothing.
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a line.
+    pub(super) fn tell(&self, fleet: Option<&FleetName>, happening: Happening, now: Millis) {
+        let mut shown = self.shown();
+        shown.told += 1;
+        let line = StoryLine {
+            sequence: shown.told,
+            at: written(now),
+            fleet: fleet.cloned(),
+            kind: happening.kind(),
+            text: happening.to_string(),
+            happening,
+        };
+        let fleet = line.fleet.as_ref().map(FleetName::as_str);
+        tracing::info!(fleet, kind = line.kind, "{}", line.text);
+        if shown.lines.len() >= STORY_LINES {
+            shown.lines.pop_front();
+        }
+        shown.lines.push_back(line.clone());
+        let _ = self.story.send(line); // nobody listens
+        self.told.send_replace(shown.told);
+    }
+
+    pub(super) fn show_fleet(&self, status: RolloutStatus, config: ConfigView, instances: Vec<InstanceView>) {
+        let mut shown = self.shown();
+        let fleet = status.fleet.clone();
+        shown.rollouts.insert(fleet.clone(), status);
+        shown.configs.insert(fleet.clone(), config);
+        shown.instances.insert(fleet, instances);
+    }
+
+    /// Shows what is wrong; says whether that is news.
+    pub(super) fn show_problems(&self, problems: &[Problem]) -> bool {
+        let mut shown = self.shown();
+        if shown.problems == problems {
+            return false;
+        }
+        shown.problems = problems.to_vec();
+        true
+    }
+
+    /// Every fleet's rollout, by name.
+    pub fn rollouts(&self) -> Vec<RolloutStatus> {
+        self.shown().rollouts.values().cloned().collect()
+    }
+
+    /// One fleet's rollout.
+    pub fn rollout(&self, fleet: &FleetName) -> Option<RolloutStatus> {
+        self.shown().rollouts.get(fleet).cloned()
+    }
+
+    /// What serves in every fleet.
+    pub fn configs(&self) -> Vec<ConfigView> {
+        self.shown().configs.values().cloned().collect()
+    }
+
+    /// Every instance that was connected since the controller started.
+    pub fn instances(&self) -> Vec<InstanceView> {
+        self.shown().instances.values().flatten().cloned().collect()
+    }
+
+    /// What is wrong with the objects, in the order of the files.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.shown().problems.clone()
+    }
+
+    /// The lines after `seq` that are still known.
+    pub fn lines_after(&self, seq: u64) -> Vec<StoryLine> {
+        let shown = self.shown();
+        shown.lines.iter().filter(|line| line.sequence > seq).cloned().collect()
+    }
+
+    /// Lines as they are told from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<StoryLine> {
+        self.story.subscribe()
+    }
+
+    /// Changes with every line; for whoever waits.
+    pub fn told(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_story_is_bounded_and_in_order() {
+        let board = Board::default();
+        for _ in 0..STORY_LINES + 5 {
+            board.tell(None, Happening::Joined("i-1".parse().unwrap()), Millis(0));
+        }
+        let lines = board.lines_after(0);
+        assert_eq!((lines.len(), lines[0].sequence), (STORY_LINES, 6));
+        assert_eq!(board.lines_after(STORY_LINES as u64 + 4).len(), 1);
+        assert_eq!(*board.told().borrow(), STORY_LINES as u64 + 5);
+    }
+}

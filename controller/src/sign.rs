@@ -1,0 +1,140 @@
+//! Signs manifests and orders. The only file that touches the private signing keys: they are read here, held here, and
+//! nothing else ever sees them.
+//!
+//! Two keys, each of one role, so that what can describe a revision cannot order it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sluice_proto::{
+    KeySet, Manifest, OpenError, Order, Role, Signer, TrustedKey, open_manifest, open_order, seal_manifest, seal_order,
+};
+
+use crate::durable::{self, Access};
+use crate::keys::{self, KeyError};
+
+const MANIFEST: &str = "manifest.key";
+const ORDER: &str = "order.key";
+/// Stands beside the keys until something is signed with them.
+const UNUSED: &str = "unused";
+/// What the file of a private key begins with; 64 hex digits follow.
+const FORM: &str = "sluice-ed25519-private-key-v1 ";
+
+/// Why something was not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// That the keys are in use from now on could not be noted.
+    #[error("the keys folder cannot be written: {0}")]
+    File(#[from] io::Error),
+    /// No instance would accept it: it is larger than the limits allow, or not in order.
+    #[error(transparent)]
+    Content(#[from] OpenError),
+}
+
+/// The private keys. Prints nothing of them.
+pub struct Signers {
+    manifest: Signer,
+    order: Signer,
+    /// The public halves: what is signed here is opened once more before anybody sees it.
+    trusted: KeySet,
+    unused: PathBuf,
+}
+
+impl std::fmt::Debug for Signers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signers(redacted)")
+    }
+}
+
+/// Makes both keys in `dir`, in place of any that are there.
+///
+/// # Errors
+/// Names the file.
+pub(crate) fn make(dir: &Path) -> Result<(), KeyError> {
+    let unused = dir.join(UNUSED);
+    durable::write(&unused, b"nothing was signed yet\n", Access::Everybody).map_err(KeyError::file(&unused))?;
+    for name in [MANIFEST, ORDER] {
+        let path = dir.join(name);
+        let text = format!("{FORM}{}\n", hex::encode(keys::random::<32>()?));
+        durable::write(&path, text.as_bytes(), Access::Owner).map_err(KeyError::file(&path))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path, role: Role) -> Result<Signer, KeyError> {
+    keys::check_private(path)?;
+    let text = fs::read_to_string(path).map_err(KeyError::file(path))?;
+    let digits = text
+        .trim_end()
+        .strip_prefix(FORM)
+        .and_then(|digits| hex::decode(digits).ok());
+    let seed = digits.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let seed = seed.ok_or_else(|| KeyError::corrupt(path, "is not a private key of this program"))?;
+    Ok(Signer::from_seed(&seed, role))
+}
+
+impl Signers {
+    /// Reads both keys from `dir`.
+    ///
+    /// # Errors
+    /// Names the file and how to mend it.
+    pub(crate) fn open(dir: &Path) -> Result<Self, KeyError> {
+        let manifest = read(&dir.join(MANIFEST), Role::Manifest)?;
+        let order = read(&dir.join(ORDER), Role::Order)?;
+        let trusted = KeySet::new([manifest.trusted(), order.trusted()])
+            .map_err(|_| KeyError::corrupt(&dir.join(MANIFEST), "is the same key as order.key"))?;
+        Ok(Self {
+            manifest,
+            order,
+            trusted,
+            unused: dir.join(UNUSED),
+        })
+    }
+
+    /// The public halves, each with its role.
+    pub(crate) fn trusted(&self) -> [TrustedKey; 2] {
+        [self.manifest.trusted(), self.order.trusted()]
+    }
+
+    /// Whether instances that trust `set` accept what is signed here.
+    pub(crate) fn are_in(&self, set: &KeySet) -> bool {
+        self.trusted().iter().all(|key| set.get(&key.id()) == Some(key))
+    }
+
+    /// Whether nothing was ever signed with these keys, so that no instance can hold anything valid.
+    pub fn are_unused(&self) -> bool {
+        self.unused.exists()
+    }
+
+    /// A signed manifest.
+    ///
+    /// # Errors
+    /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
+    pub fn manifest(&self, manifest: &Manifest) -> Result<Bytes, SignError> {
+        self.note_use()?;
+        let sealed = seal_manifest(&[&self.manifest], manifest);
+        open_manifest(&self.trusted, &manifest.audience(), &sealed)?;
+        Ok(sealed)
+    }
+
+    /// A signed order. The same order gives the same bytes.
+    ///
+    /// # Errors
+    /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
+    pub fn order(&self, order: &Order) -> Result<Bytes, SignError> {
+        self.note_use()?;
+        let sealed = seal_order(&[&self.order], order);
+        open_order(&self.trusted, &order.audience(), &sealed)?;
+        Ok(sealed)
+    }
+
+    fn note_use(&self) -> io::Result<()> {
+        match fs::remove_file(&self.unused) {
+            Ok(()) => self.unused.parent().map_or(Ok(()), durable::sync_folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Rollout → how its fleet listens, and the plan by which changes reach it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sluice_crds::{
+    DataPlane, Gate as GateSpec, GateMetric, NumberOrText, OnIdle as OnIdleSpec, OnNoData as OnNoDataSpec, RolloutSpec,
+    Stage as StageSpec,
+};
+use sluice_model::unit::{DataPlaneUnit, Listener, Unit};
+
+use super::{Findings, FleetPlan, Meaning, fleet, quantity};
+use crate::problem::FieldPath;
+use crate::rollout::{
+    Gate, LatencyLimit, Limit, OnIdle, OnNoData, PerMillion, Plan, PlanError, Progress, RateLimit, Stage,
+};
+
+/// Requests that a gate waits for unless it says otherwise. As in the built-in gates.
+const MIN_REQUESTS_DEFAULT: u64 = 200;
+/// The longest bake: a week. Longer is forgotten.
+const BAKE_MAX_MILLIS: u64 = 168 * 3_600_000;
+
+pub(super) fn translate(spec: &RolloutSpec, findings: &mut Findings<'_>) -> Option<Meaning> {
+    let RolloutSpec {
+        fleet: fleet_name,
+        data_plane,
+        stages,
+        gates,
+        on_no_data,
+        on_idle,
+        paused,
+        history_limit,
+    } = spec;
+    let field = FieldPath::root("spec");
+    let unit = listeners(&field.field("dataPlane").field("listeners"), data_plane, findings);
+    let stages = stages_of(&field.field("stages"), stages, findings);
+    let gates = gates_of(&field.field("gates"), gates, findings);
+    let mut plan = match Plan::new(stages?, gates?) {
+        Ok(plan) => plan,
+        Err(error) => return refused(&error, findings),
+    };
+    plan.on_no_data = match on_no_data {
+        OnNoDataSpec::Hold => OnNoData::Hold,
+        OnNoDataSpec::Fail => OnNoData::Fail,
+        OnNoDataSpec::Pass => OnNoData::Pass,
+    };
+    plan.on_idle = match on_idle {
+        OnIdleSpec::Proceed => OnIdle::Proceed,
+        OnIdleSpec::Hold => OnIdle::Hold,
+    };
+    plan.progress = if *paused { Progress::Paused } else { Progress::Running };
+    Some(Meaning::Rollout {
+        fleet: fleet(fleet_name, findings)?,
+        unit: Arc::new(Unit::DataPlane(unit?)),
+        plan: FleetPlan {
+            plan,
+            history_limit: *history_limit,
+        },
+    })
+}
+
+/// A `PlanError` names its field below `spec`, what is wrong, and after a semicolon how to mend it.
+fn refused(error: &PlanError, findings: &mut Findings<'_>) -> Option<Meaning> {
+    let text = error.to_string();
+    let (field, rest) = text.split_once(": ").unwrap_or(("", &text));
+    let (message, fix) = rest.rsplit_once("; ").unwrap_or((rest, ""));
+    findings.error(&FieldPath::root("spec").field(field), message, fix);
+    None
+}
+
+fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -> Option<DataPlaneUnit> {
+    let DataPlane { listeners } = spec;
+    let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
+    let mut units = Vec::with_capacity(listeners.len());
+    for (index, sluice_crds::Listener { name, port }) in listeners.iter().enumerate() {
+        if let Some(first) = ports.get(port) {
+            let what = format!("{} has port {port} too", field.index(*first));
+            findings.error(
+                &field.index(index).field("port"),
+                what,
+                "give each listener a port of its own",
+            );
+        } else {
+            ports.insert(*port, index);
+        }
+        let name = findings.ok(&field.index(index).field("name"), name.parse(), "rename it")?;
+        units.push(Listener { name, port: *port });
+    }
+    Some(DataPlaneUnit { listeners: units })
+}
+
+fn stages_of(field: &FieldPath, specs: &[StageSpec], findings: &mut Findings<'_>) -> Option<Vec<Stage>> {
+    if specs.is_empty() {
+        return Some(Plan::built_in().stages().to_vec());
+    }
+    let numbered = specs.iter().enumerate();
+    numbered
+        .map(|(index, spec)| stage(&field.index(index), spec, findings))
+        .collect()
+}
+
+fn stage(field: &FieldPath, spec: &StageSpec, findings: &mut Findings<'_>) -> Option<Stage> {
+    let StageSpec {
+        name,
+        fleet_percent,
+        bake_time,
+    } = spec;
+    let share = percent(&field.field("fleetPercent"), &fleet_percent.0, findings);
+    let field = field.field("bakeTime");
+    let bake = findings.ok(&field, quantity::millis(&bake_time.0), "write it as 30s, 5m or 1h30m")?;
+    let bake = Some(bake)
+        .filter(|bake| *bake <= BAKE_MAX_MILLIS)
+        .ok_or_else(|| format!("{bake_time} is too long"));
+    let bake_ms = findings.ok(&field, bake, "use at most 168h")?;
+    Some(Stage {
+        name: name.clone(),
+        fleet: share?,
+        bake_ms,
+    })
+}
+
+fn percent(field: &FieldPath, value: &NumberOrText, findings: &mut Findings<'_>) -> Option<PerMillion> {
+    findings.ok(field, quantity::percent(value), "use 0 to 100, such as 10 or \"0.5%\"")
+}
+
+fn gates_of(field: &FieldPath, specs: &[GateSpec], findings: &mut Findings<'_>) -> Option<Vec<Gate>> {
+    if specs.is_empty() {
+        return Some(Plan::built_in_gates());
+    }
+    let numbered = specs.iter().enumerate();
+    numbered
+        .map(|(index, spec)| gate(&field.index(index), spec, findings))
+        .collect()
+}
+
+fn gate(field: &FieldPath, spec: &GateSpec, findings: &mut Findings<'_>) -> Option<Gate> {
+    let GateSpec {
+        metric,
+        max,
+        max_increase,
+        max_ratio,
+        min_requests,
+    } = spec;
+    let limit = match metric {
+        GateMetric::ErrorRate => Limit::ErrorRate(rate_limit(field, spec, findings)?),
+        GateMetric::NoRouteRate => Limit::NoRouteRate(rate_limit(field, spec, findings)?),
+        GateMetric::LatencyP95 => {
+            if max_increase.is_some() {
+                findings.error(
+                    &field.field("maxIncrease"),
+                    "LatencyP95 has no percentage points",
+                    "use maxRatio",
+                );
+                return None;
+            }
+            let max_micros = match max {
+                Some(limit) => Some(latency(&field.field("max"), &limit.0, findings)?),
+                None => None,
+            };
+            let max_ratio_thousandths = match max_ratio {
+                Some(ratio) => Some(findings.ok(
+                    &field.field("maxRatio"),
+                    quantity::thousandths(&ratio.0),
+                    "write it as \"1.5\"",
+                )?),
+                None => None,
+            };
+            Limit::LatencyP95(LatencyLimit {
+                max_micros,
+                max_ratio_thousandths,
+            })
+        }
+    };
+    Some(Gate {
+        limit,
+        min_requests: min_requests.map_or(MIN_REQUESTS_DEFAULT, u64::from),
+    })
+}
+
+fn rate_limit(field: &FieldPath, spec: &GateSpec, findings: &mut Findings<'_>) -> Option<RateLimit> {
+    if spec.max_ratio.is_some() {
+        findings.error(
+            &field.field("maxRatio"),
+            "ratios of rates near zero mean nothing",
+            "use maxIncrease",
+        );
+        return None;
+    }
+    let max = spec
+        .max
+        .as_ref()
+        .map(|limit| percent(&field.field("max"), &limit.0, findings));
+    let increase = spec.max_increase.as_ref();
+    let increase = increase.map(|limit| percent(&field.field("maxIncrease"), &limit.0, findings));
+    Some(RateLimit {
+        max: all_or_nothing(max)?,
+        max_increase: all_or_nothing(increase)?,
+    })
+}
+
+/// A limit that was given and is wrong must not become a limit that was not given.
+fn all_or_nothing<T>(limit: Option<Option<T>>) -> Option<Option<T>> {
+    match limit {
+        Some(None) => None,
+        Some(Some(limit)) => Some(Some(limit)),
+        None => Some(None),
+    }
+}
+
+fn latency(field: &FieldPath, limit: &NumberOrText, findings: &mut Findings<'_>) -> Option<u64> {
+    let millis = quantity::millis(&limit.to_string());
+    let millis = findings.ok(field, millis, "for LatencyP95 write a duration, such as 500ms")?;
+    Some(millis.saturating_mul(1_000))
+}

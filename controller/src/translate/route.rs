@@ -1,0 +1,234 @@
+//! ProxyRoute → its unit.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sluice_crds::{
+    HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, ProxyRouteSpec, QueryParamMatch,
+    RouteMatch as MatchSpec, RouteRule, RouteTimeouts, ValueMatchType,
+};
+use sluice_model::host::{HostError, HostPattern};
+use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
+use sluice_model::unit::{RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
+use sluice_model::{Kind, ObjectKey};
+
+use super::{Findings, Meaning, fleet, quantity};
+use crate::objects::Object;
+use crate::problem::FieldPath;
+
+pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut Findings<'_>) -> Option<Meaning> {
+    let ProxyRouteSpec {
+        fleet: fleet_name,
+        hostnames,
+        hostname_regex,
+        rules,
+    } = spec;
+    let field = FieldPath::root("spec");
+    let mut hosts = names(&field.field("hostnames"), hostnames, findings);
+    hosts.extend(regexes(&field.field("hostnameRegex"), hostname_regex, findings));
+    if hostnames.is_empty() && hostname_regex.is_empty() {
+        hosts.push(HostPattern::Any);
+    }
+    let numbered = rules.iter().enumerate();
+    let rules: Vec<Rule> = numbered
+        .filter_map(|(index, one)| rule(object, &field.field("rules").index(index), one, findings))
+        .collect();
+    let fleet = fleet(fleet_name, findings)?;
+    let unit = RouteUnit {
+        created_at_seconds: object.created_at_seconds,
+        hosts,
+        rules,
+    };
+    Some(Meaning::Route {
+        fleet,
+        unit: Arc::new(Unit::Route(unit)),
+    })
+}
+
+fn names(field: &FieldPath, hostnames: &[String], findings: &mut Findings<'_>) -> Vec<HostPattern> {
+    let mut hosts = Vec::with_capacity(hostnames.len());
+    for (index, text) in hostnames.iter().enumerate() {
+        // "10.0.0.256" is no address, and no name that DNS would serve either.
+        let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let host = if numeric {
+            Err(HostError::Address)
+        } else {
+            HostPattern::hostname(text)
+        };
+        hosts.extend(findings.ok(&field.index(index), host, "write a host name such as shop.example.com"));
+    }
+    hosts
+}
+
+fn regexes(field: &FieldPath, texts: &[String], findings: &mut Findings<'_>) -> Vec<HostPattern> {
+    let numbered = texts.iter().enumerate();
+    numbered
+        .filter_map(|(index, text)| findings.ok(&field.index(index), HostPattern::regex(text), REGEX_FIX))
+        .collect()
+}
+
+const REGEX_FIX: &str = "correct the regular expression; it must match the whole value";
+
+fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Findings<'_>) -> Option<Rule> {
+    let RouteRule {
+        name,
+        matches,
+        pool,
+        timeouts,
+    } = spec;
+    let numbered = matches.iter().enumerate();
+    let found: Vec<RouteMatch> = numbered
+        .filter_map(|(index, one)| route_match(&field.field("matches").index(index), one, findings))
+        .collect();
+    let timeouts = timeouts
+        .as_ref()
+        .map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
+    let pool = findings.ok(
+        &field.field("pool"),
+        pool.parse(),
+        "use the name of a Pool in this namespace",
+    )?;
+    Some(Rule {
+        name: Some(name.as_str().into()),
+        matches: if matches.is_empty() {
+            vec![RouteMatch::default()]
+        } else {
+            found
+        },
+        pool: ObjectKey::new(Kind::Pool, object.key.namespace.clone(), pool),
+        timeouts: Arc::new(timeouts.unwrap_or_default()),
+    })
+}
+
+fn timeouts_of(field: &FieldPath, spec: &RouteTimeouts, findings: &mut Findings<'_>) -> Timeouts {
+    let RouteTimeouts { request } = spec;
+    let field = field.field("request");
+    let request = request.as_ref().and_then(|text| {
+        let millis = findings.ok(&field, quantity::millis(&text.0), "write it as 500ms, 5s or 1h30m")?;
+        let timeout = TimeoutMillis::new(millis).ok_or_else(|| format!("{text} is out of range"));
+        findings.ok(&field, timeout, "use 1ms to 24h; leave it out for no limit")
+    });
+    Timeouts { request }
+}
+
+fn route_match(field: &FieldPath, spec: &MatchSpec, findings: &mut Findings<'_>) -> Option<RouteMatch> {
+    let MatchSpec {
+        path,
+        methods,
+        headers,
+        query_params,
+    } = spec;
+    let path = match path {
+        Some(spec) => path_match(&field.field("path"), spec, findings),
+        None => Some(RouteMatch::default().path),
+    };
+    let numbered = methods.iter().enumerate();
+    let methods = numbered
+        .filter_map(|(index, text)| {
+            findings.ok(
+                &field.field("methods").index(index),
+                method(text),
+                "write it in upper case, such as GET",
+            )
+        })
+        .collect();
+    let headers = header_matches(&field.field("headers"), headers, findings);
+    let query = query_matches(&field.field("queryParams"), query_params, findings);
+    Some(RouteMatch {
+        path: path?,
+        methods,
+        headers,
+        query,
+    })
+}
+
+fn path_match(field: &FieldPath, spec: &PathSpec, findings: &mut Findings<'_>) -> Option<PathMatch> {
+    let PathSpec { type_, value } = spec;
+    let (path, fix) = match type_.unwrap_or(PathMatchType::PathPrefix) {
+        PathMatchType::Exact => (PathMatch::exact(value), PATH_FIX),
+        PathMatchType::PathPrefix => (PathMatch::prefix(value), PATH_FIX),
+        PathMatchType::RegularExpression => (PathMatch::regex(value), REGEX_FIX),
+    };
+    let fix = match &path {
+        Err(MatchError::NoSlash) => format!("write \"/{value}\""),
+        Err(MatchError::NeverMatches(_)) if value.contains('?') => {
+            "leave the query out of the path, and match it with queryParams".to_owned()
+        }
+        Ok(_) | Err(_) => fix.to_owned(),
+    };
+    findings.ok(&field.field("value"), path, &fix)
+}
+
+const PATH_FIX: &str = "write the path as it is after normalisation, such as /v1/items";
+
+fn header_matches(field: &FieldPath, specs: &[HeaderSpec], findings: &mut Findings<'_>) -> Vec<HeaderMatch> {
+    let mut seen = BTreeSet::new();
+    let mut headers = Vec::with_capacity(specs.len());
+    for (index, HeaderSpec { name, type_, value }) in specs.iter().enumerate() {
+        let field = field.index(index);
+        let Some(value) = value_match(&field, *type_, value.as_deref(), findings) else {
+            continue;
+        };
+        let header = HeaderMatch::new(name, value);
+        let Some(header) = findings.ok(&field.field("name"), header, "use a name such as x-api-version") else {
+            continue;
+        };
+        // The schema compares names as written; headers do not care for case.
+        if !seen.insert(header.name.as_str().to_owned()) {
+            let what = format!("the header {} is matched twice", header.name);
+            findings.error(
+                &field.field("name"),
+                what,
+                "remove one of the two; upper and lower case are the same header",
+            );
+        }
+        headers.push(header);
+    }
+    headers
+}
+
+fn query_matches(field: &FieldPath, specs: &[QueryParamMatch], findings: &mut Findings<'_>) -> Vec<QueryMatch> {
+    let mut params = Vec::with_capacity(specs.len());
+    for (index, QueryParamMatch { name, type_, value }) in specs.iter().enumerate() {
+        let field = field.index(index);
+        let Some(value) = value_match(&field, *type_, value.as_deref(), findings) else {
+            continue;
+        };
+        params.extend(findings.ok(
+            &field.field("name"),
+            QueryMatch::new(name, value),
+            "give the parameter a name",
+        ));
+    }
+    params
+}
+
+fn value_match(
+    field: &FieldPath,
+    type_: Option<ValueMatchType>,
+    value: Option<&str>,
+    findings: &mut Findings<'_>,
+) -> Option<ValueMatch> {
+    let field = field.field("value");
+    match (type_.unwrap_or(ValueMatchType::Exact), value) {
+        (ValueMatchType::Exact, Some(value)) => findings.ok(&field, ValueMatch::exact(value), "use a shorter value"),
+        (ValueMatchType::RegularExpression, Some(value)) => findings.ok(&field, ValueMatch::regex(value), REGEX_FIX),
+        (ValueMatchType::Present, None) => Some(ValueMatch::Present),
+        (ValueMatchType::Present, Some(_)) => {
+            findings.error(
+                &field,
+                "type Present compares no value",
+                "leave the value out, or use type Exact",
+            );
+            None
+        }
+        (ValueMatchType::Exact | ValueMatchType::RegularExpression, None) => {
+            findings.error(
+                &field,
+                "there is no value to compare with",
+                "add one, or use type: Present",
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A fake instance: a real tonic client over real mutual TLS that verifies, asks for sections, acknowledges or refuses,
+//! and reports. It remembers what it holds between connections, as an instance does on disk.
+
+#![allow(unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sluice_controller::pki;
+use sluice_model::{Digest, Feature, InstanceId, RevisionId};
+use sluice_proto::pb::delivery_client::DeliveryClient;
+use sluice_proto::{
+    Ack, Audience, Downward, Hello, KeySet, Manifest, Nack, Order, Refusal, Report, RoleReport, ScopeReport,
+    ServedRole, Upward, UpwardMessage, open_manifest, open_order, sections,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+/// What an instance keeps.
+#[derive(Default, Debug)]
+pub struct Held {
+    pub order: Option<(Order, Bytes)>,
+    pub manifests: BTreeMap<RevisionId, Manifest>,
+    pub sections: BTreeMap<Digest, Bytes>,
+    /// Every epoch that was accepted, in order.
+    pub epochs: Vec<u64>,
+    pub last_status: Option<tonic::Status>,
+}
+
+pub struct Fake {
+    pub id: InstanceId,
+    pub identity: PathBuf,
+    pub held: Arc<Mutex<Held>>,
+    pub task: Option<JoinHandle<()>>,
+}
+
+impl Fake {
+    pub fn enroll(state: &Path, id: &str) -> Self {
+        let id: InstanceId = id.parse().unwrap();
+        let identity = pki::enroll(state, &"default".parse().unwrap(), &id, None).unwrap();
+        Self {
+            id,
+            identity,
+            held: Arc::default(),
+            task: None,
+        }
+    }
+
+    /// Connects; `refuses` is answered with a nack once it is known to be a candidate.
+    pub fn connect(&mut self, to: SocketAddr, manners: Manners) {
+        self.disconnect();
+        let (id, identity, held) = (self.id.clone(), self.identity.clone(), Arc::clone(&self.held));
+        self.task = Some(tokio::spawn(async move {
+            loop {
+                if let Err(status) = converse(&id, &identity, to, &held, manners).await {
+                    held.lock().unwrap().last_status = Some(status);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }));
+    }
+
+    pub fn disconnect(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+
+    pub fn order(&self) -> Option<Order> {
+        self.held.lock().unwrap().order.as_ref().map(|(order, _)| order.clone())
+    }
+
+    /// What it serves.
+    pub fn serves(&self) -> Option<RevisionId> {
+        let order = self.order()?;
+        Some(
+            order
+                .candidate_for(&self.id)
+                .map_or(order.stable, |candidate| candidate.revision),
+        )
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.disconnect();
+    }
+}
+
+/// How an instance behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manners {
+    Good,
+    /// Refuses whatever has a candidate for it.
+    RefusesCandidates,
+    /// Says that it is somebody else.
+    Impostor,
+}
+
+pub fn channel(identity: &Path, to: SocketAddr) -> Channel {
+    let read = |name: &str| fs::read(identity.join(name)).unwrap();
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(read("ca.pem")))
+        .identity(Identity::from_pem(read("cert.pem"), read("key.pem")))
+        .domain_name(pki::SERVER_NAME);
+    endpoint(to).tls_config(tls).unwrap().connect_lazy()
+}
+
+pub fn endpoint(to: SocketAddr) -> Endpoint {
+    Endpoint::from_shared(format!("https://{to}"))
+        .unwrap()
+        .connect_timeout(Duration::from_secs(5))
+}
+
+async fn converse(
+    id: &InstanceId,
+    identity: &Path,
+    to: SocketAddr,
+    held: &Mutex<Held>,
+    manners: Manners,
+) -> Result<(), tonic::Status> {
+    let about: serde_json::Value = serde_json::from_slice(&fs::read(identity.join("instance.json")).unwrap()).unwrap();
+    let audience = Audience {
+        cluster: about["cluster"].as_str().unwrap().parse().unwrap(),
+        fleet: about["fleet"].as_str().unwrap().parse().unwrap(),
+    };
+    let trusted = KeySet::from_json(&fs::read_to_string(identity.join("trusted.json")).unwrap()).unwrap();
+    let said = if manners == Manners::Impostor {
+        "somebody-else".parse().unwrap()
+    } else {
+        id.clone()
+    };
+    let (up, said_up) = mpsc::channel(16);
+    let say = |message: UpwardMessage| {
+        let proto = (&Upward {
+            instance: said.clone(),
+            message,
+        })
+            .into();
+        let up = up.clone();
+        async move {
+            up.send(proto)
+                .await
+                .map_err(|_| tonic::Status::aborted("the stream ended"))
+        }
+    };
+    say(hello(held)).await?;
+    let mut heard = DeliveryClient::new(channel(identity, to))
+        .connect(ReceiverStream::new(said_up))
+        .await?
+        .into_inner();
+    let mut waiting: Option<(Order, Bytes)> = None;
+    let mut every = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        tokio::select! {
+            message = heard.message() => {
+                let Some(proto) = message? else { return Ok(()) };
+                match Downward::try_from(proto).unwrap() {
+                    Downward::Manifest(bytes) => {
+                        let manifest = open_manifest(&trusted, &audience, &bytes).unwrap();
+                        held.lock().unwrap().manifests.insert(manifest.revision, manifest);
+                    }
+                    Downward::Order(bytes) => {
+                        let order = open_order(&trusted, &audience, &bytes).unwrap();
+                        let last = held.lock().unwrap().epochs.last().copied().unwrap_or(0);
+                        if order.epoch > last {
+                            let missing = missing(held, &order, id);
+                            if !missing.is_empty() {
+                                say(UpwardMessage::Want(missing)).await?;
+                            }
+                            waiting = Some((order, bytes));
+                        }
+                    }
+                    Downward::Section { digest, wire } => {
+                        held.lock().unwrap().sections.insert(digest, wire);
+                    }
+                    Downward::NotLeader { .. } => panic!("there is one controller"),
+                }
+                if let Some((order, bytes)) = waiting.take_if(|(order, _)| missing(held, order, id).is_empty()) {
+                    say(settle(held, order, bytes, id, manners)).await?;
+                }
+            }
+            _ = every.tick() => if let Some(report) = report(held, id) {
+                say(UpwardMessage::Report(report)).await?;
+            },
+        }
+    }
+}
+
+fn hello(held: &Mutex<Held>) -> UpwardMessage {
+    let held = held.lock().unwrap();
+    let order = held.order.as_ref();
+    UpwardMessage::Hello(Hello {
+        build: "fake".to_owned(),
+        boot_id: "1".to_owned(),
+        features: Feature::ALL.map(|feature| feature.to_string()).to_vec(),
+        epoch: order.map_or(0, |(order, _)| order.epoch),
+        stable: order.map(|(order, _)| order.stable),
+        candidate: None,
+        held_sections: held.sections.keys().copied().collect(),
+        order: order.map(|(_, bytes)| bytes.clone()),
+        booted_epoch: 0,
+    })
+}
+
+fn wanted(order: &Order, id: &InstanceId) -> Vec<RevisionId> {
+    let candidate = order.candidate_for(id).map(|candidate| candidate.revision);
+    [Some(order.stable), candidate].into_iter().flatten().collect()
+}
+
+/// The sections that are not here, each checked against its manifest if it is.
+fn missing(held: &Mutex<Held>, order: &Order, id: &InstanceId) -> Vec<Digest> {
+    let held = held.lock().unwrap();
+    let manifests = wanted(order, id)
+        .into_iter()
+        .map(|revision| held.manifests.get(&revision).expect("manifests come first"));
+    let sections = manifests.flat_map(|manifest| &manifest.sections);
+    let is_missing = |reference: &&sluice_proto::SectionRef| match held.sections.get(&reference.digest) {
+        Some(wire) => {
+            sections::unpack(reference, wire).unwrap();
+            false
+        }
+        None => true,
+    };
+    sections.filter(is_missing).map(|reference| reference.digest).collect()
+}
+
+fn settle(held: &Mutex<Held>, order: Order, bytes: Bytes, id: &InstanceId, manners: Manners) -> UpwardMessage {
+    let candidate = order.candidate_for(id).map(|candidate| candidate.revision);
+    let epoch = order.epoch;
+    if candidate.is_some() && manners == Manners::RefusesCandidates {
+        return UpwardMessage::Nack(Nack {
+            epoch,
+            reason: Refusal::Build,
+            detail: "the fake refuses".to_owned(),
+        });
+    }
+    let stable = order.stable;
+    let mut held = held.lock().unwrap();
+    held.epochs.push(epoch);
+    held.order = Some((order, bytes));
+    UpwardMessage::Ack(Ack {
+        epoch,
+        stable: Some(stable),
+        candidate,
+    })
+}
+
+fn report(held: &Mutex<Held>, id: &InstanceId) -> Option<Report> {
+    let held = held.lock().unwrap();
+    let (order, _) = held.order.as_ref()?;
+    let candidate = order
+        .candidate_for(id)
+        .map(|candidate| (ServedRole::Candidate, candidate.revision));
+    let (role, revision) = candidate.unwrap_or((ServedRole::Stable, order.stable));
+    let scope = |route| ScopeReport {
+        route,
+        requests: 100,
+        latency_buckets: vec![(3, 100)],
+        ..ScopeReport::default()
+    };
+    let scopes = std::iter::once(None)
+        .chain(order.counted.iter().cloned().map(Some))
+        .map(scope)
+        .collect();
+    Some(Report {
+        epoch: order.epoch,
+        sequence: 1,
+        // Vouches for as much as a controller whose clock runs fast sees pass.
+        interval_ms: 2_000,
+        roles: vec![RoleReport { role, revision, scopes }],
+        inflight: 0,
+        uptime_ms: 1,
+        rss_bytes: 1,
+    })
+}

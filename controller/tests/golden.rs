@@ -1,0 +1,228 @@
+//! Broken manifests of every kind: each is a Problem with place and fix, the change beside it is applied, and the good
+//! form keeps serving. `tests/golden/README.md` says how to add one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sluice_controller::compile::{Compiled, Compiler, FleetState, Output, Stable};
+use sluice_controller::lint::lint;
+use sluice_controller::problem::Problem;
+use sluice_controller::source::View;
+use sluice_controller::source::folder::Folder;
+use sluice_model::FleetName;
+use sluice_proto::sections::unit_digest;
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+}
+
+fn edge() -> FleetName {
+    "edge".parse().unwrap()
+}
+
+fn look(folder: &mut Folder) -> View {
+    let listing = folder.list();
+    folder.view(&listing)
+}
+
+fn compile(view: &View, stable: Option<Stable>) -> (Compiled, Vec<Problem>) {
+    let state = FleetState {
+        stable,
+        ..FleetState::default()
+    };
+    let Output { mut fleets, problems } = Compiler::new(unit_digest).compile(view, &BTreeMap::from([(edge(), state)]));
+    (fleets.remove(&edge()).unwrap(), problems)
+}
+
+fn copy_of_good() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(golden("good")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    dir
+}
+
+/// Breaks a folder that serves with `broken`, put as `name`, and says what is told and what changes.
+fn report(name: &str, broken: &[u8]) -> String {
+    let dir = copy_of_good();
+    let mut folder = Folder::new(dir.path());
+    let (good, problems) = compile(&look(&mut folder), None);
+    assert_eq!(problems, [], "the good folder is good");
+    let stable = Stable {
+        snapshot: Arc::new(good.snapshot.unwrap()),
+        sources: good.sources,
+    };
+
+    fs::write(dir.path().join(name), broken).unwrap();
+    let api = fs::read_to_string(dir.path().join("api.yaml")).unwrap();
+    fs::write(dir.path().join("api.yaml"), api.replace("8000", "8001")).unwrap();
+    let view = look(&mut folder);
+    let (compiled, problems) = compile(&view, Some(stable.clone()));
+    let (restarted, again) = compile(&look(&mut Folder::new(dir.path())), Some(stable.clone()));
+    assert_eq!(
+        (&compiled.snapshot, &problems),
+        (&restarted.snapshot, &again),
+        "a restart changes nothing"
+    );
+    check(&compiled, &problems, &stable);
+    said(&compiled, &problems)
+}
+
+fn check(compiled: &Compiled, problems: &[Problem], stable: &Stable) {
+    assert!(!problems.is_empty(), "nothing is told");
+    for problem in problems {
+        assert!(
+            problem.place.is_some() && !problem.fix.is_empty(),
+            "no place or no fix: {problem}"
+        );
+    }
+    let snapshot = compiled.snapshot.as_ref().unwrap();
+    let changed: Vec<_> = compiled.changed.iter().map(|changed| &changed.object).collect();
+    assert!(
+        changed.iter().any(|key| key.to_string() == "Pool shop/api"),
+        "the change beside is not applied"
+    );
+    for problem in problems.iter().filter(|problem| problem.is_error()) {
+        let Some(key) = &problem.object else { continue };
+        assert_eq!(
+            snapshot.unit(key),
+            stable.snapshot.unit(key),
+            "{key} does not serve as before"
+        );
+    }
+    let removed: Vec<_> = compiled
+        .changed
+        .iter()
+        .filter(|changed| changed.after.is_none())
+        .collect();
+    assert!(removed.is_empty(), "something good was removed: {removed:?}");
+}
+
+fn said(compiled: &Compiled, problems: &[Problem]) -> String {
+    let problems = problems.iter().map(|problem| format!("{problem}\n"));
+    let changed = compiled
+        .changed
+        .iter()
+        .map(|changed| format!("changes {}\n", changed.object));
+    problems.chain(changed).collect()
+}
+
+#[test]
+fn broken_manifests_harm_only_themselves() {
+    let mut files: Vec<_> = fs::read_dir(golden("cases"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    assert!(files.len() >= 40, "{}", files.len());
+    let mut wrong = Vec::new();
+    for file in files {
+        let broken = fs::read(&file).unwrap();
+        let first = broken.split(|byte| *byte == b'\n').next().unwrap();
+        let name = std::str::from_utf8(first)
+            .ok()
+            .and_then(|line| line.strip_prefix("# Put as "))
+            .unwrap_or("broken.yaml");
+        let said = std::panic::catch_unwind(|| report(name, &broken));
+        let Ok(said) = said else {
+            wrong.push(format!("{}: see above", file.display()));
+            continue;
+        };
+        let expected = file.with_extension("golden");
+        if std::env::var_os("SLUICE_BLESS").is_some() {
+            fs::write(&expected, &said).unwrap();
+        }
+        let golden = fs::read_to_string(&expected).unwrap_or_default();
+        if golden != said {
+            wrong.push(format!("{}\n--- expected\n{golden}--- said\n{said}", file.display()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} differ (SLUICE_BLESS=1 writes them anew):\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn a_huge_file_is_refused_by_its_size() {
+    let mut huge = fs::read(golden("good/broken.yaml")).unwrap();
+    huge.extend(std::iter::repeat_n(b"# padding\n", 1 << 20).flatten());
+    assert_eq!(
+        report("broken.yaml", &huge),
+        "broken.yaml: error: the file is larger than 4 MiB; split it into several files; what was read from there before \
+         keeps serving\nchanges Pool shop/api\n"
+    );
+}
+
+#[test]
+fn too_many_of_everything_is_refused() {
+    let many = |count: usize, item: &str| {
+        (0..count)
+            .map(|n| item.replace('N', &n.to_string()))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let route = |rules: String| {
+        format!(
+            "apiVersion: sluice.dev/v1alpha1\nkind: ProxyRoute\nmetadata: {{name: broken, namespace: shop}}\nspec: {{fleet: edge, hostnames: [broken.example.com], rules: [{rules}]}}\n"
+        )
+    };
+    let one = |matches: String| route(format!("{{name: all, pool: api, matches: [{matches}]}}"));
+    let cases = [
+        (route(many(65, "{name: rN, pool: api}")), "spec.rules"),
+        (one(many(65, "{path: {value: /N}}")), "spec.rules[0].matches"),
+        (
+            one(format!("{{headers: [{}]}}", many(17, "{name: xN, value: a}"))),
+            "spec.rules[0].matches[0].headers",
+        ),
+        (
+            one(format!("{{queryParams: [{}]}}", many(17, "{name: xN, value: a}"))),
+            "spec.rules[0].matches[0].queryParams",
+        ),
+        (
+            one(format!("{{methods: [{}]}}", many(17, "MN"))),
+            "spec.rules[0].matches[0].methods",
+        ),
+        (
+            one(format!("{{path: {{value: /{}}}}}", "a".repeat(1024))),
+            "spec.rules[0].matches[0].path.value",
+        ),
+    ];
+    for (text, field) in cases {
+        let said = report("broken.yaml", text.as_bytes());
+        assert!(
+            said.contains(&format!("error: ProxyRoute shop/broken {field}: ")) && said.contains("too many"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn lint_says_what_compile_says() {
+    let dir = copy_of_good();
+    let good = lint(dir.path());
+    assert_eq!((good.problems.len(), good.objects, good.unreadable), (0, 6, false));
+    assert!(good.fleets[&edge()].is_some());
+    fs::copy(golden("cases/did-you-mean-field.yaml"), dir.path().join("broken.yaml")).unwrap();
+    let bad = lint(dir.path());
+    assert_eq!(bad.problems.len(), 1);
+    assert!(
+        bad.problems[0].to_string().contains("did you mean \"matches\"?"),
+        "{}",
+        bad.problems[0]
+    );
+    assert!(lint(&dir.path().join("nowhere")).unreadable);
+}

@@ -1,0 +1,105 @@
+//! Bounds and patterns of the API, as written into the CRD schemas.
+//!
+//! Generous for people, small enough that the API server's CEL cost estimate (which multiplies the bounds of nested
+//! lists) stays within its budget and that one object fits etcd many times over. Where the model has a limit too, it is
+//! the same one; `sluice-controller` tests that.
+
+/// Host names of one route. Gateway API has 16; platform teams with many brands need more.
+pub const HOSTNAMES_MAX_ITEMS: u32 = 64;
+/// Host regexes of one route. Each costs a regex match for hosts that nothing else matches.
+pub const HOSTNAME_REGEXES_MAX_ITEMS: u32 = 8;
+/// A DNS name (RFC 1035 §2.3.4), or an RFC 1123 subdomain as an object name.
+pub const NAME_MAX_BYTES: u32 = 253;
+/// A DNS label (RFC 1035 §2.3.4): names of rules, stages, listeners and fleets, which become metric labels.
+pub const LABEL_MAX_BYTES: u32 = 63;
+/// One regular expression. Longer ones are programs, not patterns.
+pub const REGEX_MAX_BYTES: u32 = 1024;
+/// Rules of one route.
+pub const RULES_MAX_ITEMS: u32 = 64;
+/// Matches of one rule.
+pub const MATCHES_MAX_ITEMS: u32 = 64;
+/// Methods of one match.
+pub const METHODS_MAX_ITEMS: u32 = 16;
+/// One method name. The longest registered one (UPDATEREDIRECTREF) has 17.
+pub const METHOD_MAX_BYTES: u32 = 32;
+/// Header matches of one match, as in Gateway API.
+pub const HEADERS_MAX_ITEMS: u32 = 16;
+/// Query parameter matches of one match, as in Gateway API.
+pub const QUERY_PARAMS_MAX_ITEMS: u32 = 16;
+/// A header or parameter name, as in Gateway API.
+pub const HEADER_NAME_MAX_BYTES: u32 = 256;
+/// A header or parameter value to compare with.
+pub const HEADER_VALUE_MAX_BYTES: u32 = 4096;
+/// A path to compare with, as in Gateway API.
+pub const PATH_MAX_BYTES: u32 = 1024;
+/// Static endpoints of one pool.
+pub const ENDPOINTS_MAX_ITEMS: u32 = 1000;
+/// The longest text of an IPv6 address (with an embedded IPv4 address).
+pub const ADDRESS_MAX_BYTES: u32 = 45;
+/// Weight of one endpoint. As in Gateway API.
+pub const WEIGHT_MAX: u32 = 1_000_000;
+/// Listeners of one fleet. Each is a socket on every worker of every instance.
+pub const LISTENERS_MAX_ITEMS: u32 = 16;
+/// Stages of one Rollout.
+pub const STAGES_MAX_ITEMS: u32 = 16;
+/// Gates of one Rollout. Every gate is judged for the fleet and for each changed route.
+pub const GATES_MAX_ITEMS: u32 = 16;
+/// Requests that a gate may ask for before it judges.
+pub const MIN_REQUESTS_MAX: u32 = 1_000_000_000;
+/// Revisions kept in a fleet's history.
+pub const HISTORY_LIMIT_MAX: u32 = 100;
+/// A duration such as `1h30m15s500ms`, in the form of Gateway API's GEP-2257.
+pub const DURATION_MAX_BYTES: u32 = 32;
+/// Conditions of one object.
+pub const CONDITIONS_MAX_ITEMS: u32 = 8;
+
+/// RFC 1123 subdomain: an object's name.
+pub const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+/// RFC 1123 label: a name inside an object.
+pub const LABEL_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// A host name, or `*.` before one. Lower case, no port.
+pub const HOSTNAME_PATTERN: &str =
+    r"^(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+/// A method in upper case. Methods are case-sensitive (RFC 9110 §9.1): `get` would never match.
+pub const METHOD_PATTERN: &str = r"^[A-Z][A-Z0-9-]*$";
+/// A token (RFC 9110 §5.6.2): what a header name is made of.
+pub const TOKEN_PATTERN: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+/// `5s`, `1h30m`: the form of Gateway API's GEP-2257.
+pub const DURATION_PATTERN: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// `0.5%`, with at most four decimals so that it is exact in integers.
+pub const PERCENT_PATTERN: &str = r"^(100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%$";
+/// `1.5`, with at most three decimals so that it is exact in integers.
+pub const RATIO_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,3})?$";
+/// A percentage or a duration, for a gate's `max`.
+pub const LIMIT_PATTERN: &str = r"^((100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%|([0-9]{1,5}(h|m|s|ms)){1,4})$";
+
+/// What each pattern asks for, in words, for a reader that refuses a value itself.
+pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
+    (
+        NAME_PATTERN,
+        "a name of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
+    ),
+    (
+        LABEL_PATTERN,
+        "a name of a-z, 0-9 and '-', beginning and ending with a letter or digit",
+    ),
+    (
+        HOSTNAME_PATTERN,
+        "a host name in lower case without a port, such as shop.example.com, or *.example.com for every host below it",
+    ),
+    (
+        METHOD_PATTERN,
+        "a method in upper case, such as GET; methods are case-sensitive",
+    ),
+    (
+        TOKEN_PATTERN,
+        "a header name, such as x-api-version: letters, digits and hyphens, no spaces or colons",
+    ),
+    (DURATION_PATTERN, "a duration, such as 500ms, 5s or 1h30m"),
+    (PERCENT_PATTERN, "a percentage from 0 to 100, such as 10 or \"0.5%\""),
+    (RATIO_PATTERN, "a ratio in quotes, such as \"1.5\""),
+    (
+        LIMIT_PATTERN,
+        "a percentage such as \"0.5%\", or a duration such as 500ms",
+    ),
+];

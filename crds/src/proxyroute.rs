@@ -1,0 +1,236 @@
+//! `ProxyRoute`: which requests go to which pool.
+//!
+//! Words and shapes are Gateway API's where it has one; `methods` as a list is the one departure.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds;
+use crate::condition::Condition;
+use crate::rules;
+use crate::values::DurationText;
+
+/// Which requests, by host and by what else they carry, go to which pool.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1alpha1",
+    kind = "ProxyRoute",
+    plural = "proxyroutes",
+    namespaced,
+    shortname = "prt",
+    category = "sluice",
+    status = "ProxyRouteStatus",
+    derive = "PartialEq",
+    doc = "Where requests go: hosts, matches, and the pool that answers.",
+    printcolumn(
+        name = "HOSTNAMES",
+        type_ = "string",
+        json_path = ".spec.hostnames",
+        description = "Hosts of the route; empty is every host."
+    ),
+    printcolumn(
+        name = "ACCEPTED",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status",
+        description = "Whether this content may be served."
+    ),
+    printcolumn(
+        name = "PROGRAMMED",
+        type_ = "string",
+        json_path = ".status.programmed",
+        description = "Whether the data plane acknowledged it."
+    ),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "REVISION", type_ = "string", json_path = ".status.liveIn", priority = 1),
+    printcolumn(
+        name = "REASON",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].reason",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyRouteSpec {
+    /// The fleet that serves this route. A Rollout governs each fleet.
+    #[serde(default = "crate::default_fleet")]
+    #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
+    pub fleet: String,
+    /// Hosts to serve, in lower case and without a port: `shop.example.com`, or `*.shop.example.com` for every host
+    /// below it. With neither hostnames nor hostnameRegex the route serves every host. The oldest namespace that
+    /// names a host owns it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::HOSTNAMES_MAX_ITEMS),
+        inner(length(min = 1, max = bounds::NAME_MAX_BYTES), regex(pattern = bounds::HOSTNAME_PATTERN)),
+        extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = rules::attach(&[rules::HOST_IS_NAME]))
+    )]
+    pub hostnames: Vec<String>,
+    /// Regular expressions of hosts to serve, matched against the whole host in lower case. Tried only when no host
+    /// name matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::HOSTNAME_REGEXES_MAX_ITEMS),
+        inner(length(min = 1, max = bounds::REGEX_MAX_BYTES)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub hostname_regex: Vec<String>,
+    /// Which of these hosts' requests go where. Of all rules that match a request the most specific wins, by Gateway
+    /// API's precedence; their order decides only between equals.
+    #[schemars(
+        length(min = 1, max = bounds::RULES_MAX_ITEMS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub rules: Vec<RouteRule>,
+}
+
+/// One rule: the requests it matches, and where they go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteRule {
+    /// Name of the rule, unique in the route. Metrics, logs and gates speak of it.
+    #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
+    pub name: String,
+    /// A request matches when it meets every condition of any one of these. Without any, every request matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::MATCHES_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub matches: Vec<RouteMatch>,
+    /// Name of the Pool, in this route's namespace, that answers.
+    #[schemars(length(min = 1, max = bounds::NAME_MAX_BYTES), regex(pattern = bounds::NAME_PATTERN))]
+    pub pool: String,
+    /// How long things may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<RouteTimeouts>,
+}
+
+/// Conditions that a request must meet, all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteMatch {
+    /// The path. Without it every path matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathMatch>,
+    /// Any one of these methods, in upper case. Without any, every method matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::METHODS_MAX_ITEMS),
+        inner(length(min = 1, max = bounds::METHOD_MAX_BYTES), regex(pattern = bounds::METHOD_PATTERN)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub methods: Vec<String>,
+    /// Headers, all of which must match. One entry for each header name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::HEADERS_MAX_ITEMS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub headers: Vec<HeaderMatch>,
+    /// Query parameters, all of which must match. One entry for each parameter name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::QUERY_PARAMS_MAX_ITEMS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub query_params: Vec<QueryParamMatch>,
+}
+
+/// What the path must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::PATH_ABSOLUTE, rules::PATH_PLAIN])))]
+pub struct PathMatch {
+    /// How to compare: Exact, PathPrefix (whole segments) or RegularExpression (the whole path). Without it PathPrefix.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<PathMatchType>,
+    /// The path, beginning with `/` and without a query, or the regular expression. Compared with the normalised path.
+    #[schemars(length(min = 1, max = bounds::PATH_MAX_BYTES))]
+    pub value: String,
+}
+
+/// How to compare: Exact, PathPrefix (whole segments) or RegularExpression (the whole path). Without it PathPrefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PathMatchType {
+    /// The whole path, exactly.
+    Exact,
+    /// The path's first segments: `/v1` matches `/v1` and `/v1/items`, not `/v10`.
+    PathPrefix,
+    /// The whole path, by a regular expression (RE2 syntax).
+    RegularExpression,
+}
+
+/// What one header must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::VALUE_BY_TYPE])))]
+pub struct HeaderMatch {
+    /// Name of the header; upper and lower case are the same.
+    #[schemars(length(min = 1, max = bounds::HEADER_NAME_MAX_BYTES), regex(pattern = bounds::TOKEN_PATTERN))]
+    pub name: String,
+    /// How to compare: Exact, RegularExpression (the whole value) or Present. Without it Exact.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<ValueMatchType>,
+    /// The value or the regular expression; not with Present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = bounds::HEADER_VALUE_MAX_BYTES))]
+    pub value: Option<String>,
+}
+
+/// What one query parameter must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::VALUE_BY_TYPE])))]
+pub struct QueryParamMatch {
+    /// Name of the parameter, exactly, after percent-decoding.
+    #[schemars(length(min = 1, max = bounds::HEADER_NAME_MAX_BYTES))]
+    pub name: String,
+    /// How to compare: Exact, RegularExpression (the whole value) or Present. Without it Exact.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<ValueMatchType>,
+    /// The value or the regular expression; not with Present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = bounds::HEADER_VALUE_MAX_BYTES))]
+    pub value: Option<String>,
+}
+
+/// How to compare: Exact, RegularExpression (the whole value) or Present. Without it Exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ValueMatchType {
+    /// The whole value, exactly.
+    Exact,
+    /// The whole value, by a regular expression (RE2 syntax).
+    RegularExpression,
+    /// It is there, whatever its value.
+    Present,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteTimeouts {
+    /// From the request's first byte to the response's last: after that the client gets 504. Between 1ms and 24h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::TIMEOUT_RANGE])))]
+    pub request: Option<DurationText>,
+}
+
+/// What became of the ProxyRoute. Written by Sluice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyRouteStatus {
+    /// The revision in which this content is live: acknowledged by the data plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub live_in: Option<String>,
+    /// True, False, the stage that carries it, or RolledBack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub programmed: Option<String>,
+    /// Accepted: whether this content may be served, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::CONDITIONS_MAX_ITEMS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
+    )]
+    pub conditions: Vec<Condition>,
+}

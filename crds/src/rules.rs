@@ -1,0 +1,353 @@
+//! The rules that a plain schema cannot say: CEL for the API server, and one table of cases for everybody else.
+//!
+//! CEL does not run in the directory source, so each rule has a twin in `sluice-controller`'s translation. [`CASES`]
+//! is what keeps the two together: a case names the rule, and what it must say to an object.
+
+use serde_json::{Value, json};
+
+/// One CEL rule of a CRD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CelRule {
+    /// How tests and the twin in translation call it.
+    pub id: &'static str,
+    /// The expression; `self` is the value that the rule is attached to.
+    pub cel: &'static str,
+    /// What the author reads when it does not hold.
+    pub message: &'static str,
+}
+
+/// An address is an IP address: the data plane looks no names up.
+pub const ADDRESS_IS_IP: CelRule = CelRule {
+    id: "address-is-ip",
+    cel: "isIP(self)",
+    message: "must be an IPv4 or IPv6 address, not a host name",
+};
+/// Not every endpoint has weight 0.
+pub const SOME_WEIGHT: CelRule = CelRule {
+    id: "some-weight",
+    cel: "self.exists(e, !has(e.weight) || e.weight > 0)",
+    message: "at least one endpoint needs a weight above 0",
+};
+/// A host is a name, not an IP address.
+pub const HOST_IS_NAME: CelRule = CelRule {
+    id: "host-is-name",
+    cel: "self.all(h, !h.matches('^[0-9.]+$'))",
+    message: "must be host names, not IP addresses; leave hostnames out to serve every host",
+};
+/// A path begins with `/`.
+pub const PATH_ABSOLUTE: CelRule = CelRule {
+    id: "path-absolute",
+    cel: "(has(self.type) && self.type == 'RegularExpression') || self.value.startsWith('/')",
+    message: "a path must begin with '/'",
+};
+/// A path is one that a normalised request path can equal.
+pub const PATH_PLAIN: CelRule = CelRule {
+    id: "path-plain",
+    cel: r"(has(self.type) && self.type == 'RegularExpression') || !self.value.matches(r'[^!-~]|[?#\\]|//|/[.][.]?(/|$)')",
+    message: "a path must not contain '?', '#', '\\', '//', '/./', '/../', spaces or non-ASCII characters: no normalised request path does",
+};
+/// `Present` compares nothing, the others compare something.
+pub const VALUE_BY_TYPE: CelRule = CelRule {
+    id: "value-by-type",
+    cel: "(has(self.type) && self.type == 'Present') != has(self.value)",
+    message: "value is required, except with type Present, where it must be left out",
+};
+/// A request timeout is a time that can pass and end.
+pub const TIMEOUT_RANGE: CelRule = CelRule {
+    id: "timeout-range",
+    cel: "duration(self) >= duration('1ms') && duration(self) <= duration('24h')",
+    message: "must be between 1ms and 24h",
+};
+/// A bake ends within a week.
+pub const BAKE_TIME_RANGE: CelRule = CelRule {
+    id: "bake-time-range",
+    cel: "duration(self) <= duration('168h')",
+    message: "must be at most 168h",
+};
+/// Two listeners cannot share a port.
+pub const LISTENER_PORTS_DIFFER: CelRule = CelRule {
+    id: "listener-ports-differ",
+    cel: "self.all(l, self.exists_one(m, m.port == l.port))",
+    message: "each listener needs a port of its own",
+};
+/// A gate without a limit would always pass.
+pub const GATE_HAS_LIMIT: CelRule = CelRule {
+    id: "gate-has-limit",
+    cel: "has(self.max) || has(self.maxIncrease) || has(self.maxRatio)",
+    message: "a gate needs max, maxIncrease or maxRatio",
+};
+/// Ratios of rates near zero mean nothing; ratios of latencies do.
+pub const RATIO_FOR_LATENCY: CelRule = CelRule {
+    id: "ratio-for-latency",
+    cel: "!has(self.maxRatio) || self.metric == 'LatencyP95'",
+    message: "maxRatio is for LatencyP95; use maxIncrease",
+};
+/// An increase in percentage points is for percentages.
+pub const INCREASE_FOR_RATES: CelRule = CelRule {
+    id: "increase-for-rates",
+    cel: "!has(self.maxIncrease) || self.metric != 'LatencyP95'",
+    message: "maxIncrease is for ErrorRate and NoRouteRate; use maxRatio",
+};
+
+/// Every rule.
+pub const ALL: &[CelRule] = &[
+    ADDRESS_IS_IP,
+    SOME_WEIGHT,
+    HOST_IS_NAME,
+    PATH_ABSOLUTE,
+    PATH_PLAIN,
+    VALUE_BY_TYPE,
+    TIMEOUT_RANGE,
+    BAKE_TIME_RANGE,
+    LISTENER_PORTS_DIFFER,
+    GATE_HAS_LIMIT,
+    RATIO_FOR_LATENCY,
+    INCREASE_FOR_RATES,
+];
+
+/// `rules` as the value of `x-kubernetes-validations`.
+pub fn attach(rules: &[CelRule]) -> Value {
+    rules
+        .iter()
+        .map(|rule| json!({"rule": rule.cel, "message": rule.message}))
+        .collect()
+}
+
+/// What a rule must say to one object.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// The rule it is about.
+    pub rule: CelRule,
+    /// Kind of the object.
+    pub kind: &'static str,
+    /// Its `spec`, as JSON. Nothing else is wrong with it.
+    pub spec: &'static str,
+    /// Where a refusal points; `None` when the object is accepted.
+    pub refused_at: Option<&'static str>,
+}
+
+const fn refused(rule: CelRule, kind: &'static str, spec: &'static str, at: &'static str) -> Case {
+    Case {
+        rule,
+        kind,
+        spec,
+        refused_at: Some(at),
+    }
+}
+
+const fn accepted(rule: CelRule, kind: &'static str, spec: &'static str) -> Case {
+    Case {
+        rule,
+        kind,
+        spec,
+        refused_at: None,
+    }
+}
+
+/// The table: for every rule at least one object that it refuses and one that it accepts.
+pub const CASES: &[Case] = &[
+    refused(
+        ADDRESS_IS_IP,
+        "Pool",
+        r#"{"endpoints":[{"address":"api.internal","port":80}]}"#,
+        "spec.endpoints[0].address",
+    ),
+    refused(
+        ADDRESS_IS_IP,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.256","port":80}]}"#,
+        "spec.endpoints[0].address",
+    ),
+    accepted(
+        ADDRESS_IS_IP,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"2001:db8::1","port":80}]}"#,
+    ),
+    refused(
+        SOME_WEIGHT,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80,"weight":0}]}"#,
+        "spec.endpoints",
+    ),
+    accepted(
+        SOME_WEIGHT,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80,"weight":0},{"address":"10.0.0.2","port":80}]}"#,
+    ),
+    refused(
+        HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"hostnames":["10.0.0.1"],"rules":[{"name":"a","pool":"p"}]}"#,
+        "spec.hostnames",
+    ),
+    accepted(
+        HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"hostnames":["10.example.com"],"rules":[{"name":"a","pool":"p"}]}"#,
+    ),
+    refused(
+        PATH_ABSOLUTE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"v1"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    accepted(
+        PATH_ABSOLUTE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"RegularExpression","value":"v1"}}]}]}"#,
+    ),
+    refused(
+        PATH_PLAIN,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"Exact","value":"/a?b=1"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    refused(
+        PATH_PLAIN,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a/../b"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    refused(
+        PATH_PLAIN,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"//a"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    accepted(
+        PATH_PLAIN,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a/..b/.c"}},{"path":{"type":"RegularExpression","value":"/a?/b"}}]}]}"#,
+    ),
+    refused(
+        VALUE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"headers":[{"name":"x","type":"Present","value":"1"}]}]}]}"#,
+        "spec.rules[0].matches[0].headers[0]",
+    ),
+    refused(
+        VALUE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"headers":[{"name":"x"}]}]}]}"#,
+        "spec.rules[0].matches[0].headers[0]",
+    ),
+    refused(
+        VALUE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"queryParams":[{"name":"x","type":"Exact"}]}]}]}"#,
+        "spec.rules[0].matches[0].queryParams[0]",
+    ),
+    accepted(
+        VALUE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"headers":[{"name":"x","type":"Present"},{"name":"y","value":"1"}],"queryParams":[{"name":"q","type":"RegularExpression","value":"1+"}]}]}]}"#,
+    ),
+    refused(
+        TIMEOUT_RANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","timeouts":{"request":"0s"}}]}"#,
+        "spec.rules[0].timeouts.request",
+    ),
+    refused(
+        TIMEOUT_RANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","timeouts":{"request":"24h1ms"}}]}"#,
+        "spec.rules[0].timeouts.request",
+    ),
+    accepted(
+        TIMEOUT_RANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","timeouts":{"request":"24h"}},{"name":"b","pool":"p","matches":[{"path":{"value":"/b"}}],"timeouts":{"request":"1ms"}}]}"#,
+    ),
+    refused(
+        BAKE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}]},"stages":[{"name":"all","fleetPercent":100,"bakeTime":"168h1s"}]}"#,
+        "spec.stages[0].bakeTime",
+    ),
+    accepted(
+        BAKE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}]},"stages":[{"name":"all","fleetPercent":100,"bakeTime":"0s"}]}"#,
+    ),
+    refused(
+        LISTENER_PORTS_DIFFER,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80},{"name":"b","port":80}]}}"#,
+        "spec.dataPlane.listeners",
+    ),
+    accepted(
+        LISTENER_PORTS_DIFFER,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80},{"name":"b","port":81}]}}"#,
+    ),
+    refused(
+        GATE_HAS_LIMIT,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"ErrorRate","minRequests":5}]}"#,
+        "spec.gates[0]",
+    ),
+    accepted(
+        GATE_HAS_LIMIT,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"ErrorRate","max":1}]}"#,
+    ),
+    refused(
+        RATIO_FOR_LATENCY,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"NoRouteRate","maxRatio":"2"}]}"#,
+        "spec.gates[0]",
+    ),
+    accepted(
+        RATIO_FOR_LATENCY,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"LatencyP95","maxRatio":"1.5"}]}"#,
+    ),
+    refused(
+        INCREASE_FOR_RATES,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"LatencyP95","maxIncrease":1}]}"#,
+        "spec.gates[0]",
+    ),
+    accepted(
+        INCREASE_FOR_RATES,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"NoRouteRate","maxIncrease":"0.5%"}]}"#,
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PoolSpec, ProxyRouteSpec, RolloutSpec};
+
+    #[test]
+    fn every_rule_has_a_case_on_each_side() {
+        for rule in ALL {
+            let of_rule = || CASES.iter().filter(|case| case.rule == *rule);
+            assert!(
+                of_rule().any(|case| case.refused_at.is_some()),
+                "{} refuses nothing",
+                rule.id
+            );
+            assert!(
+                of_rule().any(|case| case.refused_at.is_none()),
+                "{} accepts nothing",
+                rule.id
+            );
+        }
+    }
+
+    #[test]
+    fn every_case_is_a_readable_spec() {
+        for case in CASES {
+            let read = match case.kind {
+                "Pool" => serde_json::from_str::<PoolSpec>(case.spec).map(drop),
+                "ProxyRoute" => serde_json::from_str::<ProxyRouteSpec>(case.spec).map(drop),
+                "Rollout" => serde_json::from_str::<RolloutSpec>(case.spec).map(drop),
+                other => panic!("no kind {other}"),
+            };
+            read.unwrap_or_else(|error| panic!("{}: {error}: {}", case.rule.id, case.spec));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Scalars that Kubernetes writes in a form of its own: durations, percentages, ratios.
+//!
+//! Each is the text (or number) as its author wrote it, so that nothing is normalised on the way back: a controller
+//! or GitOps tool that compares sees what was applied. Reading the value is `sluice-controller`'s translation.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::bounds;
+
+macro_rules! text {
+    ($(#[$doc:meta])* $type:ident, $max:expr, $pattern:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct $type(pub String);
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "minLength": 1, "maxLength": $max, "pattern": $pattern})
+            }
+        }
+    };
+}
+
+text!(
+    /// A duration as Kubernetes writes it: `5s`, `1h30m`, `250ms`.
+    DurationText, bounds::DURATION_MAX_BYTES, bounds::DURATION_PATTERN
+);
+text!(
+    /// A ratio as a decimal in quotes: `"1.5"`. A string, because floats do not survive every YAML tool.
+    Ratio, 8, bounds::RATIO_PATTERN
+);
+
+/// A whole number or a text, as Kubernetes' int-or-string.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum NumberOrText {
+    /// A plain number: `10`.
+    Number(i32),
+    /// A text: `"0.5%"`, `500ms`.
+    Text(String),
+}
+
+impl fmt::Display for NumberOrText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A percentage: a whole number (`10`) or a text (`"0.5%"`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Percent(pub NumberOrText);
+
+/// The limit of a gate: a percentage (`1`, `"0.5%"`) or a duration (`500ms`), by the gate's metric.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GateLimit(pub NumberOrText);
+
+/// Int-or-string: `pattern` holds for texts, 0–100 for numbers.
+fn int_or_string(pattern: &str) -> Schema {
+    json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "minimum": 0,
+        "maximum": 100,
+        "maxLength": bounds::DURATION_MAX_BYTES,
+        "pattern": pattern,
+    })
+}
+
+impl JsonSchema for Percent {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        int_or_string(bounds::PERCENT_PATTERN)
+    }
+}
+
+impl JsonSchema for GateLimit {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "GateLimit".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        int_or_string(bounds::LIMIT_PATTERN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_kept_as_it_was_written() {
+        for text in ["10", "\"0.5%\""] {
+            let percent: Percent = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&percent).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<Percent>("0.5").is_err(), "no floats");
+    }
+}

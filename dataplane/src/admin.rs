@@ -1,0 +1,232 @@
+//! The admin listener: is it alive, is it ready, what does it count, what is live. Read-only, on an address and
+//! a runtime of its own: a flood of requests does not make it unready, and looking costs no request anything.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::listener::Listeners;
+use crate::live::{Generation, LiveStore};
+use crate::telemetry::metrics::Metrics;
+
+/// Admin connections at a time: a few scrapers and people.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
+
+/// Where a process stands in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// It serves, or waits for its first revision.
+    Running,
+    /// It is on its way out: not ready any more.
+    Draining,
+}
+
+/// What the admin listener shows.
+#[derive(Debug)]
+pub struct Admin {
+    pub(crate) store: LiveStore,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) listeners: Arc<Listeners>,
+    pub(crate) instance: Arc<str>,
+    stage: AtomicU8,
+}
+
+impl Admin {
+    pub(crate) fn new(store: LiveStore, metrics: Arc<Metrics>, listeners: Arc<Listeners>, instance: Arc<str>) -> Self {
+        Self {
+            store,
+            metrics,
+            listeners,
+            instance,
+            stage: AtomicU8::new(0),
+        }
+    }
+
+    pub(crate) fn drain(&self) {
+        self.stage.store(1, Ordering::Release);
+    }
+
+    /// Where the process stands.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Running,
+            _ => Stage::Draining,
+        }
+    }
+
+    /// Why it is not ready; `None`: it is.
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.stage() == Stage::Draining {
+            Some("draining: this instance is shutting down")
+        } else if self.store.load().is_none() {
+            Some("no verified revision is live yet")
+        } else if self.listeners.addresses().is_empty() {
+            Some("no listener is bound yet")
+        } else {
+            None
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "this address is read-only: use GET\n");
+        }
+        match request.uri().path() {
+            "/healthz" => text(StatusCode::OK, "alive\n"),
+            "/ready" => match self.unready() {
+                None => text(StatusCode::OK, "ready\n"),
+                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
+            },
+            "/metrics" => {
+                let mut response = text(StatusCode::OK, &self.metrics.render());
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            "/api/v2/config/current" => self.live(current),
+            "/api/v2/routes" => self.live(|admin| admin.by_generation(routes)),
+            "/api/v2/pools" => self.live(|admin| admin.by_generation(pools)),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /healthz /ready /metrics /api/v2/config/current /api/v2/routes /api/v2/pools\n",
+            ),
+        }
+    }
+
+    fn live(&self, view: impl Fn(&Self) -> Value) -> Response<Full<Bytes>> {
+        let mut response = text(StatusCode::OK, &format!("{:#}\n", view(self)));
+        let kind = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    fn by_generation(&self, view: impl Fn(&Generation) -> Value) -> Value {
+        let live = self.store.load();
+        let generations = live.iter().flat_map(|live| live.generations());
+        let one = |generation: &Arc<Generation>| {
+            json!({
+                "revision": generation.revision.to_string(),
+                "role": generation.role,
+                "items": view(generation),
+            })
+        };
+        json!({ "generations": generations.map(one).collect::<Vec<_>>() })
+    }
+}
+
+fn current(admin: &Admin) -> Value {
+    let live = admin.store.load();
+    let listeners = admin.listeners.addresses();
+    let listeners = listeners
+        .iter()
+        .map(|(name, address)| json!({ "name": name, "address": address }));
+    let revision = |generation: &Generation| {
+        json!({
+            "revision": generation.revision.to_string(),
+            "digest": generation.revision.digest,
+            "routes": generation.routes.len(),
+            "pools": generation.pools.len(),
+            "counted": generation.counted,
+        })
+    };
+    let candidate = live.as_ref().and_then(|live| live.candidate.as_ref());
+    json!({
+        "instance": &*admin.instance,
+        "ready": admin.unready().is_none(),
+        "epoch": live.as_ref().map(|live| live.epoch),
+        "stable": live.as_ref().map(|live| revision(&live.stable)),
+        "candidate": candidate.map(|(generation, share)| {
+            let mut view = revision(generation);
+            if let Some(fields) = view.as_object_mut() {
+                fields.insert("share_millionths".into(), json!(share));
+            }
+            view
+        }),
+        "listeners": listeners.collect::<Vec<_>>(),
+    })
+}
+
+fn routes(generation: &Generation) -> Value {
+    let units = generation.snapshot.routes();
+    let rules = |route: &sluice_model::unit::RouteUnit| -> Vec<Value> {
+        let one = |rule: &sluice_model::unit::Rule| {
+            json!({
+                "name": rule.name,
+                "matches": rule.matches.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "pool": rule.pool,
+                "request_timeout_ms": rule.timeouts.request.map(|timeout| timeout.get()),
+            })
+        };
+        route.rules.iter().map(one).collect()
+    };
+    units
+        .map(|(key, route)| json!({ "route": key, "hosts": route.hosts, "rules": rules(route) }))
+        .collect()
+}
+
+fn pools(generation: &Generation) -> Value {
+    let endpoint =
+        |endpoint: &crate::live::EndpointEntry| json!({ "address": endpoint.address, "weight": endpoint.weight });
+    let pools = generation.pools.iter();
+    pools
+        .map(|pool| {
+            let endpoints: Vec<Value> = pool.endpoints.iter().map(endpoint).collect();
+            json!({ "pool": pool.key, "endpoints": endpoints })
+        })
+        .collect()
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text.to_owned())));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Serves until dropped. Runs on the control runtime.
+pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let places = Arc::new(tokio::sync::Semaphore::new(MAX_ADMIN_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accepting on the admin address failed");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let service = service_fn(|request| {
+                let response = admin.answer(&request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new());
+            // An error here concerns one scraper, which sees it itself.
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// Binds the admin address.
+pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

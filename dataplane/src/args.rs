@@ -1,0 +1,141 @@
+//! The command line of an instance: `sluice-dataplane`, and the same thing inside of `sluice`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sluice_model::Name;
+
+/// Serve traffic as the controller's signed orders say.
+///
+/// The state folder holds the instance's identity (made by the controller) and its last good configuration, from which
+/// it serves at once, also while the controller is away.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Where the controller's stream is
+    #[arg(long, env = "SLUICE_CONTROLLER", value_name = "HOST:PORT")]
+    pub controller: String,
+
+    /// The instance's state folder, with `identity/` in it; nobody else may use it
+    #[arg(long, env = "SLUICE_STATE", value_name = "DIR")]
+    pub state: PathBuf,
+
+    /// Where health, metrics and views of what is live are served; keep it private
+    #[arg(long, env = "SLUICE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    pub admin: SocketAddr,
+
+    /// Bind the listener of this name here, instead of to its port on all addresses (repeatable)
+    #[arg(long, env = "SLUICE_BIND", value_name = "NAME=ADDR", value_delimiter = ',')]
+    pub bind: Vec<Bind>,
+
+    /// Worker threads, each with its own listeners and upstream connections [default: one per usable core]
+    #[arg(long, env = "SLUICE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+
+    /// Write one JSON line per request to this file; `-` is standard output [default: no access log]
+    #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+
+    /// How long requests may take to end after SIGTERM, in seconds; a second signal ends them at once
+    #[arg(long, env = "SLUICE_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub grace: Duration,
+
+    /// How long to go on accepting after SIGTERM, not ready any more, until load balancers have noticed, in seconds
+    #[arg(long, env = "SLUICE_LAME_DUCK", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub lame_duck: Duration,
+
+    /// The name in the controller's certificate
+    #[arg(long, env = "SLUICE_CONTROLLER_NAME", value_name = "NAME", hide = true)]
+    pub controller_name: Option<String>,
+
+    /// End, without waiting for load balancers, when the process that started this one is gone
+    #[arg(long, env = "SLUICE_DIE_WITH_PARENT", hide = true)]
+    pub die_with_parent: bool,
+}
+
+/// A listener's name, and where it is to bind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bind {
+    /// The listener's name in the Rollout.
+    pub listener: Name,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+impl FromStr for Bind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || format!("{text:?} is not of the form NAME=ADDR, as in http=127.0.0.1:8080");
+        let (listener, address) = text.split_once('=').ok_or_else(form)?;
+        Ok(Self {
+            listener: listener.parse().map_err(|error| format!("{error}"))?,
+            address: address.parse().map_err(|_| form())?,
+        })
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a number of seconds from 0 to 3600");
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    if (0.0..=3600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(wrong())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_flags_are_read() {
+        let command = Command::try_parse_from([
+            "x",
+            "--controller",
+            "localhost:9440",
+            "--state",
+            "/s",
+            "--bind",
+            "http=127.0.0.1:80",
+            "--bind",
+            "web=[::1]:81",
+            "--grace",
+            "0.5",
+        ]);
+        let args = command.unwrap().args;
+        assert_eq!(args.bind.len(), 2);
+        assert_eq!(args.bind[1].address, "[::1]:81".parse().unwrap());
+        assert_eq!(args.grace, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (flag, value, says) in [
+            ("--bind", "http", "NAME=ADDR"),
+            ("--bind", "HTTP=127.0.0.1:80", "listener"),
+            ("--grace", "-1", "0 to 3600"),
+            ("--grace", "NaN", "0 to 3600"),
+            ("--workers", "0", "1..=1024"),
+        ] {
+            let all = ["x", "--controller", "c:1", "--state", "/s", &format!("{flag}={value}")];
+            let error = Command::try_parse_from(all)
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default();
+            assert!(
+                error.contains(says) || says == "listener" && error.contains("valid name"),
+                "{flag} {value}: {error}"
+            );
+        }
+    }
+}

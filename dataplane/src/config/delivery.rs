@@ -1,0 +1,360 @@
+//! The stream to the controller: connect, say hello, hand over what arrives, send what the intake says and what was
+//! observed; and begin again whenever that ends. Decides nothing about configuration.
+//!
+//! ```text
+//! connect (mutual TLS) ─► hello ─► orders, manifests, sections ─► intake ─► acks, nacks, wants
+//!     ▲                                                            reports, each second or each five
+//!     └── wait (jittered, bounded) ◄── lost, refused, or told who leads
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_model::feature::Feature;
+use sluice_model::limits::{
+    CONTROLLER_CONNECT_WAIT_MS, CONTROLLER_KEEPALIVE_MS, CONTROLLER_SEND_WAIT_MS, MAX_LEADER_HINTS, MAX_NACK_CHARS,
+    MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD, REPORT_AT_REST_MS, REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
+};
+use sluice_proto::delivery::{Ack, Downward, Hello, Nack, Upward, UpwardMessage};
+use sluice_proto::pb;
+use sluice_proto::pb::delivery_client::DeliveryClient;
+use sluice_proto::report::Report;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as ClientIdentity};
+
+use crate::identity::Identity;
+
+use super::backoff::Backoff;
+use super::metrics::IntakeMetrics;
+use super::worker::{Said, Worker};
+use super::{Answer, Delivered, Effect, Introduction};
+
+/// The name in the controller's certificate, whatever its address: the cluster's own authority signs only for its own.
+pub const CONTROLLER_NAME: &str = "sluice-controller";
+
+const CONNECT_WAIT: Duration = Duration::from_millis(CONTROLLER_CONNECT_WAIT_MS);
+const KEEPALIVE: Duration = Duration::from_millis(CONTROLLER_KEEPALIVE_MS);
+const SEND_WAIT: Duration = Duration::from_millis(CONTROLLER_SEND_WAIT_MS);
+const USEFUL_STREAM: Duration = Duration::from_millis(USEFUL_STREAM_MS);
+
+/// Where reports come from.
+pub trait Observe: Send + 'static {
+    /// What was observed since the last call, while `under` was in effect; `None` while nothing serves.
+    fn observe(&mut self, under: &Effect) -> Option<Report>;
+}
+
+/// What the stream needs to know.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Who we are.
+    pub identity: Arc<Identity>,
+    /// `HOST:PORT`.
+    pub controller: String,
+    /// The name in its certificate.
+    pub controller_name: String,
+    /// Drawn when the process started.
+    pub boot_id: String,
+    /// The intake.
+    pub worker: Worker,
+    /// Its metrics.
+    pub metrics: IntakeMetrics,
+}
+
+/// How a stream ended.
+#[derive(Debug)]
+enum Ended {
+    Stopped,
+    Elsewhere(Option<String>),
+    Lost(String),
+}
+
+impl Delivery {
+    /// Keeps a stream to the controller open until `stop`.
+    pub async fn run(self, mut observe: impl Observe, stop: CancellationToken) {
+        let mut backoff = Backoff::default();
+        let mut log = LossLog::default();
+        let mut hint: Option<String> = None;
+        let mut hints_in_a_row = 0;
+        loop {
+            let address = hint.take().unwrap_or_else(|| self.controller.clone());
+            let began = Instant::now();
+            let ended = self.session(&address, &mut observe, &stop).await;
+            self.metrics.connected.set(0);
+            if began.elapsed() >= USEFUL_STREAM {
+                backoff.reset();
+                log = LossLog::default();
+                hints_in_a_row = 0;
+            }
+            match ended {
+                Ended::Stopped => return,
+                Ended::Elsewhere(Some(leader)) if hints_in_a_row < MAX_LEADER_HINTS => {
+                    hints_in_a_row += 1;
+                    tracing::info!(address, leader, "another controller leads");
+                    hint = Some(leader);
+                    continue;
+                }
+                Ended::Elsewhere(_) => {
+                    hints_in_a_row = 0;
+                    log.lost(&address, "it does not lead, and knows nobody who does");
+                }
+                Ended::Lost(why) => log.lost(&address, &why),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(backoff.next_wait(chance())) => {}
+            }
+        }
+    }
+
+    async fn session(&self, address: &str, observe: &mut impl Observe, stop: &CancellationToken) -> Ended {
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Ended::Stopped,
+            opened = self.open(address) => opened,
+        };
+        let (up, said, down) = match opened {
+            Ok(opened) => opened,
+            Err(why) => return Ended::Lost(why),
+        };
+        tracing::info!(address, "stream to the controller is open");
+        self.metrics.connected.set(1);
+        let mut stream = Stream {
+            delivery: self,
+            up,
+            said,
+            down,
+        };
+        tokio::select! {
+            () = stop.cancelled() => Ended::Stopped,
+            ended = stream.serve(observe) => ended,
+        }
+    }
+
+    async fn open(&self, address: &str) -> Result<(mpsc::Sender<pb::Upward>, mpsc::Receiver<Said>, Down), String> {
+        let channel = timeout(CONNECT_WAIT, self.endpoint(address)?.connect())
+            .await
+            .map_err(|_| format!("no connection within {CONNECT_WAIT:?}"))?
+            .map_err(|error| with_causes(&error))?;
+        let mut client: DeliveryClient<Channel> = DeliveryClient::new(channel)
+            .max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_STREAM_MESSAGE_BYTES);
+        // The controller answers once it has read the hello, so that is on its way first.
+        let mut said = self.worker.open().await;
+        let introduction = match said.recv().await {
+            Some(Said::Introduction(introduction)) => introduction,
+            Some(Said::Answer(_)) | None => return Err("the intake has ended".to_owned()),
+        };
+        let (up, upward) = mpsc::channel(MAX_WAITING_UPWARD);
+        let hello = self.upward(UpwardMessage::Hello(self.hello(introduction)));
+        up.try_send(hello).map_err(|_| "cannot queue the hello".to_owned())?;
+        let down = timeout(SEND_WAIT, client.connect(ReceiverStream::new(upward)))
+            .await
+            .map_err(|_| format!("no answer to the hello within {SEND_WAIT:?}"))?
+            .map_err(|status| format!("refused: {}", status_text(&status)))?;
+        Ok((up, said, down.into_inner()))
+    }
+
+    fn endpoint(&self, address: &str) -> Result<Endpoint, String> {
+        let tls = &self.identity.tls;
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&tls.ca_pem))
+            .identity(ClientIdentity::from_pem(&tls.cert_pem, &tls.key_pem))
+            .domain_name(&self.controller_name);
+        let wrong = |error: tonic::transport::Error| with_causes(&error);
+        Ok(Endpoint::from_shared(format!("https://{}", bare(address)))
+            .map_err(wrong)?
+            .tls_config(tls)
+            .map_err(wrong)?
+            .connect_timeout(CONNECT_WAIT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true))
+    }
+
+    fn hello(&self, introduction: Introduction) -> Hello {
+        let Introduction {
+            effect,
+            heeded_epoch,
+            order,
+            booted_epoch,
+            crashed_after_swap: _, // follows from the boot id and `booted_epoch`, and is said in a nack
+            held_sections,
+        } = introduction;
+        Hello {
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: self.boot_id.clone(),
+            features: Feature::ALL.iter().map(ToString::to_string).collect(),
+            epoch: heeded_epoch,
+            stable: effect.stable,
+            candidate: effect.candidate,
+            held_sections,
+            order,
+            booted_epoch,
+        }
+    }
+
+    fn upward(&self, message: UpwardMessage) -> pb::Upward {
+        let instance = self.identity.instance.clone();
+        pb::Upward::from(&Upward { instance, message })
+    }
+}
+
+type Down = Streaming<pb::Downward>;
+
+/// One open stream.
+struct Stream<'a> {
+    delivery: &'a Delivery,
+    up: mpsc::Sender<pb::Upward>,
+    said: mpsc::Receiver<Said>,
+    down: Down,
+}
+
+impl Stream<'_> {
+    async fn serve(&mut self, observe: &mut impl Observe) -> Ended {
+        let mut last_report = Instant::now();
+        let mut effects = self.delivery.worker.watch();
+        let mut under = *effects.borrow_and_update();
+        loop {
+            let step = tokio::select! {
+                arrived = self.down.message() => match arrived {
+                    Ok(Some(message)) => self.hand_over(message).await,
+                    Ok(None) => Err(Ended::Lost("the controller closed the stream".to_owned())),
+                    Err(status) => Err(Ended::Lost(status_text(&status))),
+                },
+                said = self.said.recv() => match said {
+                    Some(Said::Answer(answer)) => self.send(message_of(answer)).await,
+                    Some(Said::Introduction(_)) => Err(Ended::Lost("the intake began anew".to_owned())),
+                    None => Err(Ended::Lost("the stream takes no answers".to_owned())),
+                },
+                () = tokio::time::sleep_until(last_report + interval_for(&under)) => {
+                    last_report = Instant::now();
+                    self.report(observe, &under).await
+                }
+                Ok(()) = effects.changed() => {
+                    // No interval spans two orders: this one ends here.
+                    let before = std::mem::replace(&mut under, *effects.borrow_and_update());
+                    last_report = Instant::now();
+                    self.report(observe, &before).await
+                }
+            };
+            if let Err(ended) = step {
+                return ended;
+            }
+        }
+    }
+
+    async fn hand_over(&self, message: pb::Downward) -> Result<(), Ended> {
+        let message = Downward::try_from(message).map_err(|error| Ended::Lost(format!("not understood: {error}")))?;
+        let delivered = match message {
+            Downward::Order(envelope) => Delivered::Order(envelope),
+            Downward::Manifest(envelope) => Delivered::Manifest(envelope),
+            Downward::Section { digest, wire } => Delivered::Section { digest, wire },
+            Downward::NotLeader { address } => return Err(Ended::Elsewhere(address)),
+        };
+        self.delivery.worker.take(delivered).await;
+        Ok(())
+    }
+
+    async fn report(&self, observe: &mut impl Observe, under: &Effect) -> Result<(), Ended> {
+        match observe.observe(under) {
+            Some(report) => self.send(UpwardMessage::Report(report)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&self, message: UpwardMessage) -> Result<(), Ended> {
+        let message = self.delivery.upward(message);
+        match timeout(SEND_WAIT, self.up.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Ended::Lost("the stream is closed".to_owned())),
+            Err(_) => Err(Ended::Lost(format!("the controller took nothing for {SEND_WAIT:?}"))),
+        }
+    }
+}
+
+fn interval_for(effect: &Effect) -> Duration {
+    if effect.fleet_candidate.is_some() {
+        Duration::from_millis(REPORT_ON_TRIAL_MS)
+    } else {
+        Duration::from_millis(REPORT_AT_REST_MS)
+    }
+}
+
+fn message_of(answer: Answer) -> UpwardMessage {
+    match answer {
+        Answer::Want(digests) => UpwardMessage::Want(digests),
+        Answer::Ack(effect) => UpwardMessage::Ack(Ack {
+            epoch: effect.epoch,
+            stable: effect.stable,
+            candidate: effect.candidate,
+        }),
+        Answer::Nack { epoch, refusal } => UpwardMessage::Nack(Nack {
+            epoch,
+            reason: refusal.on_the_wire(),
+            detail: format!("{}: {refusal}", refusal.reason())
+                .chars()
+                .take(MAX_NACK_CHARS)
+                .collect(),
+        }),
+    }
+}
+
+/// Without a scheme: the stream is always TLS.
+fn bare(address: &str) -> &str {
+    let address = address.trim_end_matches('/');
+    address.strip_prefix("https://").unwrap_or(address)
+}
+
+fn status_text(status: &tonic::Status) -> String {
+    let cause = std::error::Error::source(status).map(|cause| format!(" ({})", with_causes(cause)));
+    format!("{}: {}{}", status.code(), status.message(), cause.unwrap_or_default())
+}
+
+/// tonic says "transport error" and keeps the reason in its sources.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// A random number for jitter; without a source of randomness, no jitter is better than no attempt.
+fn chance() -> u64 {
+    getrandom::u64().unwrap_or(0)
+}
+
+/// Says a loss once, again when its reason changes, and every so often while it lasts.
+#[derive(Debug, Default)]
+struct LossLog {
+    last: String,
+    times: u32,
+}
+
+impl LossLog {
+    fn lost(&mut self, address: &str, why: &str) {
+        const EVERY: u32 = 12; // about once a minute at the longest wait
+        if self.last != why || self.times.is_multiple_of(EVERY) {
+            tracing::warn!(
+                address,
+                why,
+                attempts = self.times + 1,
+                "no stream to the controller; traffic goes on"
+            );
+        }
+        if self.last != why {
+            self.times = 0;
+            why.clone_into(&mut self.last);
+        }
+        self.times = self.times.saturating_add(1);
+    }
+}

@@ -1,0 +1,105 @@
+//! One instance: its intake on a thread of its own, and its stream to the controller. What serves is given as a
+//! [`Target`], and what it observed as an [`Observe`].
+
+pub mod ending;
+pub mod parent;
+mod run;
+mod serving;
+
+pub use run::run;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Intake;
+use crate::config::delivery::{CONTROLLER_NAME, Delivery, Observe};
+use crate::config::last_good::LastGood;
+use crate::config::metrics::IntakeMetrics;
+use crate::config::target::Target;
+use crate::config::worker::Worker;
+use crate::identity::Identity;
+
+/// Where the controller is, and the name in its certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Controller {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// `None`: as every controller's own authority writes it.
+    pub name: Option<String>,
+}
+
+/// The configuration side of an instance, at work.
+#[derive(Debug)]
+pub struct Configured {
+    worker: Worker,
+    stop: CancellationToken,
+    stream: JoinHandle<()>,
+}
+
+impl Configured {
+    /// Begins to serve what is on disk, and to look for the controller. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        identity: Arc<Identity>,
+        state: &Path,
+        controller: Controller,
+        metrics: IntakeMetrics,
+        serving: (impl Target, impl Observe),
+    ) -> io::Result<Self> {
+        let (target, observe) = serving;
+        let disk = LastGood::new(state);
+        let worker = {
+            let (identity, metrics) = (Arc::clone(&identity), metrics.clone());
+            Worker::spawn(move || Intake::start(identity, target, disk, metrics))?
+        };
+        let stop = CancellationToken::new();
+        let delivery = Delivery {
+            identity,
+            controller: controller.address,
+            controller_name: controller.name.unwrap_or_else(|| CONTROLLER_NAME.to_owned()),
+            boot_id: boot_id(),
+            worker: worker.clone(),
+            metrics,
+        };
+        let stream = tokio::spawn(delivery.run(observe, stop.clone()));
+        Ok(Self { worker, stop, stream })
+    }
+
+    /// The intake, to see what serves.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Ends the stream and notes on disk that the end was in good order. To be called when the last request is done:
+    /// until then a crash still counts against the candidate.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let _ = self.stream.await;
+        self.worker.stop().await;
+    }
+}
+
+/// Differs after every start of a process.
+fn boot_id() -> String {
+    let mut id = [0; 8];
+    if getrandom::fill(&mut id).is_err() {
+        id = std::process::id().to_be_bytes().repeat(2).try_into().unwrap_or(id);
+    }
+    hex::encode(id)
+}
+
+/// Structured logs on standard error, filtered by `SLUICE_LOG` (`info` if it is not set or cannot be read).
+pub fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .try_init();
+}

@@ -1,0 +1,101 @@
+//! Idle upstream connections of one worker, by address. Last in, first out: the connection used most recently is the
+//! least likely to be about to be closed, and the rest age out together.
+//!
+//! It holds whatever a connection is (`Idle<C>`); opening and judging them is the proxy's business.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sluice_model::limits::{MAX_IDLE_PER_ENDPOINT, MAX_IDLE_PER_WORKER};
+
+/// Idle connections by address.
+#[derive(Debug)]
+pub struct Idle<C> {
+    by_address: HashMap<SocketAddr, Vec<(C, Instant)>>,
+    count: usize,
+}
+
+impl<C> Default for Idle<C> {
+    fn default() -> Self {
+        Self {
+            by_address: HashMap::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<C> Idle<C> {
+    /// The connection to `address` that has rested least, with the time since when it rests.
+    pub fn take(&mut self, address: SocketAddr) -> Option<(C, Instant)> {
+        let taken = self.by_address.get_mut(&address)?.pop();
+        if taken.is_some() {
+            self.count = self.count.saturating_sub(1);
+        }
+        taken
+    }
+
+    /// Keeps a connection for later, unless there are enough: then it is given back, to be closed.
+    pub fn put(&mut self, address: SocketAddr, connection: C, now: Instant) -> Option<C> {
+        let list = self.by_address.entry(address).or_default();
+        if list.len() >= MAX_IDLE_PER_ENDPOINT || self.count >= MAX_IDLE_PER_WORKER {
+            return Some(connection);
+        }
+        list.push((connection, now));
+        self.count = self.count.saturating_add(1);
+        None
+    }
+
+    /// Lets go of connections that rested for `limit`, and of those that `closed` finds closed.
+    pub fn prune(&mut self, now: Instant, limit: Duration, closed: impl Fn(&C) -> bool) {
+        self.by_address.retain(|_, list| {
+            list.retain(|(connection, since)| now.saturating_duration_since(*since) < limit && !closed(connection));
+            !list.is_empty()
+        });
+        self.count = self.by_address.values().map(Vec::len).sum();
+    }
+
+    /// Lets go of all.
+    pub fn clear(&mut self) {
+        self.by_address.clear();
+        self.count = 0;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_in_first_out_bounded_and_aging() {
+        let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut idle = Idle::default();
+        for number in 0..3_u64 {
+            assert_eq!(idle.put(address, number, at(number)), None);
+        }
+        assert_eq!(idle.take(address), Some((2, at(2))));
+        idle.prune(at(11), Duration::from_secs(11), |_| false);
+        assert_eq!(
+            (idle.take(address), idle.take(address), idle.len()),
+            (Some((1, at(1))), None, 0)
+        );
+        for number in 0..MAX_IDLE_PER_ENDPOINT as u64 {
+            assert_eq!(idle.put(address, number, start), None);
+        }
+        assert_eq!(idle.put(address, 999, start), Some(999));
+        idle.prune(start, Duration::from_secs(1), |number| *number > 9);
+        assert_eq!(idle.len(), 10);
+    }
+}

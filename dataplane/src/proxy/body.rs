@@ -1,0 +1,219 @@
+//! Bodies in both directions: streamed frame by frame with the sender's pace set by the receiver, counted, and
+//! watched for whose side breaks.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Version;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::forward::Lease;
+use super::headers::clean_trailers;
+use crate::worker::connection::Closing;
+
+/// How far a request body has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Progress {
+    /// There may be more.
+    Flowing,
+    /// All of it was handed on.
+    Done,
+    /// The client broke it.
+    Broken(Failure),
+}
+
+/// What the exchange sees of its request body, which the upstream connection's task consumes.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(super) bytes: Cell<u64>,
+    pub(super) progress: Cell<Progress>,
+}
+
+/// A request body on its way to an upstream.
+pub(crate) enum RequestBody {
+    /// There is none.
+    Empty,
+    /// The client's.
+    Client(Incoming, Rc<Watch>),
+}
+
+impl RequestBody {
+    /// The body of a request and, if there is one, its watch.
+    pub(super) fn new(incoming: Incoming) -> (Self, Option<Rc<Watch>>) {
+        if incoming.is_end_stream() {
+            return (Self::Empty, None);
+        }
+        let watch = Rc::new(Watch {
+            bytes: Cell::new(0),
+            progress: Cell::new(Progress::Flowing),
+        });
+        (Self::Client(incoming, watch.clone()), Some(watch))
+    }
+}
+
+/// Whether the client sent nonsense or went away. The codec reports nonsense as invalid input or data.
+fn client_failure(error: &hyper::Error) -> Failure {
+    let kind = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Failure::BadRequest,
+        Some(_) | None => Failure::ClientClosed,
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self::Client(incoming, watch) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(mut frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    watch.bytes.set(watch.bytes.get().saturating_add(data.len() as u64));
+                }
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
+                }
+                if incoming.is_end_stream() {
+                    watch.progress.set(Progress::Done);
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                watch.progress.set(Progress::Broken(client_failure(&error)));
+                Some(Err(error))
+            }
+            None => {
+                watch.progress.set(Progress::Done);
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(incoming, _) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(incoming, _) => incoming.size_hint(),
+        }
+    }
+}
+
+enum Source {
+    /// Ours, whole.
+    Own(Option<Bytes>),
+    /// The upstream's, with the connection it comes by.
+    Upstream(Incoming, Option<Lease>),
+}
+
+/// A response body on its way to the client. The exchange ends with it.
+pub(crate) struct ResponseBody {
+    source: Source,
+    /// `None` after a panic, when the exchange has ended before.
+    exchange: Option<Box<Exchange>>,
+    ended: bool,
+}
+
+impl ResponseBody {
+    /// A body of our own.
+    pub(super) fn own(content: Bytes, exchange: Option<Box<Exchange>>) -> Self {
+        Self {
+            source: Source::Own(Some(content).filter(|content| !content.is_empty())),
+            exchange,
+            ended: false,
+        }
+    }
+
+    /// The upstream's.
+    pub(super) fn upstream(incoming: Incoming, lease: Lease, exchange: Box<Exchange>) -> Self {
+        Self {
+            source: Source::Upstream(incoming, Some(lease)),
+            exchange: Some(exchange),
+            ended: false,
+        }
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.bytes_out = exchange.bytes_out.saturating_add(bytes as u64);
+        }
+    }
+
+    /// The upstream broke off. Where only the end of the connection ends the body, it must not end in order.
+    fn broke(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.broke(Failure::UpstreamReset);
+            if exchange.version != Version::HTTP_11 {
+                exchange.connection.closing.set(Closing::Reset);
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = match &mut self.source {
+            Source::Own(content) => content.take().map(|content| Ok(Frame::data(content))),
+            Source::Upstream(incoming, _) => ready!(Pin::new(incoming).poll_frame(cx)),
+        };
+        match &frame {
+            Some(Ok(frame)) => self.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(_)) => self.broke(),
+            None => self.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(content) => content.is_none(),
+            Source::Upstream(incoming, _) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(content) => SizeHint::with_exact(content.as_ref().map_or(0, Bytes::len) as u64),
+            Source::Upstream(incoming, _) => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let complete = self.ended || self.is_end_stream();
+        let Some(exchange) = &mut self.exchange else { return };
+        match &mut self.source {
+            Source::Own(_) => {}
+            Source::Upstream(_, lease) if complete => {
+                if let Some(lease) = lease.take() {
+                    lease.give_back(exchange, Instant::now());
+                }
+            }
+            Source::Upstream(_, _) => exchange.client_left(),
+        }
+    }
+}

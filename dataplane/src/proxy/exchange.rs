@@ -1,0 +1,296 @@
+//! `Exchange`: one request and everything that is known of it, filled phase by phase. Access log, metrics and gate
+//! statistics are functions of it, made when it is dropped: no way of ending escapes the record.
+
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use http::{HeaderValue, Method, Request, Uri, Version};
+use hyper::body::Incoming;
+use sluice_model::authority;
+
+use super::body::Watch;
+use super::failure::{Failure, Whose};
+use crate::live::{EndpointEntry, PoolEntry, RouteEntry};
+use crate::middleware::request_id;
+use crate::stats::Verdict;
+use crate::telemetry::access_log::Line;
+use crate::telemetry::counters::WorkerCounters;
+use crate::telemetry::names::{NONE, OTHER};
+use crate::worker::Worker;
+use crate::worker::connection::Connection;
+use crate::worker::lane::Lane;
+
+/// Where a request was routed: indices in its generation.
+#[derive(Clone, Copy, Debug)]
+struct Routed {
+    route: u32,
+    rule: u32,
+    pool: u32,
+}
+
+/// One request and its answer.
+pub(crate) struct Exchange {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) started: Instant,
+    pub(crate) version: Version,
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) request_id: HeaderValue,
+    /// What serves it: loaded once.
+    pub(crate) lane: Option<Rc<Lane>>,
+    pub(crate) bytes_out: u64,
+    pub(super) request_body: Option<Rc<Watch>>,
+    method: Method,
+    uri: Uri,
+    routed: Option<Routed>,
+    endpoint: Option<usize>,
+    sent: Option<Instant>,
+    upstream_micros: Option<u64>,
+    retries: u64,
+    status: Option<u16>,
+    failure: Option<Failure>,
+}
+
+fn micros_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Exchange {
+    /// A request has come.
+    pub(super) fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, request: &Request<Incoming>) -> Box<Self> {
+        connection.begin();
+        worker.counters.inflight.add(1);
+        let fresh = || request_id::from_bits(worker.chance.next(), worker.chance.next());
+        let request_id = request_id::of_client(request.headers()).unwrap_or_else(fresh);
+        *connection.request_id.borrow_mut() = Some(request_id.clone());
+        Box::new(Self {
+            worker: worker.clone(),
+            connection: connection.clone(),
+            started: Instant::now(),
+            version: request.version(),
+            host: None,
+            request_id,
+            lane: None,
+            bytes_out: 0,
+            request_body: None,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            routed: None,
+            endpoint: None,
+            sent: None,
+            upstream_micros: None,
+            retries: 0,
+            status: None,
+            failure: None,
+        })
+    }
+
+    /// Looks once at what serves, and keeps that to the end.
+    pub(super) fn choose_lane(&mut self) -> Result<(), Failure> {
+        let serving = self.worker.serving().ok_or(Failure::NotReady)?;
+        self.lane = Some(serving.lane(self.connection.cohort).clone());
+        Ok(())
+    }
+
+    /// Its target and host are canonical now.
+    pub(super) fn admitted(&mut self, request: &Request<Incoming>) {
+        self.uri = request.uri().clone();
+        self.host = request.headers().get(http::header::HOST).cloned();
+    }
+
+    /// Its way is known.
+    pub(super) fn routed(&mut self, route: u32, rule: u32, pool: u32) {
+        self.routed = Some(Routed { route, rule, pool });
+    }
+
+    /// The pool it goes to.
+    pub(super) fn pool(&self) -> Option<(u32, &PoolEntry)> {
+        let index = self.routed?.pool;
+        Some((index, self.lane.as_ref()?.generation.pools.get(index as usize)?))
+    }
+
+    /// The endpoint it goes to.
+    pub(super) fn endpoint(&self) -> Option<&EndpointEntry> {
+        self.pool()?.1.endpoints.get(self.endpoint?)
+    }
+
+    /// An endpoint was chosen.
+    pub(super) fn chose(&mut self, endpoint: usize) {
+        self.endpoint = Some(endpoint);
+    }
+
+    /// It is sent to the endpoint, perhaps again.
+    pub(super) fn sending(&mut self) {
+        if self.sent.is_some() {
+            self.retries = self.retries.saturating_add(1);
+            self.worker.counters.reconnects.add(1);
+        }
+        self.sent = Some(Instant::now());
+    }
+
+    /// The head of the upstream's response is there.
+    pub(super) fn upstream_answered(&mut self) {
+        self.upstream_micros = self.sent.map(micros_since);
+    }
+
+    /// The head of the response goes to the client. From here on its outcome for the gates is decided, but for
+    /// a body that breaks.
+    pub(super) fn responded(&mut self, status: u16) {
+        self.status = Some(status);
+        let micros = micros_since(self.started);
+        self.judge(if status >= 500 {
+            Verdict::Failed(micros)
+        } else {
+            Verdict::Answered(micros)
+        });
+    }
+
+    /// It failed before anything was sent to the client.
+    pub(super) fn failed(&mut self, failure: Failure) {
+        self.failure = Some(failure);
+        self.status = Some(failure.status());
+        let micros = micros_since(self.started);
+        self.judge(match (failure, failure.whose()) {
+            (Failure::NoRoute, _) => Verdict::NoRoute(micros),
+            (_, Whose::Client) => Verdict::Client,
+            (_, Whose::Upstream | Whose::Proxy | Whose::Operator) => Verdict::Failed(micros),
+        });
+    }
+
+    /// The upstream broke off in the middle of the body.
+    pub(super) fn broke(&mut self, failure: Failure) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.failure = Some(failure);
+        // A 5xx is counted as a failure already.
+        if self.status.is_some_and(|status| status < 500)
+            && let Some(lane) = &self.lane
+        {
+            lane.stats.broke(self.scope());
+        }
+    }
+
+    /// The client left in the middle of the body: nobody's failure.
+    pub(super) fn client_left(&mut self) {
+        if self.failure.is_none() {
+            self.failure = Some(Failure::ClientClosed);
+            self.status = Some(Failure::ClientClosed.status());
+        }
+    }
+
+    fn judge(&self, verdict: Verdict) {
+        if let Some(lane) = &self.lane {
+            lane.stats.record(self.scope(), verdict);
+        }
+    }
+
+    fn scope(&self) -> Option<u16> {
+        self.route()?.counted
+    }
+
+    fn route(&self) -> Option<&RouteEntry> {
+        let routed = self.routed?;
+        self.lane.as_ref()?.generation.routes.get(routed.route as usize)
+    }
+
+    fn count(&self, counters: &WorkerCounters, micros: u64) {
+        let generation = self.lane.as_ref().map(|lane| &lane.generation);
+        let slot = match (self.routed, generation) {
+            (Some(to), Some(generation)) => generation.route_slot(to.route, to.rule).unwrap_or(OTHER),
+            (_, _) => NONE,
+        };
+        if let Some(route) = counters.route(slot) {
+            if let Some(status) = self.status.and_then(|status| route.status(status)) {
+                status.add(1);
+            }
+            if let Some(error) = self.failure.and_then(|failure| route.error(failure)) {
+                error.add(1);
+            }
+            route.durations.record(micros);
+            route.request_sizes.record(self.bytes_in());
+            route.response_sizes.record(self.bytes_out);
+        }
+        if let (Some(to), Some(generation), Some(endpoint), Some(_)) =
+            (self.routed, generation, self.endpoint, self.sent)
+        {
+            let slot = generation.endpoint_slot(to.pool, endpoint).unwrap_or(OTHER);
+            if let Some(endpoint) = counters.endpoint(slot) {
+                endpoint.requests.add(self.retries.saturating_add(1));
+                if let Some(micros) = self.upstream_micros {
+                    endpoint.durations.record(micros);
+                }
+            }
+        }
+    }
+
+    fn bytes_in(&self) -> u64 {
+        self.request_body.as_ref().map_or(0, |watch| watch.bytes.get())
+    }
+
+    fn write(&self, line: &mut Line<'_>, micros: u64) {
+        line.time("timestamp", SystemTime::now());
+        line.text("request_id", self.request_id.as_bytes());
+        line.text("method", self.method.as_str().as_bytes());
+        line.text("path", self.uri.path().as_bytes());
+        if let Some(host) = self.host.as_ref().and_then(|host| host.to_str().ok())
+            && let Ok(authority) = authority::parse(host)
+        {
+            line.text("host", authority.host.as_bytes());
+        }
+        self.write_way(line);
+        line.number("status", u64::from(self.status.unwrap_or_default()));
+        line.millis("duration_ms", micros);
+        if let Some(micros) = self.upstream_micros {
+            line.millis("upstream_duration_ms", micros);
+        }
+        line.number("retries", self.retries);
+        if let Some(failure) = self.failure {
+            line.text("error_category", failure.category().as_bytes());
+        }
+        line.number("bytes_in", self.bytes_in());
+        line.number("bytes_out", self.bytes_out);
+        line.text("client", self.connection.client.as_bytes());
+        line.text("instance", self.worker.instance.as_bytes());
+    }
+
+    fn write_way(&self, line: &mut Line<'_>) {
+        if let Some(lane) = &self.lane {
+            line.text("revision", lane.generation.revision_text.as_bytes());
+            line.text("role", lane.generation.role.as_str().as_bytes());
+        }
+        let rule = self.routed.map(|to| to.rule as usize);
+        if let Some((route, rule)) = self.route().zip(rule) {
+            line.text("route", route.text.as_bytes());
+            if let Some(rule) = route.rules.get(rule) {
+                line.text("rule", rule.text.as_bytes());
+            }
+        }
+        if let Some((_, pool)) = self.pool() {
+            line.text("pool", pool.text.as_bytes());
+        }
+        if let Some(endpoint) = self.endpoint() {
+            line.text("endpoint", endpoint.text.as_bytes());
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            // Dropped without an answer: by a panic, or because its connection is gone.
+            let panicking = std::thread::panicking();
+            self.failed(if panicking {
+                Failure::Internal
+            } else {
+                Failure::ClientClosed
+            });
+        }
+        let micros = micros_since(self.started);
+        let worker = &self.worker;
+        self.count(&worker.counters, micros);
+        worker.log.line(&worker.counters, |line| self.write(line, micros));
+        worker.counters.inflight.sub(1);
+        self.connection.rest();
+    }
+}

@@ -1,0 +1,152 @@
+//! Responses: the upstream's, cleaned; this hop's own; and the one place where a `Failure` becomes a response.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::body::ResponseBody;
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::forward::Lease;
+use super::headers::Survey;
+use crate::middleware::request_id::X_REQUEST_ID;
+use crate::telemetry::names::NONE;
+use crate::worker::connection::Connection;
+use crate::worker::{Leaving, Worker};
+
+/// The upstream's answer goes on.
+pub(super) fn upstream(
+    mut exchange: Box<Exchange>,
+    response: Response<Incoming>,
+    lease: Lease,
+) -> Response<ResponseBody> {
+    let (mut parts, incoming) = response.into_parts();
+    exchange.responded(parts.status.as_u16());
+    let survey = Survey::of(&parts.headers);
+    survey.strip_response(&mut parts.headers);
+    parts.headers.insert(X_REQUEST_ID, exchange.request_id.clone());
+    if exchange.worker.leaving.get() == Leaving::Yes {
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    parts.extensions.clear();
+    Response::from_parts(parts, ResponseBody::upstream(incoming, lease, exchange))
+}
+
+/// This hop answers: it was asked itself.
+pub(super) fn here(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    let status = StatusCode::NO_CONTENT;
+    exchange.responded(status.as_u16());
+    let id = exchange.request_id.clone();
+    let mut response = Response::new(ResponseBody::own(Bytes::new(), Some(exchange)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    response
+}
+
+/// A request failed.
+pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response<ResponseBody> {
+    exchange.failed(failure);
+    let id = exchange.request_id.clone();
+    let leaving = exchange.worker.leaving.get();
+    let body = content(failure, &id);
+    exchange.bytes_out = 0;
+    let mut response = of_failure(failure, id, ResponseBody::own(body, Some(exchange)));
+    if failure == Failure::BadRequest || leaving == Leaving::Yes {
+        // What follows a malformed request on its connection cannot be trusted to be one.
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A panic took the exchange with it; its id is left.
+pub(super) fn after_panic(worker: &Worker, connection: &Connection) -> Response<ResponseBody> {
+    let id = connection.request_id.borrow().clone();
+    let id = id.unwrap_or_else(|| HeaderValue::from_static("unknown"));
+    tracing::error!(request_id = ?id, instance = %worker.instance, "a request ended in a panic: please report it");
+    let body = content(Failure::Internal, &id);
+    of_failure(Failure::Internal, id, ResponseBody::own(body, None))
+}
+
+/// The codec answered by itself: there was no request yet. Counted, and logged with what is known.
+pub(crate) fn refused_by_codec(worker: &Rc<Worker>, connection: &Connection, failure: Failure) {
+    if let Some(none) = worker.counters.route(NONE) {
+        if let Some(status) = none.status(failure.status()) {
+            status.add(1);
+        }
+        if let Some(error) = none.error(failure) {
+            error.add(1);
+        }
+    }
+    worker.log.line(&worker.counters, |line| {
+        line.time("timestamp", std::time::SystemTime::now());
+        line.number("status", u64::from(failure.status()));
+        line.text("error_category", failure.category().as_bytes());
+        line.text("client", connection.client.as_bytes());
+        line.text("instance", worker.instance.as_bytes());
+    });
+}
+
+fn of_failure(failure: Failure, id: HeaderValue, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(X_REQUEST_ID, id);
+    if failure == Failure::MethodNotAllowed {
+        // RFC 9110 §15.5.6 wants the methods that would be allowed: those that have a meaning for every resource.
+        let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
+        headers.insert(http::header::ALLOW, allowed);
+    }
+    response
+}
+
+/// Written by hand: an id is a token, the rest are our own words, so there is nothing to escape but what tokens allow
+/// anyway (no quotes, no backslashes).
+fn content(failure: Failure, id: &HeaderValue) -> Bytes {
+    let mut body = Vec::with_capacity(192);
+    let status = failure_status(failure);
+    let parts: [&[u8]; 9] = [
+        b"{\"status\":",
+        &status,
+        b",\"request_id\":\"",
+        id.as_bytes(),
+        b"\",\"error_category\":\"",
+        failure.category().as_bytes(),
+        b"\",\"message\":\"",
+        failure.message().as_bytes(),
+        b"\"}\n",
+    ];
+    for part in parts {
+        body.extend_from_slice(part);
+    }
+    Bytes::from(body)
+}
+
+fn failure_status(failure: Failure) -> [u8; 3] {
+    let status = failure.status();
+    [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_is_valid_json() {
+        for failure in Failure::ALL {
+            let body = content(failure, &HeaderValue::from_static("a'b|c"));
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["status"], failure.status());
+            assert_eq!(body["error_category"], failure.category());
+            assert_eq!(
+                (&body["request_id"], &body["message"]),
+                (&"a'b|c".into(), &failure.message().into())
+            );
+        }
+    }
+}

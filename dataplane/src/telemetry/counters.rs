@@ -1,0 +1,169 @@
+//! Counters of one worker. Written by that worker alone (a load and a store, no locked instruction), read by whoever
+//! scrapes; sums are made at the scrape.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::proxy::failure::Failure;
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. Only the worker that owns the counter may call this: two writers would lose counts.
+    pub fn add(&self, count: u64) {
+        let sum = self.0.load(Ordering::Relaxed).wrapping_add(count);
+        self.0.store(sum, Ordering::Relaxed);
+    }
+
+    /// Takes `count` away, for gauges. Only the owner.
+    pub fn sub(&self, count: u64) {
+        let rest = self.0.load(Ordering::Relaxed).saturating_sub(count);
+        self.0.store(rest, Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds in microseconds of the duration histograms' buckets; one more has none.
+pub const DURATION_BOUNDS_MICROS: [u64; 9] = [
+    1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 10_000_000,
+];
+
+/// A histogram of durations.
+#[derive(Debug, Default)]
+pub struct Durations {
+    /// Per bucket, not cumulated.
+    pub buckets: [Counter; DURATION_BOUNDS_MICROS.len() + 1],
+    /// Microseconds in all.
+    pub sum_micros: Counter,
+}
+
+impl Durations {
+    /// Counts one duration.
+    pub fn record(&self, micros: u64) {
+        let bucket = DURATION_BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        if let Some(counter) = self.buckets.get(bucket) {
+            counter.add(1);
+        }
+        self.sum_micros.add(micros);
+    }
+}
+
+/// A sum of sizes and how many there were.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    /// How many.
+    pub count: Counter,
+    /// Bytes in all.
+    pub sum_bytes: Counter,
+}
+
+impl Sizes {
+    /// Counts one size.
+    pub fn record(&self, bytes: u64) {
+        self.count.add(1);
+        self.sum_bytes.add(bytes);
+    }
+}
+
+/// Of the requests that one route sent to one pool.
+#[derive(Debug)]
+pub struct RouteCounters {
+    /// By status, from 100 on.
+    statuses: Box<[Counter]>,
+    /// By `Failure::index`.
+    errors: [Counter; Failure::ALL.len()],
+    /// From the head of the request to the end of the response.
+    pub durations: Durations,
+    /// Request bodies.
+    pub request_sizes: Sizes,
+    /// Response bodies.
+    pub response_sizes: Sizes,
+}
+
+const FIRST_STATUS: u16 = 100;
+const STATUSES: usize = 500;
+
+impl Default for RouteCounters {
+    fn default() -> Self {
+        Self {
+            statuses: (0..STATUSES).map(|_| Counter::default()).collect(),
+            errors: Default::default(),
+            durations: Durations::default(),
+            request_sizes: Sizes::default(),
+            response_sizes: Sizes::default(),
+        }
+    }
+}
+
+impl RouteCounters {
+    /// The counter of one status; `None` for a status that HTTP does not have.
+    pub fn status(&self, status: u16) -> Option<&Counter> {
+        self.statuses.get(usize::from(status.checked_sub(FIRST_STATUS)?))
+    }
+
+    /// All statuses with their counters.
+    pub fn statuses(&self) -> impl Iterator<Item = (u16, &Counter)> {
+        (FIRST_STATUS..).zip(&self.statuses)
+    }
+
+    /// The counter of one kind of failure.
+    pub fn error(&self, failure: Failure) -> Option<&Counter> {
+        self.errors.get(failure.index())
+    }
+}
+
+/// Of the attempts that went to one endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointCounters {
+    /// How many.
+    pub requests: Counter,
+    /// From sending to the head of the response.
+    pub durations: Durations,
+}
+
+/// All counters of one worker.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    routes: Box<[RouteCounters]>,
+    endpoints: Box<[EndpointCounters]>,
+    /// Open client connections (a gauge).
+    pub connections: Counter,
+    /// Requests being answered (a gauge).
+    pub inflight: Counter,
+    /// Requests that were sent a second time because a reused connection had closed.
+    pub reconnects: Counter,
+    /// Access-log lines that a slow sink cost.
+    pub log_lines_dropped: Counter,
+    /// Requests whose route and pool came from two generations: never.
+    pub mixed: Counter,
+}
+
+impl WorkerCounters {
+    /// Counters for tables of `slots` names.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            routes: (0..slots).map(|_| RouteCounters::default()).collect(),
+            endpoints: (0..slots).map(|_| EndpointCounters::default()).collect(),
+            connections: Counter::default(),
+            inflight: Counter::default(),
+            reconnects: Counter::default(),
+            log_lines_dropped: Counter::default(),
+            mixed: Counter::default(),
+        }
+    }
+
+    /// Those of a (route, pool) slot.
+    pub fn route(&self, slot: u16) -> Option<&RouteCounters> {
+        self.routes.get(usize::from(slot))
+    }
+
+    /// Those of a (pool, endpoint) slot.
+    pub fn endpoint(&self, slot: u16) -> Option<&EndpointCounters> {
+        self.endpoints.get(usize::from(slot))
+    }
+}

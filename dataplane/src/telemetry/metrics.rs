@@ -1,0 +1,360 @@
+//! Metrics in Prometheus' text format: sums over the workers, made when somebody asks. `docs/metrics.md` lists them;
+//! a test compares the two.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::counters::{DURATION_BOUNDS_MICROS, Durations, RouteCounters, Sizes, WorkerCounters};
+use crate::live::LiveStore;
+use crate::proxy::failure::Failure;
+
+/// All counters of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    store: LiveStore,
+    workers: Vec<Arc<WorkerCounters>>,
+    /// What configuration delivery counts, with the library's registry since nothing of it is on the request path.
+    delivery: prometheus::Registry,
+}
+
+impl Metrics {
+    pub(crate) fn new(store: LiveStore, workers: Vec<Arc<WorkerCounters>>) -> Self {
+        Self {
+            store,
+            workers,
+            delivery: prometheus::Registry::new(),
+        }
+    }
+
+    /// Where configuration delivery registers what it counts; it is part of the page.
+    pub fn delivery(&self) -> &prometheus::Registry {
+        &self.delivery
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
+        self.workers
+            .iter()
+            .map(|worker| of(worker))
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Requests being answered.
+    pub fn inflight(&self) -> u64 {
+        self.sum(|worker| worker.inflight.get())
+    }
+
+    /// Open client connections.
+    pub fn connections(&self) -> u64 {
+        self.sum(|worker| worker.connections.get())
+    }
+
+    /// Requests whose route and pool came from two generations. Always 0.
+    pub fn mixed(&self) -> u64 {
+        self.sum(|worker| worker.mixed.get())
+    }
+
+    /// Everything, as text.
+    pub fn render(&self) -> String {
+        let mut page = Page::default();
+        self.render_routes(&mut page);
+        self.render_endpoints(&mut page);
+        self.render_pools(&mut page);
+        self.render_process(&mut page);
+        self.render_delivery(&mut page);
+        page.text
+    }
+
+    fn render_routes(&self, page: &mut Page) {
+        let labels = self.store.names().route_labels();
+        let slots = || (0_u16..).zip(&labels);
+        let of = |slot: u16| self.workers.iter().filter_map(move |worker| worker.route(slot));
+        page.family(
+            "proxy_requests_total",
+            "counter",
+            "Requests that ended, by the status that was sent.",
+        );
+        for (slot, (route, pool)) in slots() {
+            for (status, count) in statuses(of(slot)) {
+                page.sample(
+                    "",
+                    &[("route", route), ("pool", pool), ("status", &status.to_string())],
+                    count,
+                );
+            }
+        }
+        page.family(
+            "proxy_request_duration_seconds",
+            "histogram",
+            "From the head of a request to the end of its response.",
+        );
+        for (slot, (route, pool)) in slots() {
+            page.histogram(
+                &[("route", route), ("pool", pool)],
+                of(slot).map(|route| &route.durations),
+            );
+        }
+        page.family(
+            "proxy_errors_total",
+            "counter",
+            "Failures, by category (docs/failures.md).",
+        );
+        for (route, counters) in by_route(&labels, &self.workers) {
+            for failure in Failure::ALL {
+                let count = counters
+                    .iter()
+                    .filter_map(|route| Some(route.error(failure)?.get()))
+                    .sum();
+                page.nonzero("", &[("route", route), ("category", failure.category())], count);
+            }
+        }
+        page.family("proxy_request_size_bytes", "summary", "Request bodies.");
+        self.render_sizes(page, &labels, |route| &route.request_sizes);
+        page.family("proxy_response_size_bytes", "summary", "Response bodies.");
+        self.render_sizes(page, &labels, |route| &route.response_sizes);
+    }
+
+    fn render_sizes(&self, page: &mut Page, labels: &[(String, String)], of: impl Fn(&RouteCounters) -> &Sizes) {
+        for (route, counters) in by_route(labels, &self.workers) {
+            let count: u64 = counters.iter().map(|route| of(route).count.get()).sum();
+            let bytes: u64 = counters.iter().map(|route| of(route).sum_bytes.get()).sum();
+            if count > 0 {
+                page.sample("_sum", &[("route", route)], bytes);
+                page.sample("_count", &[("route", route)], count);
+            }
+        }
+    }
+
+    fn render_endpoints(&self, page: &mut Page) {
+        let labels = self.store.names().endpoint_labels();
+        let slots = || (0_u16..).zip(&labels);
+        let of = |slot: u16| self.workers.iter().filter_map(move |worker| worker.endpoint(slot));
+        page.family(
+            "proxy_upstream_requests_total",
+            "counter",
+            "Requests sent to an endpoint, repetitions included.",
+        );
+        for (slot, (pool, endpoint)) in slots() {
+            let count = of(slot).map(|endpoint| endpoint.requests.get()).sum();
+            page.nonzero("", &[("pool", pool), ("endpoint", endpoint)], count);
+        }
+        page.family(
+            "proxy_upstream_duration_seconds",
+            "histogram",
+            "From sending a request to the head of its response.",
+        );
+        for (slot, (pool, endpoint)) in slots() {
+            let durations = of(slot).map(|endpoint| &endpoint.durations);
+            page.histogram(&[("pool", pool), ("endpoint", endpoint)], durations);
+        }
+    }
+
+    /// Pools are named as long as there are names; the rest are one sum.
+    fn render_pools(&self, page: &mut Page) {
+        page.family(
+            "proxy_pool_total_endpoints",
+            "gauge",
+            "Endpoints of a pool, in the stable revision.",
+        );
+        let Some(live) = self.store.load() else { return };
+        let most = self.store.names().slots();
+        let count = |pool: &crate::live::PoolEntry| pool.endpoints.len() as u64;
+        for pool in live.stable.pools.iter().take(most) {
+            page.sample("", &[("pool", &pool.text)], count(pool));
+        }
+        let rest = live.stable.pools.iter().skip(most).map(count).sum();
+        page.nonzero("", &[("pool", "other")], rest);
+        page.family(
+            "proxy_snapshot_info",
+            "gauge",
+            "What serves: 1 for each revision and role.",
+        );
+        for generation in live.generations() {
+            let role = generation.role.as_str();
+            page.sample("", &[("revision", &generation.revision_text), ("role", role)], 1);
+        }
+    }
+
+    fn render_process(&self, page: &mut Page) {
+        let gauges = [
+            ("proxy_connections", "Open client connections.", self.connections()),
+            ("proxy_inflight_requests", "Requests being answered.", self.inflight()),
+            (
+                "proxy_workers",
+                "Workers, each with its own listeners.",
+                self.workers.len() as u64,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            page.family(name, "gauge", help);
+            page.sample("", &[], value);
+        }
+        let counters = [
+            (
+                "proxy_reconnects_total",
+                "Requests sent again because a reused upstream connection had closed.",
+                self.sum(|worker| worker.reconnects.get()),
+            ),
+            (
+                "proxy_access_log_dropped_total",
+                "Access-log lines lost to a slow or broken sink.",
+                self.sum(|worker| worker.log_lines_dropped.get()),
+            ),
+            (
+                "proxy_snapshot_mixed_total",
+                "Requests whose route and pool came from two revisions. Always 0.",
+                self.mixed(),
+            ),
+        ];
+        for (name, help, value) in counters {
+            page.family(name, "counter", help);
+            page.sample("", &[], value);
+        }
+        page.family("build_info", "gauge", "Which build this is.");
+        page.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    }
+
+    fn render_delivery(&self, page: &mut Page) {
+        let families = self.delivery.gather();
+        if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&families, &mut page.text) {
+            tracing::error!(%error, "the metrics of configuration delivery cannot be written");
+        }
+    }
+}
+
+fn statuses<'a>(routes: impl Iterator<Item = &'a RouteCounters>) -> BTreeMap<u16, u64> {
+    let mut sums = BTreeMap::new();
+    for (status, counter) in routes.flat_map(RouteCounters::statuses) {
+        let count = counter.get();
+        if count > 0 {
+            *sums.entry(status).or_default() += count;
+        }
+    }
+    sums
+}
+
+/// A route has one slot per pool it uses; where only the route is a label, they are one.
+fn by_route<'a>(
+    labels: &'a [(String, String)],
+    workers: &'a [Arc<WorkerCounters>],
+) -> BTreeMap<&'a str, Vec<&'a RouteCounters>> {
+    let mut routes: BTreeMap<&str, Vec<&RouteCounters>> = BTreeMap::new();
+    for (slot, (route, _)) in (0_u16..).zip(labels) {
+        let counters = workers.iter().filter_map(|worker| worker.route(slot));
+        routes.entry(route).or_default().extend(counters);
+    }
+    routes
+}
+
+/// The text being written.
+#[derive(Default)]
+struct Page {
+    text: String,
+    name: &'static str,
+}
+
+impl Page {
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.name = name;
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: u64) {
+        let _ = write!(self.text, "{}{suffix}", self.name);
+        self.labels(labels);
+        let _ = writeln!(self.text, " {value}");
+    }
+
+    fn nonzero(&mut self, suffix: &str, labels: &[(&str, &str)], value: u64) {
+        if value > 0 {
+            self.sample(suffix, labels, value);
+        }
+    }
+
+    fn labels(&mut self, labels: &[(&str, &str)]) {
+        for (place, (name, value)) in labels.iter().enumerate() {
+            let before = if place == 0 { '{' } else { ',' };
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.text, "{before}{name}=\"{value}\"");
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+    }
+
+    fn histogram<'a>(&mut self, labels: &[(&str, &str)], parts: impl Iterator<Item = &'a Durations>) {
+        let mut buckets = [0_u64; DURATION_BOUNDS_MICROS.len() + 1];
+        let mut micros = 0_u64;
+        for part in parts {
+            for (sum, counter) in buckets.iter_mut().zip(&part.buckets) {
+                *sum = sum.saturating_add(counter.get());
+            }
+            micros = micros.saturating_add(part.sum_micros.get());
+        }
+        let total: u64 = buckets.iter().sum();
+        if total == 0 {
+            return;
+        }
+        let bounds = DURATION_BOUNDS_MICROS
+            .iter()
+            .map(|bound| (*bound as f64 / 1e6).to_string());
+        let mut so_far = 0_u64;
+        for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(buckets) {
+            so_far = so_far.saturating_add(count);
+            let labels: Vec<(&str, &str)> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            self.sample("_bucket", &labels, so_far);
+        }
+        let _ = write!(self.text, "{}_sum", self.name);
+        self.labels(labels);
+        let _ = writeln!(self.text, " {}", micros as f64 / 1e6);
+        self.sample("_count", labels, total);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_lists_exactly_what_is_served() {
+        let document = include_str!("../../../docs/metrics.md");
+        let mut documented: Vec<&str> = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
+            .collect();
+        documented.sort_unstable();
+        let store = LiveStore::new(2);
+        let metrics = Metrics::new(store, vec![Arc::new(WorkerCounters::new(4))]);
+        let page = metrics.render() + "# TYPE proxy_snapshot_info gauge\n";
+        let mut served: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        served.sort_unstable();
+        assert_eq!(documented, served);
+    }
+
+    #[test]
+    fn workers_are_summed_and_labels_escaped() {
+        let store = LiveStore::new(2);
+        let slot = store.names().route("a\"b", "p");
+        let workers = [(); 2].map(|()| Arc::new(WorkerCounters::new(4)));
+        for worker in &workers {
+            worker.route(slot).unwrap().status(200).unwrap().add(2);
+            worker.route(slot).unwrap().durations.record(3_000);
+        }
+        let metrics = Metrics::new(store, workers.to_vec());
+        let refused = prometheus::IntCounter::new("proxy_config_something_total", "Of delivery.").unwrap();
+        metrics.delivery().register(Box::new(refused.clone())).unwrap();
+        refused.inc();
+        let page = metrics.render();
+        for line in [
+            "proxy_requests_total{route=\"a\\\"b\",pool=\"p\",status=\"200\"} 4",
+            "proxy_request_duration_seconds_bucket{route=\"a\\\"b\",pool=\"p\",le=\"0.005\"} 2",
+            "proxy_request_duration_seconds_sum{route=\"a\\\"b\",pool=\"p\"} 0.006",
+            "proxy_config_something_total 1",
+        ] {
+            assert!(page.contains(line), "{line} is not in\n{page}");
+        }
+    }
+}

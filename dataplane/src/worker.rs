@@ -1,0 +1,212 @@
+//! A worker: one OS thread with its own runtime, listeners, upstream connections and counters. Workers share what is
+//! live and nothing else, so a request never waits for another core.
+//!
+//! The control side speaks to a worker by commands; each is carried out within one turn of its loop.
+
+pub(crate) mod accept;
+pub(crate) mod chance;
+pub(crate) mod connection;
+pub(crate) mod lane;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_model::limits::{ACCESS_LOG_FLUSH_MILLIS, UPSTREAM_IDLE_TIMEOUT_SECONDS, WORKER_COMMANDS};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::live::LiveStore;
+use crate::pool::connections::Idle;
+use crate::proxy::forward::Upstream;
+use crate::telemetry::access_log::{Buffer, Sink};
+use crate::telemetry::counters::WorkerCounters;
+use accept::Acceptors;
+use chance::Chance;
+use connection::{Connection, Wish};
+use lane::Serving;
+
+/// What the control side asks of a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Begin accepting on a socket that listens.
+    Listen {
+        /// Names the listener in `Unlisten`.
+        id: u64,
+        /// The socket, non-blocking.
+        socket: std::net::TcpListener,
+    },
+    /// Serve what its queue holds, then close it.
+    Unlisten {
+        /// As given in `Listen`.
+        id: u64,
+        /// Told when it is closed.
+        done: oneshot::Sender<()>,
+    },
+    /// Answer with `Connection: close` from now on.
+    AskToLeave,
+    /// Close every connection as soon as it has no request.
+    Finish,
+    /// Close every connection now, and end.
+    Abort,
+}
+
+/// The control side's end of one worker.
+#[derive(Debug)]
+pub(crate) struct WorkerHandle {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) thread: std::thread::JoinHandle<()>,
+}
+
+/// What a worker is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Outfit {
+    /// Which worker, from 0.
+    pub(crate) index: usize,
+    /// What serves.
+    pub(crate) store: LiveStore,
+    /// Where access-log lines go.
+    pub(crate) sink: Sink,
+    /// What the access log calls this process.
+    pub(crate) instance: Arc<str>,
+}
+
+/// The state of one worker, shared by its tasks and by nobody else.
+pub(crate) struct Worker {
+    pub(crate) store: LiveStore,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) idle: RefCell<Idle<Upstream>>,
+    pub(crate) log: Buffer,
+    pub(crate) instance: Arc<str>,
+    pub(crate) chance: Chance,
+    pub(crate) leaving: Cell<Leaving>,
+    serving: RefCell<Option<Rc<Serving>>>,
+    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    next_connection: Cell<u64>,
+}
+
+/// Whether clients are asked to go elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Leaving {
+    /// No.
+    No,
+    /// Every response says `Connection: close`.
+    Yes,
+}
+
+/// Starts a worker.
+pub(crate) fn spawn(outfit: Outfit) -> std::io::Result<WorkerHandle> {
+    let counters = Arc::new(WorkerCounters::new(outfit.store.names().slots()));
+    let (commands, inbox) = mpsc::channel(WORKER_COMMANDS);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mine = counters.clone();
+    let name = format!("worker-{}", outfit.index);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let local = LocalSet::new();
+        let worker = Rc::new(Worker::new(outfit, mine));
+        local.block_on(&runtime, run(worker.clone(), inbox));
+        // Tasks hold the worker and are dropped with the set; what they record on the way still reaches the log.
+        drop(local);
+        worker.log.flush(&worker.counters);
+    })?;
+    Ok(WorkerHandle {
+        commands,
+        counters,
+        thread,
+    })
+}
+
+async fn run(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
+    let mut acceptors = Acceptors::default();
+    let mut flush = tokio::time::interval(Duration::from_millis(ACCESS_LOG_FLUSH_MILLIS));
+    flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last_sweep = Instant::now();
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(Command::Listen { id, socket }) => acceptors.listen(&worker, id, socket),
+                Some(Command::Unlisten { id, done }) => acceptors.unlisten(id, done),
+                Some(Command::AskToLeave) => worker.leaving.set(Leaving::Yes),
+                Some(Command::Finish) => worker.wish_all(Wish::Finish),
+                Some(Command::Abort) | None => return,
+            },
+            _ = flush.tick() => {
+                worker.log.flush(&worker.counters);
+                let now = Instant::now();
+                if now.duration_since(last_sweep) >= Duration::from_secs(1) {
+                    last_sweep = now;
+                    worker.sweep(now);
+                }
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn new(outfit: Outfit, counters: Arc<WorkerCounters>) -> Self {
+        Self {
+            store: outfit.store,
+            counters,
+            idle: RefCell::default(),
+            log: Buffer::new(outfit.sink),
+            instance: outfit.instance,
+            chance: Chance::seeded(),
+            leaving: Cell::new(Leaving::No),
+            serving: RefCell::default(),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+        }
+    }
+
+    /// What serves now. Looks once; whoever holds the result sees nothing change.
+    pub(crate) fn serving(&self) -> Option<Rc<Serving>> {
+        let live = self.store.cell().load();
+        let live = live.as_ref()?;
+        if let Some(serving) = self.serving.borrow().as_ref()
+            && Arc::ptr_eq(&serving.live, live)
+        {
+            return Some(serving.clone());
+        }
+        let before = self.serving.borrow_mut().take();
+        let serving = Rc::new(Serving::new(live.clone(), before.as_deref(), self));
+        *self.serving.borrow_mut() = Some(serving.clone());
+        Some(serving)
+    }
+
+    /// Once a second: what costs too much to do on time, or is not worth a timer of its own.
+    fn sweep(&self, now: Instant) {
+        let limit = Duration::from_secs(UPSTREAM_IDLE_TIMEOUT_SECONDS);
+        self.idle.borrow_mut().prune(now, limit, Upstream::is_closed);
+        for connection in self.connections.borrow().values() {
+            connection.check_pace(now);
+        }
+        // A worker without requests must not keep an old generation alive.
+        drop(self.serving());
+    }
+
+    fn wish_all(&self, wish: Wish) {
+        for connection in self.connections.borrow().values() {
+            connection.wish(wish);
+        }
+    }
+
+    fn admit(&self, connection: &Rc<Connection>) -> u64 {
+        let id = self.next_connection.get();
+        self.next_connection.set(id.wrapping_add(1));
+        self.connections.borrow_mut().insert(id, connection.clone());
+        self.counters.connections.add(1);
+        id
+    }
+
+    fn dismiss(&self, id: u64) {
+        self.connections.borrow_mut().remove(&id);
+        self.counters.connections.sub(1);
+    }
+
+    fn connection_count(&self) -> usize {
+        self.connections.borrow().len()
+    }
+}

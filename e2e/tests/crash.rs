@@ -1,0 +1,135 @@
+//! Processes that die. Traffic does not, and nothing that was agreed on is forgotten.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::time::Duration;
+
+use sluice_e2e::fleet::Fleet;
+use sluice_e2e::load::{Load, Plan};
+use sluice_e2e::manifests::{self, FLEET};
+use sluice_e2e::scenario::chaos::{self, Chaos};
+use sluice_e2e::upstream::{Upstream, stamp};
+use sluice_e2e::wait::{unix_ms, wait_until};
+use tokio::time::Instant;
+
+const HOST: &str = "crash.example.com";
+
+async fn fleet(upstream: &Upstream, bake: &str) -> Fleet {
+    let setup = Fleet::setup().await;
+    let rollout = manifests::rollout(setup.port(), &[(34, bake), (100, bake)], &[]);
+    let fleet = setup
+        .with("rollout.yaml", &rollout)
+        .with("site.yaml", &site(upstream, 1))
+        .start(3)
+        .await;
+    fleet.answers(HOST, "/", &stamp(1)).await;
+    fleet
+}
+
+fn site(upstream: &Upstream, generation: u16) -> String {
+    let pool = manifests::pool("site", &[upstream.endpoint(generation)]);
+    manifests::documents(&[manifests::route("site", HOST, "site"), pool])
+}
+
+async fn more_answers(load: &Load, count: u64) {
+    let before = load.answered();
+    wait_until("answers", Duration::from_secs(60), || async {
+        let now = load.answered();
+        (now >= before + count).then_some(()).ok_or(now)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_controller_traffic_goes_on_and_an_instance_starts_from_its_disk() {
+    let upstream = Upstream::start();
+    let mut fleet = fleet(&upstream, "100ms").await;
+    let load = Load::start("gone", Plan::new(fleet.http, HOST, "/", 200));
+    more_answers(&load, 100).await;
+    fleet.controller.kill();
+    more_answers(&load, 300).await;
+
+    let killed_at = unix_ms();
+    fleet.instances[0].kill();
+    let lines = fleet.instances[0].lines().len();
+    let began = Instant::now();
+    fleet.instances[0].start();
+    fleet.instances[0].ready().await;
+    let ready_after = began.elapsed();
+    chaos::serves_again(&fleet, 0, lines).await;
+    let outcomes = load.stop().await;
+
+    println!("ready {ready_after:?} after its start; {}", outcomes.summary());
+    // A second on a quiet machine; tests share theirs with other tests.
+    assert!(ready_after < Duration::from_secs(3), "{ready_after:?}");
+    for failed in outcomes.failures() {
+        let ended = failed.sent_unix_ms + u64::try_from(failed.took.as_millis()).unwrap();
+        assert!(
+            failed.sent_unix_ms <= killed_at + 250 && ended + 250 >= killed_at,
+            "not in flight: {failed:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_restarts_resumes_the_stage_with_its_members_and_its_bake() {
+    let upstream = Upstream::start();
+    let mut fleet = fleet(&upstream, "12s").await;
+    fleet.folder.write("site.yaml", &site(&upstream, 2));
+    let before = chaos::observed(&fleet, Duration::from_secs(2)).await;
+    fleet.controller.kill();
+    fleet.controller.restart().await;
+    let after = fleet
+        .when("the stage to be resumed", |status| !status["stage"].is_null())
+        .await;
+
+    let stage = |field: &str| (before["stage"][field].clone(), after["stage"][field].clone());
+    for field in ["name", "index", "members"] {
+        let (then, now) = stage(field);
+        assert_eq!(then, now, "{field}\n{before:#}\n{after:#}");
+    }
+    assert_eq!(before["targetRevision"], after["targetRevision"]);
+    let (then, now) = stage("observedMs");
+    // The record is written at intervals: what was shown but not yet written may be observed once more.
+    assert!(now.as_u64().unwrap() + 1_000 >= then.as_u64().unwrap(), "{then} {now}");
+    fleet.settled().await;
+    fleet.answers(HOST, "/", &stamp(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_record_is_adopted_back_and_new_orders_count() {
+    let upstream = Upstream::start();
+    let mut fleet = fleet(&upstream, "100ms").await;
+    let mut before = Vec::new();
+    for instance in &fleet.instances {
+        before.push(instance.live().await.unwrap());
+    }
+    fleet.controller.stop().await;
+    std::fs::remove_file(fleet.controller.record(FLEET)).unwrap();
+    fleet.controller.restart().await;
+    fleet.settled().await;
+    fleet.folder.write("site.yaml", &site(&upstream, 2));
+    fleet.answers(HOST, "/", &stamp(2)).await;
+    for (instance, before) in fleet.instances.iter().zip(before) {
+        let now = instance.live().await.unwrap();
+        assert!(
+            now["epoch"].as_u64().unwrap() > before["epoch"].as_u64().unwrap(),
+            "{before:#} {now:#}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_kills_break_no_invariant() {
+    let seed = std::env::var("SLUICE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(unix_ms);
+    let report = chaos::run(&Chaos {
+        kills: 8,
+        per_second: 150,
+        seed,
+    })
+    .await;
+    println!("{report:#?}");
+}

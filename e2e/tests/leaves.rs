@@ -1,0 +1,357 @@
+//! Leaf coverage: walks the CRD schemas and changes every leaf of the full example, one at a time, through the real
+//! path: manifest, translate, compile, sections, build. Each change must be seen at the far end.
+//!
+//! A leaf of a ProxyRoute, a Pool or a Rollout's `dataPlane` must change the revision's digest *and* what the built
+//! `Generation` does. The other leaves of a Rollout are the controller's own business and must change the parsed plan. A
+//! leaf of the schema that this table does not know fails the test: a field that exists only in a struct cannot pass.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sluice_controller::compile::{Compiled, Compiler};
+use sluice_controller::source::folder::Folder;
+use sluice_dataplane::live::{Generation, Role};
+use sluice_model::{Digest, RequestFacts, RevisionId};
+
+/// Where a change must be seen besides the digest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Seen {
+    /// In what the built generation does with requests.
+    Live,
+    /// In the parsed plan; not in the digest.
+    Plan,
+    /// The object leaves this fleet.
+    Gone,
+}
+
+/// A leaf of a schema (`[]` for any item), where the full example has it, and what it is changed to.
+struct Leaf(&'static str, &'static str, Value, Seen);
+
+fn route_leaves() -> Vec<Leaf> {
+    vec![
+        Leaf("fleet", "/fleet", json!("other"), Seen::Gone),
+        Leaf("hostnames[]", "/hostnames/0", json!("changed.example.com"), Seen::Live),
+        Leaf(
+            "hostnameRegex[]",
+            "/hostnameRegex/0",
+            json!("changed[0-9]+"),
+            Seen::Live,
+        ),
+        Leaf("rules[].name", "/rules/0/name", json!("changed"), Seen::Live),
+        Leaf("rules[].pool", "/rules/0/pool", json!("second"), Seen::Live),
+        Leaf(
+            "rules[].timeouts.request",
+            "/rules/0/timeouts/request",
+            json!("4s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].path.type",
+            "/rules/0/matches/0/path/type",
+            json!("Exact"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].path.value",
+            "/rules/0/matches/0/path/value",
+            json!("/changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].methods[]",
+            "/rules/0/matches/0/methods/0",
+            json!("POST"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].headers[].name",
+            "/rules/0/matches/0/headers/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].headers[].type",
+            "/rules/0/matches/0/headers/0/type",
+            json!("RegularExpression"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].headers[].value",
+            "/rules/0/matches/0/headers/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].queryParams[].name",
+            "/rules/0/matches/0/queryParams/0/name",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].queryParams[].type",
+            "/rules/0/matches/0/queryParams/0/type",
+            json!("RegularExpression"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].matches[].queryParams[].value",
+            "/rules/0/matches/0/queryParams/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+    ]
+}
+
+fn pool_leaves() -> Vec<Leaf> {
+    vec![
+        Leaf(
+            "endpoints[].address",
+            "/endpoints/0/address",
+            json!("10.0.0.9"),
+            Seen::Live,
+        ),
+        Leaf("endpoints[].port", "/endpoints/0/port", json!(8009), Seen::Live),
+        Leaf("endpoints[].weight", "/endpoints/0/weight", json!(5), Seen::Live),
+    ]
+}
+
+fn rollout_leaves() -> Vec<Leaf> {
+    vec![
+        Leaf("fleet", "/fleet", json!("other"), Seen::Gone),
+        Leaf(
+            "dataPlane.listeners[].name",
+            "/dataPlane/listeners/0/name",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.listeners[].port",
+            "/dataPlane/listeners/0/port",
+            json!(8081),
+            Seen::Live,
+        ),
+        Leaf("stages[].name", "/stages/0/name", json!("changed"), Seen::Plan),
+        Leaf(
+            "stages[].fleetPercent",
+            "/stages/0/fleetPercent",
+            json!("11%"),
+            Seen::Plan,
+        ),
+        Leaf("stages[].bakeTime", "/stages/0/bakeTime", json!("6m"), Seen::Plan),
+        Leaf("gates[].metric", "/gates/0/metric", json!("NoRouteRate"), Seen::Plan),
+        Leaf("gates[].max", "/gates/0/max", json!("2%"), Seen::Plan),
+        Leaf("gates[].maxIncrease", "/gates/0/maxIncrease", json!("0.6%"), Seen::Plan),
+        Leaf("gates[].maxRatio", "/gates/1/maxRatio", json!("1.6"), Seen::Plan),
+        Leaf("gates[].minRequests", "/gates/0/minRequests", json!(501), Seen::Plan),
+        Leaf("onNoData", "/onNoData", json!("Fail"), Seen::Plan),
+        Leaf("onIdle", "/onIdle", json!("Hold"), Seen::Plan),
+        Leaf("paused", "/paused", json!(true), Seen::Plan),
+        Leaf("historyLimit", "/historyLimit", json!(11), Seen::Plan),
+    ]
+}
+
+/// Every field once. What the matches compare with is made so that a change of type alone makes a difference.
+fn full_example() -> BTreeMap<&'static str, Value> {
+    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "sluice.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "demo"}, "spec": spec});
+    let rule = json!({
+        "name": "api", "pool": "first", "timeouts": {"request": "3s"},
+        "matches": [{
+            "path": {"type": "PathPrefix", "value": "/v1"}, "methods": ["GET"],
+            "headers": [{"name": "x-version", "type": "Exact", "value": "v."}],
+            "queryParams": [{"name": "preview", "type": "Exact", "value": "1."}],
+        }],
+    });
+    let route = json!({
+        "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
+        "rules": [rule, {"name": "rest", "pool": "second"}],
+    });
+    let rollout = json!({
+        "fleet": "edge", "dataPlane": {"listeners": [{"name": "http", "port": 8080}]},
+        "stages": [
+            {"name": "canary", "fleetPercent": 10, "bakeTime": "5m"}, {"name": "all", "fleetPercent": 100, "bakeTime": "5m"},
+        ],
+        "gates": [
+            {"metric": "ErrorRate", "max": "1%", "maxIncrease": "0.5%", "minRequests": 500},
+            {"metric": "LatencyP95", "maxRatio": "1.5"},
+        ],
+        "onNoData": "Hold", "onIdle": "Proceed", "paused": false, "historyLimit": 10,
+    });
+    let first = json!({"endpoints": [
+        {"address": "10.0.0.1", "port": 8001, "weight": 2}, {"address": "10.0.0.2", "port": 8002, "weight": 3},
+    ]});
+    let second = json!({"endpoints": [{"address": "10.0.0.3", "port": 8003}]});
+    BTreeMap::from([
+        ("ProxyRoute", object("ProxyRoute", "site", route)),
+        ("Pool", object("Pool", "first", first)),
+        ("second", object("Pool", "second", second)),
+        ("Rollout", object("Rollout", "edge", rollout)),
+    ])
+}
+
+/// What all these objects become for the fleet `edge`.
+struct Outcome {
+    digest: Option<Vec<(u32, Digest)>>,
+    live: Vec<String>,
+    plan: String,
+}
+
+fn outcome(objects: &BTreeMap<&str, Value>) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, object) in objects {
+        fs::write(folder.path().join(format!("{name}.json")), object.to_string()).unwrap();
+    }
+    let mut source = Folder::new(folder.path());
+    let listing = source.list();
+    let view = source.view(&listing);
+    let output = Compiler::new(sluice_proto::sections::unit_digest).compile(&view, &BTreeMap::new());
+    let errors: Vec<_> = output.problems.iter().filter(|problem| problem.is_error()).collect();
+    let Some(Compiled { snapshot, plan, .. }) = output
+        .fleets
+        .into_iter()
+        .find(|(name, _)| name.as_str() == "edge")
+        .map(|(_, it)| it)
+    else {
+        panic!("no fleet: {errors:#?}");
+    };
+    let plan = format!("{plan:?}");
+    let Some(snapshot) = snapshot else {
+        return Outcome {
+            digest: None,
+            live: Vec::new(),
+            plan,
+        };
+    };
+    assert!(errors.is_empty(), "{errors:#?}");
+    let sections = sluice_proto::sections::encode(&snapshot);
+    let digest = Some(sluice_proto::sections::revision_digest(sections.iter()));
+    Outcome {
+        digest,
+        live: live(snapshot),
+        plan,
+    }
+}
+
+/// What the built generation does: with each probe, with its pools' turns, and where it listens.
+fn live(snapshot: sluice_model::Snapshot) -> Vec<String> {
+    let revision = RevisionId {
+        number: 1,
+        digest: Digest([0; 32]),
+    };
+    let generation = Generation::build(revision, Role::Stable, Arc::new(snapshot), &[], None).unwrap();
+    let mut seen: Vec<String> = probes().iter().map(|probe| decide(&generation, probe)).collect();
+    for pool in &generation.pools {
+        let turns: Vec<String> = pool
+            .endpoints
+            .iter()
+            .map(|endpoint| format!("{} {}", endpoint.text, endpoint.weight))
+            .collect();
+        seen.push(format!("{}: {turns:?}", pool.text));
+    }
+    seen.push(format!("{:?}", generation.snapshot.listeners()));
+    seen
+}
+
+/// A request: host, path, method, header value, query.
+type Probe = (&'static str, &'static str, http::Method, &'static str, &'static str);
+
+fn probes() -> Vec<Probe> {
+    let get = http::Method::GET;
+    let base = ("a.example.com", "/v1/items", get.clone(), "v.", "preview=1.");
+    vec![
+        base.clone(),
+        ("b7", base.1, get.clone(), base.3, base.4),
+        (base.0, base.1, http::Method::POST, base.3, base.4),
+        // Taken only once the header's or the parameter's value is a regular expression.
+        (base.0, base.1, get.clone(), "v2", base.4),
+        (base.0, base.1, get, base.3, "preview=12"),
+    ]
+}
+
+fn decide(generation: &Generation, (host, path, method, header, query): &Probe) -> String {
+    let headers = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("x-version"),
+        http::HeaderValue::from_static(header),
+    )]);
+    let facts = RequestFacts {
+        host: Some(host),
+        path,
+        method,
+        headers: &headers,
+        query: Some(query),
+    };
+    let Some(found) = generation.router.find(&facts) else {
+        return "no route".to_owned();
+    };
+    let rule = &generation.routes[found.route as usize].rules[found.rule as usize];
+    let pool = &generation.pools[rule.pool as usize];
+    format!("{} -> {} within {:?}", rule.text, pool.text, rule.timeouts)
+}
+
+#[test]
+fn every_leaf_changes_the_digest_and_something_observable() {
+    let example = full_example();
+    let before = outcome(&example);
+    assert!(before.digest.is_some());
+    for (kind, leaves) in [
+        ("ProxyRoute", route_leaves()),
+        ("Pool", pool_leaves()),
+        ("Rollout", rollout_leaves()),
+    ] {
+        let of_schema = leaves_of_schema(kind);
+        let known: BTreeSet<String> = leaves.iter().map(|leaf| leaf.0.to_owned()).collect();
+        assert_eq!(of_schema, known, "the schema's leaves and this table's, of {kind}");
+        for Leaf(path, pointer, value, seen) in leaves {
+            let mut changed = example.clone();
+            let place = changed.get_mut(kind).unwrap()["spec"].pointer_mut(pointer);
+            let place = place.unwrap_or_else(|| panic!("the full example has no {kind} {path}"));
+            assert_ne!(*place, value, "{kind} {path}");
+            *place = value;
+            check(kind, path, seen, &before, &outcome(&changed));
+        }
+    }
+}
+
+fn check(kind: &str, path: &str, seen: Seen, before: &Outcome, after: &Outcome) {
+    let digest = before.digest != after.digest;
+    let (live, plan) = (before.live != after.live, before.plan != after.plan);
+    match seen {
+        Seen::Live => assert!(
+            digest && live,
+            "{kind} {path}: digest {digest}, Live {live}\n{:#?}",
+            after.live
+        ),
+        Seen::Plan => assert!(plan && !digest, "{kind} {path}: plan {plan}, digest {digest}"),
+        Seen::Gone => assert!(digest || plan, "{kind} {path}: nothing changed"),
+    }
+}
+
+/// The paths of all leaves of a kind's `spec`, out of its generated schema.
+fn leaves_of_schema(kind: &str) -> BTreeSet<String> {
+    let crds = sluice_crds::generate::all().unwrap();
+    let crd = crds.iter().find(|crd| crd.kind == kind).unwrap();
+    let spec = &crd.schema()["properties"]["spec"];
+    let mut leaves = BTreeSet::new();
+    walk(spec, String::new(), &mut leaves);
+    leaves
+}
+
+fn walk(schema: &Value, path: String, leaves: &mut BTreeSet<String>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        for (name, schema) in properties {
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
+            walk(schema, path, leaves);
+        }
+    } else if schema["items"].is_object() {
+        walk(&schema["items"], format!("{path}[]"), leaves);
+    } else {
+        leaves.insert(path);
+    }
+}

@@ -1,0 +1,147 @@
+//! What an instance does not believe, and what it does when its disk fails it: what serves goes on. (Each refusal by
+//! itself, with every bit flipped, is tested in the data plane: `dataplane/tests/intake`.)
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use sluice_e2e::fleet::{Fleet, PATIENCE};
+use sluice_e2e::load::{Load, Plan};
+use sluice_e2e::manifests;
+use sluice_e2e::upstream::{Upstream, stamp};
+use sluice_e2e::wait::wait_until;
+
+const HOST: &str = "trust.example.com";
+
+async fn fleet(upstream: &Upstream) -> Fleet {
+    let setup = Fleet::setup().await;
+    let rollout = manifests::rollout(setup.port(), &[(100, "0s")], &[]);
+    let fleet = setup
+        .with("rollout.yaml", &rollout)
+        .with("site.yaml", &site(upstream, 1))
+        .start(2)
+        .await;
+    fleet.answers(HOST, "/", &stamp(1)).await;
+    fleet
+}
+
+fn site(upstream: &Upstream, generation: u16) -> String {
+    let pool = manifests::pool("site", &[upstream.endpoint(generation)]);
+    manifests::documents(&[manifests::route("site", HOST, "site"), pool])
+}
+
+/// A controller with other keys takes the place of the real one, address and all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_with_other_keys_changes_nothing() {
+    let upstream = Upstream::start();
+    let mut fleet = fleet(&upstream).await;
+    let before = fleet.instances[0].live().await.unwrap();
+    fleet.controller.kill();
+    let own_state = fleet.controller.state.clone();
+    fleet.controller.state = own_state.with_file_name("stranger");
+    fleet.folder.write("site.yaml", &site(&upstream, 2));
+    let load = Load::start("stranger", Plan::new(fleet.http, HOST, "/", 100));
+    fleet.controller.restart().await;
+    wait_until("the instances to meet the stranger", PATIENCE, || async {
+        let said = fleet
+            .instances
+            .iter()
+            .all(|instance| instance.output().to_lowercase().contains("certificate"));
+        said.then_some(()).ok_or_else(|| fleet.tails())
+    })
+    .await;
+    assert_eq!(fleet.instances[0].live().await.unwrap()["epoch"], before["epoch"]);
+
+    fleet.controller.kill();
+    fleet.controller.state = own_state;
+    fleet.controller.restart().await;
+    fleet.answers(HOST, "/", &stamp(2)).await;
+    let outcomes = load.stop().await;
+    assert_eq!(outcomes.failures().count(), 0, "{}", outcomes.summary());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_folder_that_takes_nothing_stops_changes_and_not_traffic() {
+    let upstream = Upstream::start();
+    let fleet = fleet(&upstream).await;
+    let last_good = fleet.instances[0].last_good();
+    let aside = last_good.with_file_name("last-good.aside");
+    // A file where the folder was: no write succeeds, also not root's, as on a full or read-only disk.
+    fs::rename(&last_good, &aside).unwrap();
+    fs::write(&last_good, "").unwrap();
+    let load = Load::start("disk", Plan::new(fleet.http, HOST, "/", 100));
+    fleet.folder.write("site.yaml", &site(&upstream, 2));
+    wait_until("the instance to say that it cannot write", PATIENCE, || async {
+        let refused = fleet.instances[0]
+            .metric("proxy_config_refused_total", &["reason=\"state_not_writable\""])
+            .await;
+        (refused > 0.0).then_some(()).ok_or_else(|| fleet.tails())
+    })
+    .await;
+    assert!(
+        fleet.instances[0].output().contains("state folder"),
+        "{}",
+        fleet.tails()
+    );
+
+    fs::remove_file(&last_good).unwrap();
+    fs::rename(&aside, &last_good).unwrap();
+    fleet.folder.write("site.yaml", &site(&upstream, 3));
+    fleet.answers(HOST, "/", &stamp(3)).await;
+    let outcomes = load.stop().await;
+    assert_eq!(outcomes.failures().count(), 0, "{}", outcomes.summary());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_last_good_files_are_said_and_not_served() {
+    let upstream = Upstream::start();
+    let mut fleet = fleet(&upstream).await;
+    fleet.controller.kill();
+    fleet.instances[0].kill();
+    let damaged = flip_a_bit_in_all(&fleet.instances[0].last_good());
+    assert!(damaged >= 3, "order, manifest, section: {damaged}");
+    let said_before = fleet.instances[0].output().len();
+    fleet.instances[0].start();
+    wait_until("the instance to say what is damaged", PATIENCE, || async {
+        let said = fleet.instances[0].output()[said_before..].contains("last-good");
+        said.then_some(()).ok_or_else(|| fleet.tails())
+    })
+    .await;
+    let answer = sluice_e2e::client::get(fleet.instances[0].admin, "localhost", "/ready")
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    // The other one serves; the damaged one gets everything anew.
+    assert_eq!(
+        fleet.instances[1].live().await.unwrap()["epoch"]
+            .as_u64()
+            .map(|epoch| epoch > 0),
+        Some(true)
+    );
+    fleet.controller.restart().await;
+    fleet.instances[0].ready().await;
+    tokio::time::timeout(Duration::from_secs(30), fleet.answers(HOST, "/", &stamp(1)))
+        .await
+        .unwrap();
+}
+
+fn flip_a_bit_in_all(folder: &Path) -> usize {
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            count += flip_a_bit_in_all(&path);
+        } else {
+            let mut bytes = fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            if let Some(byte) = bytes.get_mut(middle) {
+                *byte ^= 1;
+            }
+            fs::write(&path, bytes).unwrap();
+            count += 1;
+        }
+    }
+    count
+}

@@ -1,0 +1,36 @@
+# Short names for what CONTRIBUTING.md tells. `just` is a convenience: every line here works without it.
+
+# what there is
+default:
+    @just --list
+
+# the two-minute story of README.md
+up:
+    cargo run --release -- up examples/quickstart
+
+# all tests
+test:
+    cargo test --workspace --locked
+
+# all that a change has to pass
+ci:
+    .ci/run
+
+# format, and the lints as errors
+lint:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# rewrite the generated CRDs
+crds:
+    cargo run --package sluice-crds --bin crdgen
+
+# CPU per request beside nginx's (needs nginx; docs/benchmarks.md)
+bench *ARGS:
+    cargo build --profile dist --bins --package sluice-cli --package sluice-controller --package sluice-dataplane
+    cargo run --profile dist --package sluice-e2e --bin bench -- {{ARGS}}
+
+# the long proofs: storm, crash or all (docs/invariants.md)
+proof *ARGS:
+    cargo build --release --workspace
+    cargo run --release --package sluice-e2e --bin proof -- {{ARGS}}

@@ -1,0 +1,262 @@
+//! Random units, snapshots and requests for property tests, here and in other crates (feature `arbitrary`).
+//!
+//! The alphabets are small on purpose: hosts, paths and headers meet often, so that precedence has to decide.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::config::Config;
+use crate::host::HostPattern;
+use crate::matching::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
+use crate::names::{Kind, Name, ObjectKey};
+use crate::request::RequestFacts;
+use crate::snapshot::Snapshot;
+use crate::unit::{
+    DataPlaneUnit, Endpoint, Listener, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
+};
+
+/// A value that a list above is known to make; what is wrong with it is a bug of the list.
+fn known<T, E: std::fmt::Debug>(value: Result<T, E>) -> T {
+    match value {
+        Ok(value) => value,
+        Err(error) => unreachable!("a strategy made an invalid value: {error:?}"),
+    }
+}
+
+/// Object names.
+pub fn names() -> impl Strategy<Value = Name> {
+    "[a-z][a-z0-9]{0,3}".prop_map(|text| known(text.parse()))
+}
+
+/// Keys of one kind, in few namespaces.
+pub fn keys(kind: Kind) -> impl Strategy<Value = ObjectKey> {
+    let namespace = select(vec!["shop", "blog", "ops"]).prop_map(|text| known(text.parse::<Name>()));
+    (namespace, names()).prop_map(move |(namespace, name)| ObjectKey::new(kind, namespace, name))
+}
+
+// Compiled once: in a debug build a regular expression costs more than a whole snapshot.
+static HOST_REGEXES: LazyLock<Vec<HostPattern>> =
+    LazyLock::new(|| compiled(["[a-z]+\\.test", "x\\..*", ".*"], HostPattern::regex));
+static PATH_REGEXES: LazyLock<Vec<PathMatch>> = LazyLock::new(|| compiled(["/a.*", "/[ab]", ".*"], PathMatch::regex));
+static VALUE_REGEXES: LazyLock<Vec<ValueMatch>> = LazyLock::new(|| compiled(["[0-9]", "1.*", ".*"], ValueMatch::regex));
+
+fn compiled<T, E: std::fmt::Debug>(texts: [&str; 3], compile: fn(&str) -> Result<T, E>) -> Vec<T> {
+    texts.into_iter().map(|text| known(compile(text))).collect()
+}
+
+/// Host patterns of every form.
+pub fn hosts() -> impl Strategy<Value = HostPattern> {
+    let names = vec![
+        "a.test",
+        "b.test",
+        "x.a.test",
+        "y.x.a.test",
+        "*.test",
+        "*.a.test",
+        "*.x.a.test",
+    ];
+    prop_oneof![
+        6 => select(names).prop_map(|text| known(HostPattern::hostname(text))),
+        1 => select(HOST_REGEXES.as_slice()),
+        1 => Just(HostPattern::Any),
+    ]
+}
+
+const PATHS: [&str; 9] = ["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "/A", "/%2F"];
+
+/// Path matches of every form.
+pub fn paths() -> impl Strategy<Value = PathMatch> {
+    prop_oneof![
+        3 => select(&PATHS[..]).prop_map(|text| known(PathMatch::exact(text))),
+        4 => select(&PATHS[..]).prop_map(|text| known(PathMatch::prefix(text))),
+        1 => select(PATH_REGEXES.as_slice()),
+    ]
+}
+
+/// Value matches of every form.
+pub fn values() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        3 => select(vec!["", "1", "2", "1, 2", "a b"]).prop_map(|text| known(ValueMatch::exact(text))),
+        1 => select(VALUE_REGEXES.as_slice()),
+        1 => Just(ValueMatch::Present),
+    ]
+}
+
+/// Matches with few demands of each sort.
+pub fn matches() -> impl Strategy<Value = RouteMatch> {
+    let methods = btree_set(select(vec!["GET", "POST", "PUT", "PURGE"]), 0..3);
+    let headers = vec((select(vec!["x-a", "x-b"]), values()), 0..3);
+    let query = vec((select(vec!["p", "q", "ä"]), values()), 0..3);
+    (paths(), methods, headers, query).prop_map(|(path, methods, headers, query)| RouteMatch {
+        path,
+        methods: methods.into_iter().map(|text| known(method(text))).collect(),
+        headers: headers
+            .into_iter()
+            .map(|(name, value)| known(HeaderMatch::new(name, value)))
+            .collect(),
+        query: query
+            .into_iter()
+            .map(|(name, value)| known(QueryMatch::new(name, value)))
+            .collect(),
+    })
+}
+
+/// Timeouts, often none.
+pub fn timeouts() -> impl Strategy<Value = Timeouts> {
+    option::of(1_u64..=86_400_000).prop_map(|request| Timeouts {
+        request: request.and_then(TimeoutMillis::new),
+    })
+}
+
+/// Routes that are valid where these pools are (at least one).
+pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
+    let rule = (any::<bool>(), vec(matches(), 1..4), select(pools), timeouts());
+    let created = option::of(prop_oneof![0_u64..4, Just(u64::MAX), Just(1_800_000_000)]);
+    (created, btree_set(hosts(), 1..4), vec(rule, 1..4)).prop_map(|(created_at_seconds, hosts, rules)| {
+        let rule =
+            |(index, (named, matches, pool, timeouts)): (usize, (bool, Vec<RouteMatch>, ObjectKey, Timeouts))| Rule {
+                name: named.then(|| Arc::from(format!("rule-{index}"))),
+                matches,
+                pool,
+                timeouts: Arc::new(timeouts),
+            };
+        RouteUnit {
+            created_at_seconds,
+            hosts: hosts.into_iter().collect(),
+            rules: rules.into_iter().enumerate().map(rule).collect(),
+        }
+    })
+}
+
+/// Addresses of both families; port 0 never.
+pub fn addresses() -> impl Strategy<Value = SocketAddr> {
+    let ip = prop_oneof![
+        any::<[u8; 4]>().prop_map(Into::into),
+        any::<[u8; 16]>().prop_map(Into::into)
+    ];
+    (ip, 1_u16..).prop_map(|(ip, port): (std::net::IpAddr, u16)| SocketAddr::new(ip, port))
+}
+
+/// Pools of a few endpoints, or none.
+pub fn pools() -> impl Strategy<Value = PoolUnit> {
+    let weight = prop_oneof![Just(0), Just(1), 0_u32..=1_000_000];
+    vec((addresses(), weight), 0..5).prop_map(|endpoints| {
+        let mut seen = BTreeSet::new();
+        let endpoints = endpoints.into_iter().filter(|(address, _)| seen.insert(*address));
+        PoolUnit {
+            endpoints: endpoints
+                .filter_map(|(address, weight)| Weight::new(weight).map(|weight| Endpoint { address, weight }))
+                .collect(),
+        }
+    })
+}
+
+/// One to three listeners.
+pub fn data_planes() -> impl Strategy<Value = DataPlaneUnit> {
+    btree_set(1_u16.., 1..4).prop_map(|ports| {
+        let listener = |(index, port)| Listener {
+            name: known(format!("listener-{index}").parse()),
+            port,
+        };
+        DataPlaneUnit {
+            listeners: ports.into_iter().enumerate().map(listener).collect(),
+        }
+    })
+}
+
+/// Valid snapshots of up to `max_routes` routes.
+pub fn snapshots(max_routes: usize) -> impl Strategy<Value = Snapshot> {
+    let pools = proptest::collection::btree_map(keys(Kind::Pool), pools(), 1..5);
+    let plane = (keys(Kind::Rollout), data_planes());
+    (pools, plane)
+        .prop_flat_map(move |(pools, plane)| {
+            let names: Vec<_> = pools.keys().cloned().collect();
+            let routes = proptest::collection::btree_map(keys(Kind::ProxyRoute), routes(names), 0..=max_routes);
+            (Just(pools), Just(plane), routes)
+        })
+        .prop_map(|(pools, (plane_key, plane), routes)| {
+            let pools = pools.into_iter().map(|(key, pool)| (key, Unit::Pool(pool)));
+            let routes = routes.into_iter().map(|(key, route)| (key, Unit::Route(route)));
+            let plane = std::iter::once((plane_key, Unit::DataPlane(plane)));
+            let config: Config = pools.chain(routes).chain(plane).collect();
+            known(Snapshot::check(config))
+        })
+}
+
+/// A request that owns its parts.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// See [`RequestFacts::host`].
+    pub host: Option<String>,
+    /// See [`RequestFacts::path`].
+    pub path: String,
+    /// See [`RequestFacts::method`].
+    pub method: Method,
+    /// See [`RequestFacts::headers`].
+    pub headers: HeaderMap,
+    /// See [`RequestFacts::query`].
+    pub query: Option<String>,
+}
+
+impl Request {
+    /// As the matcher takes it.
+    pub fn facts(&self) -> RequestFacts<'_> {
+        RequestFacts {
+            host: self.host.as_deref(),
+            path: &self.path,
+            method: &self.method,
+            headers: &self.headers,
+            query: self.query.as_deref(),
+        }
+    }
+}
+
+/// Requests that these routes often, but not always, take.
+pub fn requests() -> impl Strategy<Value = Request> {
+    let host = option::weighted(
+        0.9,
+        select(vec![
+            "a.test",
+            "b.test",
+            "x.a.test",
+            "y.x.a.test",
+            "z.test",
+            "test",
+            "other.example",
+        ]),
+    );
+    let path = select(vec![
+        "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/bc", "/ab", "/abc", "/b", "/A", "/%2F", "/z",
+    ]);
+    let method = select(vec!["GET", "POST", "PUT", "PURGE", "DELETE"]);
+    let headers = vec((select(vec!["x-a", "x-b"]), select(vec!["", "1", "2", "a b"])), 0..4);
+    let query = option::of(select(vec![
+        "p=1",
+        "p=2&q=1",
+        "q",
+        "p=1%2C+2",
+        "%C3%A4=1&p=a+b",
+        "p=%zz&&q=2",
+        "",
+    ]));
+    (host, path, method, headers, query).prop_map(|(host, path, method, lines, query)| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        Request {
+            host: host.map(str::to_owned),
+            path: path.to_owned(),
+            method: known(Method::from_bytes(method.as_bytes())),
+            headers,
+            query: query.map(str::to_owned),
+        }
+    })
+}

@@ -1,0 +1,85 @@
+//! Features: what an instance has to understand before it may be given a revision.
+//!
+//! Each part of the configuration that an older build could not know is a feature with a name. A manifest lists the
+//! features that its revision uses, an instance lists those it knows, and one that is missing is named to people.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+/// Something that a revision may use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Feature {
+    /// Named listeners on TCP ports.
+    Listeners,
+    /// Named pools.
+    Pools,
+    /// Routes: hosts, matches, a pool, a request timeout.
+    Routes,
+    /// Weighted endpoints written into a pool.
+    StaticEndpoints,
+}
+
+/// A feature that this build does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this build does not know the feature {0:?}; upgrade it before it is given a revision that uses it")]
+pub struct UnknownFeature(pub String);
+
+impl Feature {
+    /// All that this build knows, in the order of their names.
+    pub const ALL: [Self; 4] = [Self::Listeners, Self::Pools, Self::Routes, Self::StaticEndpoints];
+
+    /// Its name as it travels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Listeners => "listeners/v1",
+            Self::Pools => "pools/v1",
+            Self::Routes => "routes/v1",
+            Self::StaticEndpoints => "static-endpoints/v1",
+        }
+    }
+}
+
+impl FromStr for Feature {
+    type Err = UnknownFeature;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|feature| feature.as_str() == text)
+            .ok_or_else(|| UnknownFeature(text.chars().take(80).collect()))
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Feature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_are_in_order() {
+        for feature in Feature::ALL {
+            assert_eq!(feature.to_string().parse(), Ok(feature));
+        }
+        assert!(Feature::ALL.windows(2).all(|pair| pair[0].as_str() < pair[1].as_str()));
+        assert!(
+            "hedging/v1"
+                .parse::<Feature>()
+                .unwrap_err()
+                .to_string()
+                .contains("\"hedging/v1\"")
+        );
+    }
+}

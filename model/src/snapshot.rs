@@ -1,0 +1,571 @@
+//! `Snapshot`: a `Config` that passed every check. One constructor, called by the controller after compile and by the
+//! data plane after decode, so that nothing that serves ever meets an invalid configuration.
+//!
+//! All errors are reported, each with its object and field, so that the controller can quarantine exactly the culprits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::feature::Feature;
+use crate::host::HostPattern;
+use crate::limits::{
+    MAX_ENDPOINTS_PER_POOL, MAX_HEADER_MATCHES, MAX_HOST_REGEXES_PER_ROUTE, MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS,
+    MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_QUERY_MATCHES, MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
+};
+use crate::matching::RouteMatch;
+use crate::names::{Kind, ObjectKey};
+use crate::unit::{DataPlaneUnit, Listener, PoolUnit, RouteUnit, Rule, Unit};
+
+/// A configuration that can be served. Cheap to clone only behind an `Arc`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    config: Config,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+pub struct CheckError {
+    /// The culprit; `None` if it is the configuration as a whole.
+    pub object: Option<ObjectKey>,
+    /// Its field, as in `rules[0].pool`; empty if it is the object as a whole.
+    pub field: String,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = [self.object.as_ref().map(ToString::to_string), Some(self.field.clone())];
+        let place: Vec<String> = place.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        if place.is_empty() {
+            return f.write_str(&self.message);
+        }
+        write!(f, "{}: {}", place.join(" "), self.message)
+    }
+}
+
+impl Snapshot {
+    /// Checks everything that spans more than one value, and reports all that is wrong.
+    pub fn check(config: Config) -> Result<Self, Vec<CheckError>> {
+        let mut errors = Errors::default();
+        check_whole(&config, &mut errors);
+        for (key, unit) in &config.units {
+            errors.object = Some(key.clone());
+            match (key.kind, unit.as_ref()) {
+                (Kind::ProxyRoute, Unit::Route(route)) => check_route(&config, route, &mut errors),
+                (Kind::Pool, Unit::Pool(pool)) => check_pool(pool, &mut errors),
+                (Kind::Rollout, Unit::DataPlane(plane)) => check_data_plane(plane, &mut errors),
+                (kind, Unit::Route(_) | Unit::Pool(_) | Unit::DataPlane(_)) => {
+                    errors.add("", format!("a {kind} does not mean this kind of unit"));
+                }
+            }
+        }
+        if errors.found.is_empty() {
+            Ok(Self { config })
+        } else {
+            Err(errors.found)
+        }
+    }
+
+    /// What was checked.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Gives back what was checked, to be changed and checked again.
+    pub fn into_config(self) -> Config {
+        self.config
+    }
+
+    /// The unit of `key`.
+    pub fn unit(&self, key: &ObjectKey) -> Option<&Unit> {
+        self.config.get(key)
+    }
+
+    /// All routes, by key.
+    pub fn routes(&self) -> impl Iterator<Item = (&ObjectKey, &RouteUnit)> {
+        self.config.units.iter().filter_map(|(key, unit)| match unit.as_ref() {
+            Unit::Route(route) => Some((key, route)),
+            Unit::Pool(_) | Unit::DataPlane(_) => None,
+        })
+    }
+
+    /// All pools, by key.
+    pub fn pools(&self) -> impl Iterator<Item = (&ObjectKey, &PoolUnit)> {
+        self.config.units.iter().filter_map(|(key, unit)| match unit.as_ref() {
+            Unit::Pool(pool) => Some((key, pool)),
+            Unit::Route(_) | Unit::DataPlane(_) => None,
+        })
+    }
+
+    /// The pool of `key`.
+    pub fn pool(&self, key: &ObjectKey) -> Option<&PoolUnit> {
+        match self.unit(key) {
+            Some(Unit::Pool(pool)) => Some(pool),
+            Some(Unit::Route(_) | Unit::DataPlane(_)) | None => None,
+        }
+    }
+
+    /// How the fleet listens. Always exactly one.
+    pub fn data_planes(&self) -> impl Iterator<Item = (&ObjectKey, &DataPlaneUnit)> {
+        data_planes(&self.config)
+    }
+
+    /// The fleet's listeners, never none.
+    pub fn listeners(&self) -> &[Listener] {
+        self.data_planes()
+            .next()
+            .map(|(_, plane)| plane.listeners.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// What an instance has to understand to serve this.
+    pub fn features(&self) -> BTreeSet<Feature> {
+        self.config
+            .units
+            .values()
+            .flat_map(|unit| unit_features(unit))
+            .collect()
+    }
+}
+
+fn unit_features(unit: &Unit) -> Vec<Feature> {
+    match unit {
+        Unit::Route(_) => vec![Feature::Routes],
+        Unit::Pool(PoolUnit { endpoints }) if endpoints.is_empty() => vec![Feature::Pools],
+        Unit::Pool(_) => vec![Feature::Pools, Feature::StaticEndpoints],
+        Unit::DataPlane(_) => vec![Feature::Listeners],
+    }
+}
+
+fn data_planes(config: &Config) -> impl Iterator<Item = (&ObjectKey, &DataPlaneUnit)> {
+    config.units.iter().filter_map(|(key, unit)| match unit.as_ref() {
+        Unit::DataPlane(plane) => Some((key, plane)),
+        Unit::Route(_) | Unit::Pool(_) => None,
+    })
+}
+
+/// Collects errors under the object being looked at.
+#[derive(Default)]
+struct Errors {
+    object: Option<ObjectKey>,
+    found: Vec<CheckError>,
+}
+
+impl Errors {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.found.push(CheckError {
+            object: self.object.clone(),
+            field: field.into(),
+            message: message.into(),
+        });
+    }
+
+    /// Between 1 and `max`, both included.
+    fn count(&mut self, field: &str, count: usize, max: usize) {
+        if count == 0 {
+            self.add(field, "must not be empty");
+        }
+        self.at_most(field, count, max);
+    }
+
+    fn at_most(&mut self, field: &str, count: usize, max: usize) {
+        if count > max {
+            self.add(field, format!("has {count} entries; at most {max} are allowed"));
+        }
+    }
+}
+
+fn check_whole(config: &Config, errors: &mut Errors) {
+    let units = config.units.len();
+    if units > MAX_UNITS {
+        errors.add(
+            "",
+            format!("{units} objects in one fleet; at most {MAX_UNITS} are allowed"),
+        );
+    }
+    let mut planes = data_planes(config).map(|(key, _)| key);
+    let first = planes.next();
+    if first.is_none() {
+        errors.add(
+            "",
+            "no Rollout says how this fleet listens: add one with dataPlane.listeners",
+        );
+    }
+    for other in planes {
+        let also = first.map(ToString::to_string).unwrap_or_default();
+        errors.object = Some(other.clone());
+        errors.add(
+            "",
+            format!("a fleet has one Rollout, and {also} is it: remove one of them"),
+        );
+    }
+    errors.object = None;
+}
+
+fn check_route(config: &Config, route: &RouteUnit, errors: &mut Errors) {
+    let RouteUnit {
+        created_at_seconds: _,
+        hosts,
+        rules,
+    } = route;
+    let is_regex = |host: &&HostPattern| matches!(host, HostPattern::Regex(_));
+    let regexes = hosts.iter().filter(is_regex).count();
+    if hosts.is_empty() {
+        errors.add("hosts", "must not be empty");
+    }
+    errors.at_most("hosts", hosts.len().saturating_sub(regexes), MAX_HOSTNAMES_PER_ROUTE);
+    errors.at_most("hosts (regular expressions)", regexes, MAX_HOST_REGEXES_PER_ROUTE);
+    for host in duplicates(hosts) {
+        errors.add("hosts", format!("{host} is there twice"));
+    }
+    errors.count("rules", rules.len(), MAX_RULES_PER_ROUTE);
+    for (index, rule) in rules.iter().enumerate() {
+        check_rule(config, &format!("rules[{index}]"), rule, errors);
+    }
+    let names: Vec<_> = rules.iter().filter_map(|rule| rule.name.as_ref()).collect();
+    for name in duplicates(&names) {
+        errors.add("rules", format!("two rules are called {name:?}"));
+    }
+}
+
+fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
+    let Rule {
+        name,
+        matches,
+        pool,
+        timeouts: _,
+    } = rule;
+    if let Some(name) = name {
+        let good = !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !good || name.len() > MAX_RULE_NAME_BYTES {
+            let wanted = format!("{name:?} is not a rule name: a-z, 0-9 and '-', at most {MAX_RULE_NAME_BYTES}");
+            errors.add(format!("{place}.name"), wanted);
+        }
+    }
+    errors.count(&format!("{place}.matches"), matches.len(), MAX_MATCHES_PER_RULE);
+    for (index, one) in matches.iter().enumerate() {
+        check_match(&format!("{place}.matches[{index}]"), one, errors);
+    }
+    match config.get(pool) {
+        Some(Unit::Pool(_)) => {}
+        Some(Unit::Route(_) | Unit::DataPlane(_)) => errors.add(format!("{place}.pool"), format!("{pool} is no Pool")),
+        None => errors.add(format!("{place}.pool"), format!("there is no {pool}")),
+    }
+}
+
+fn check_match(place: &str, one: &RouteMatch, errors: &mut Errors) {
+    let RouteMatch {
+        path: _,
+        methods,
+        headers,
+        query,
+    } = one;
+    errors.at_most(&format!("{place}.methods"), methods.len(), MAX_METHODS);
+    errors.at_most(&format!("{place}.headers"), headers.len(), MAX_HEADER_MATCHES);
+    errors.at_most(&format!("{place}.query"), query.len(), MAX_QUERY_MATCHES);
+}
+
+fn check_pool(pool: &PoolUnit, errors: &mut Errors) {
+    let PoolUnit { endpoints } = pool;
+    errors.at_most("endpoints", endpoints.len(), MAX_ENDPOINTS_PER_POOL);
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        if endpoint.address.port() == 0 {
+            errors.add(format!("endpoints[{index}].port"), "must not be 0");
+        }
+    }
+    let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+    for address in duplicates(&addresses) {
+        errors.add(
+            "endpoints",
+            format!("{address} is there twice; give it one entry with the sum of the weights"),
+        );
+    }
+}
+
+fn check_data_plane(plane: &DataPlaneUnit, errors: &mut Errors) {
+    let DataPlaneUnit { listeners } = plane;
+    errors.count("listeners", listeners.len(), MAX_LISTENERS);
+    for (index, Listener { name, port }) in listeners.iter().enumerate() {
+        if *port == 0 {
+            errors.add(format!("listeners[{index}].port"), "must not be 0");
+        }
+        if name.as_str().len() > MAX_RULE_NAME_BYTES || name.as_str().contains('.') {
+            let label = format!(
+                "{:?} is not a DNS label (no dots, at most {MAX_RULE_NAME_BYTES})",
+                name.as_str()
+            );
+            errors.add(format!("listeners[{index}].name"), label);
+        }
+    }
+    let names: Vec<_> = listeners.iter().map(|listener| &listener.name).collect();
+    for name in duplicates(&names) {
+        errors.add("listeners", format!("two listeners are called {name}"));
+    }
+    let ports: Vec<_> = listeners.iter().map(|listener| listener.port).collect();
+    for port in duplicates(&ports) {
+        errors.add("listeners", format!("two listeners have port {port}"));
+    }
+}
+
+/// What is there more than once, each named once.
+fn duplicates<T: Ord>(items: &[T]) -> Vec<&T> {
+    let mut counts: BTreeMap<&T, usize> = BTreeMap::new();
+    for item in items {
+        let count = counts.entry(item).or_default();
+        *count = count.saturating_add(1);
+    }
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count > 1)
+        .map(|(item, _)| item)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matching::{HeaderMatch, PathMatch, ValueMatch};
+    use crate::unit::{Endpoint, Timeouts, Weight};
+    use std::sync::Arc;
+
+    fn key(text: &str) -> ObjectKey {
+        text.parse().unwrap()
+    }
+
+    fn route() -> RouteUnit {
+        let rule = Rule {
+            name: Some("all".into()),
+            matches: vec![RouteMatch::default()],
+            pool: key("Pool a/pool"),
+            timeouts: Arc::new(Timeouts::default()),
+        };
+        RouteUnit {
+            created_at_seconds: None,
+            hosts: vec![HostPattern::Any],
+            rules: vec![rule],
+        }
+    }
+
+    fn endpoint(address: &str) -> Endpoint {
+        Endpoint {
+            address: address.parse().unwrap(),
+            weight: Weight::ONE,
+        }
+    }
+
+    fn listener(name: &str, port: u16) -> Listener {
+        Listener {
+            name: name.parse().unwrap(),
+            port,
+        }
+    }
+
+    fn good() -> Config {
+        let pool = PoolUnit {
+            endpoints: vec![endpoint("10.0.0.1:80")],
+        };
+        let plane = DataPlaneUnit {
+            listeners: vec![listener("http", 8080)],
+        };
+        Config::from_iter([
+            (key("ProxyRoute a/route"), Unit::Route(route())),
+            (key("Pool a/pool"), Unit::Pool(pool)),
+            (key("Rollout a/edge"), Unit::DataPlane(plane)),
+        ])
+    }
+
+    /// `change` makes exactly these errors.
+    fn check(change: impl Fn(&mut Config), expected: &[&str]) {
+        let mut config = good();
+        change(&mut config);
+        let errors: Vec<_> = match Snapshot::check(config) {
+            Ok(_) => vec![],
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(errors, expected);
+    }
+
+    fn with_route(change: impl Fn(&mut RouteUnit)) -> impl Fn(&mut Config) {
+        move |config| {
+            let mut unit = route();
+            change(&mut unit);
+            config.insert(key("ProxyRoute a/route"), Unit::Route(unit));
+        }
+    }
+
+    fn with_endpoints(endpoints: Vec<Endpoint>) -> impl Fn(&mut Config) {
+        move |config| {
+            config.insert(
+                key("Pool a/pool"),
+                Unit::Pool(PoolUnit {
+                    endpoints: endpoints.clone(),
+                }),
+            );
+        }
+    }
+
+    fn with_listeners(listeners: Vec<Listener>) -> impl Fn(&mut Config) {
+        move |config| {
+            let plane = DataPlaneUnit {
+                listeners: listeners.clone(),
+            };
+            config.insert(key("Rollout a/edge"), Unit::DataPlane(plane));
+        }
+    }
+
+    #[test]
+    fn a_good_one_passes_and_says_what_it_needs() {
+        let snapshot = Snapshot::check(good()).unwrap();
+        assert_eq!(snapshot.features(), Feature::ALL.into_iter().collect());
+        assert_eq!(snapshot.listeners(), [listener("http", 8080)]);
+        assert_eq!(
+            (
+                snapshot.routes().count(),
+                snapshot.pools().count(),
+                snapshot.data_planes().count()
+            ),
+            (1, 1, 1)
+        );
+        check(with_endpoints(vec![]), &[]);
+    }
+
+    #[test]
+    fn an_empty_pool_needs_no_endpoints_feature() {
+        let mut config = good();
+        with_endpoints(vec![])(&mut config);
+        assert!(
+            !Snapshot::check(config)
+                .unwrap()
+                .features()
+                .contains(&Feature::StaticEndpoints)
+        );
+    }
+
+    #[test]
+    fn references_and_kinds() {
+        check(
+            |config| drop(config.units.remove(&key("Pool a/pool"))),
+            &["ProxyRoute a/route rules[0].pool: there is no Pool a/pool"],
+        );
+        check(
+            with_route(|route| route.rules[0].pool = key("Rollout a/edge")),
+            &["ProxyRoute a/route rules[0].pool: Rollout a/edge is no Pool"],
+        );
+        check(
+            |config| drop(config.insert(key("Pool a/wrong"), Unit::Route(route()))),
+            &["Pool a/wrong: a Pool does not mean this kind of unit"],
+        );
+    }
+
+    #[test]
+    fn exactly_one_rollout() {
+        check(
+            |config| drop(config.units.remove(&key("Rollout a/edge"))),
+            &["no Rollout says how this fleet listens: add one with dataPlane.listeners"],
+        );
+        let second = || {
+            Unit::DataPlane(DataPlaneUnit {
+                listeners: vec![listener("http", 80)],
+            })
+        };
+        check(
+            |config| drop(config.insert(key("Rollout b/edge"), second())),
+            &["Rollout b/edge: a fleet has one Rollout, and Rollout a/edge is it: remove one of them"],
+        );
+    }
+
+    #[test]
+    fn routes() {
+        check(
+            with_route(|route| {
+                route.hosts.clear();
+                route.rules.clear();
+            }),
+            &[
+                "ProxyRoute a/route hosts: must not be empty",
+                "ProxyRoute a/route rules: must not be empty",
+            ],
+        );
+        check(
+            with_route(|route| route.rules[0].matches.clear()),
+            &["ProxyRoute a/route rules[0].matches: must not be empty"],
+        );
+        check(
+            with_route(|route| route.hosts.push(HostPattern::Any)),
+            &["ProxyRoute a/route hosts: * is there twice"],
+        );
+        check(
+            with_route(|route| route.rules.push(route.rules[0].clone())),
+            &["ProxyRoute a/route rules: two rules are called \"all\""],
+        );
+        check(
+            with_route(|route| route.rules[0].name = Some("A b".into())),
+            &["ProxyRoute a/route rules[0].name: \"A b\" is not a rule name: a-z, 0-9 and '-', at most 63"],
+        );
+    }
+
+    #[test]
+    fn counts() {
+        let header = HeaderMatch::new("x", ValueMatch::Present).unwrap();
+        check(
+            with_route(move |route| route.rules[0].matches[0].headers = vec![header.clone(); 17]),
+            &["ProxyRoute a/route rules[0].matches[0].headers: has 17 entries; at most 16 are allowed"],
+        );
+        let one = RouteMatch {
+            path: PathMatch::exact("/").unwrap(),
+            ..RouteMatch::default()
+        };
+        check(
+            with_route(move |route| route.rules[0].matches = vec![one.clone(); 65]),
+            &["ProxyRoute a/route rules[0].matches: has 65 entries; at most 64 are allowed"],
+        );
+        let regexes = (0..9).map(|n| HostPattern::regex(&format!("a{n}")).unwrap());
+        let hosts: Vec<_> = regexes.collect();
+        check(
+            with_route(move |route| route.hosts.clone_from(&hosts)),
+            &["ProxyRoute a/route hosts (regular expressions): has 9 entries; at most 8 are allowed"],
+        );
+    }
+
+    #[test]
+    fn endpoints_and_listeners() {
+        check(
+            with_endpoints(vec![
+                endpoint("[::1]:0"),
+                endpoint("10.0.0.1:1"),
+                endpoint("10.0.0.1:1"),
+            ]),
+            &[
+                "Pool a/pool endpoints[0].port: must not be 0",
+                "Pool a/pool endpoints: 10.0.0.1:1 is there twice; give it one entry with the sum of the weights",
+            ],
+        );
+        check(with_listeners(vec![]), &["Rollout a/edge listeners: must not be empty"]);
+        check(
+            with_listeners(vec![listener("a", 0), listener("b.c", 1), listener("a", 1)]),
+            &[
+                "Rollout a/edge listeners[0].port: must not be 0",
+                "Rollout a/edge listeners[1].name: \"b.c\" is not a DNS label (no dots, at most 63)",
+                "Rollout a/edge listeners: two listeners are called a",
+                "Rollout a/edge listeners: two listeners have port 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn all_errors_are_reported_with_their_objects() {
+        let mut config = good();
+        config.units.remove(&key("Pool a/pool"));
+        with_listeners(vec![listener("a", 0)])(&mut config);
+        let errors = Snapshot::check(config).unwrap_err();
+        let objects: Vec<_> = errors.into_iter().filter_map(|error| error.object).collect();
+        assert_eq!(objects, [key("ProxyRoute a/route"), key("Rollout a/edge")]);
+    }
+}

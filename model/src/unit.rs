@@ -1,0 +1,124 @@
+//! Units: what one object means, as a named, typed piece of `Config` that can be lifted in or out on its own.
+//!
+//! Leaf policies are parsed once into types that cannot hold nonsense and are shared by `Arc` all the way into
+//! the data plane's `Live`. References to other units stay names until then.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use crate::host::HostPattern;
+use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
+use crate::matching::RouteMatch;
+use crate::names::{Name, ObjectKey};
+
+/// What one object means.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// Of a ProxyRoute.
+    Route(RouteUnit),
+    /// Of a Pool.
+    Pool(PoolUnit),
+    /// Of a Rollout: how its fleet listens. (Stages and gates are the controller's own business.)
+    DataPlane(DataPlaneUnit),
+}
+
+/// Where requests for some hosts go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteUnit {
+    /// When its object was created, in seconds since 1970; older wins a tie. `None` is younger than any.
+    pub created_at_seconds: Option<u64>,
+    /// The hosts it is for; never empty (`Any` for all).
+    pub hosts: Vec<HostPattern>,
+    /// Its rules, in the author's order; never empty.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule of a route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rule {
+    /// What people call it; the data plane logs it.
+    pub name: Option<Arc<str>>,
+    /// It applies where any of these does; never empty.
+    pub matches: Vec<RouteMatch>,
+    /// The pool its requests go to, always a `Kind::Pool` key.
+    pub pool: ObjectKey,
+    /// How long things may take.
+    pub timeouts: Arc<Timeouts>,
+}
+
+/// How long the parts of an exchange may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timeouts {
+    /// From the request's last header byte to the response's last header byte, retries included. `None`: no limit.
+    pub request: Option<TimeoutMillis>,
+}
+
+/// A timeout: at least a millisecond, at most a day.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TimeoutMillis(NonZeroU64);
+
+impl TimeoutMillis {
+    /// `None` if `millis` is 0 or more than a day.
+    pub fn new(millis: u64) -> Option<Self> {
+        NonZeroU64::new(millis)
+            .filter(|m| m.get() <= MAX_TIMEOUT_MILLIS)
+            .map(Self)
+    }
+
+    /// As milliseconds.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// A named group of upstream endpoints. Weighted round robin over them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PoolUnit {
+    /// In the author's order, no address twice. May be empty: then requests get `no_endpoint`.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One upstream address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Where it listens. Port 0 is refused by `Snapshot::check`.
+    pub address: SocketAddr,
+    /// Its share of requests, relative to the other endpoints'. 0 gets none.
+    pub weight: Weight,
+}
+
+/// A weight, 0 to 1,000,000.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Weight(u32);
+
+impl Weight {
+    /// What an endpoint has that names none.
+    pub const ONE: Self = Self(1);
+
+    /// `None` if out of range.
+    pub fn new(weight: u32) -> Option<Self> {
+        (weight <= MAX_WEIGHT).then_some(Self(weight))
+    }
+
+    /// As a number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// How the instances of a fleet listen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DataPlaneUnit {
+    /// No name and no port twice; never empty.
+    pub listeners: Vec<Listener>,
+}
+
+/// One port that the instances of a fleet serve.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// A DNS label, for people, metrics and `--bind name=ADDR`.
+    pub name: Name,
+    /// The TCP port; never 0.
+    pub port: u16,
+}

@@ -1,0 +1,190 @@
+//! Random manifests, orders and stream messages for the tests of this crate.
+
+use bytes::Bytes;
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use sluice_model::arbitrary::{keys, snapshots};
+use sluice_model::{Digest, Feature, InstanceId, Kind, ObjectKey, RevisionId};
+
+use crate::delivery::{Ack, Downward, Hello, Nack, Refusal, Upward, UpwardMessage};
+use crate::manifest::{Manifest, ObjectChange, SourceRef};
+use crate::order::{Candidate, Members, Order};
+use crate::report::{Report, RoleReport, ScopeReport, ServedRole};
+use crate::sections::{self, revision_digest};
+
+pub(crate) fn digests() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest)
+}
+
+pub(crate) fn revisions() -> impl Strategy<Value = RevisionId> {
+    (1_u64.., digests()).prop_map(|(number, digest)| RevisionId { number, digest })
+}
+
+fn any_keys() -> impl Strategy<Value = ObjectKey> {
+    select(&Kind::ALL[..]).prop_flat_map(keys)
+}
+
+fn instances() -> impl Strategy<Value = InstanceId> {
+    "[a-z][a-z0-9-]{0,6}[a-z0-9]".prop_map(|text| text.parse().unwrap())
+}
+
+pub(crate) fn manifests() -> impl Strategy<Value = Manifest> {
+    let change = (option::of(digests()), digests()).prop_map(|(old, new)| (old, Some(new)));
+    (
+        snapshots(3),
+        1_u64..,
+        btree_map(any_keys(), change, 0..3),
+        btree_map(any_keys(), (digests(), "\\PC{0,12}"), 0..3),
+        btree_set(any_keys(), 0..3),
+        any::<u64>(),
+    )
+        .prop_map(
+            |(snapshot, number, changed, sources, quarantined, created_at_unix_ms)| {
+                let packed = sections::encode(&snapshot).unwrap();
+                let sections: Vec<_> = packed.iter().map(|section| sections::pack(section).reference).collect();
+                let digest = revision_digest(&sections);
+                let changed = changed.into_iter().filter(|(_, (old, new))| old != new);
+                Manifest {
+                    cluster: "c-1".parse().unwrap(),
+                    fleet: "edge".parse().unwrap(),
+                    revision: RevisionId { number, digest },
+                    sections,
+                    features: snapshot.features().iter().map(Feature::to_string).collect(),
+                    changed: changed
+                        .map(|(object, (old, new))| ObjectChange { object, old, new })
+                        .collect(),
+                    sources: sources
+                        .into_iter()
+                        .map(|(object, (content, origin))| SourceRef {
+                            object,
+                            content,
+                            origin,
+                        })
+                        .collect(),
+                    controller_build: "0.1.0".to_owned(),
+                    created_at_unix_ms,
+                    quarantined: quarantined.into_iter().collect(),
+                }
+            },
+        )
+}
+
+pub(crate) fn orders() -> impl Strategy<Value = Order> {
+    let members = prop_oneof![Just(Members::All), btree_set(instances(), 1..5).prop_map(Members::only),];
+    let candidate = (revisions(), members, 1_u32..=1_000_000);
+    let candidate = candidate.prop_map(|(revision, members, share_millionths)| Candidate {
+        revision,
+        members,
+        share_millionths,
+    });
+    let counted = btree_set(keys(Kind::ProxyRoute), 0..4);
+    (1_u64.., revisions(), option::of(candidate), counted).prop_map(|(epoch, stable, candidate, counted)| Order {
+        cluster: "c-1".parse().unwrap(),
+        fleet: "edge".parse().unwrap(),
+        epoch,
+        stable,
+        candidate,
+        counted: counted.into_iter().collect(),
+    })
+}
+
+fn scopes() -> impl Strategy<Value = Vec<ScopeReport>> {
+    let counts = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+    let latency = btree_map(any::<u32>(), any::<u64>(), 0..4);
+    btree_map(option::of(keys(Kind::ProxyRoute)), (counts, latency), 0..4).prop_map(|scopes| {
+        let scope = |(route, ((requests, failures, client_failures, no_route), latency))| ScopeReport {
+            route,
+            requests,
+            failures,
+            client_failures,
+            no_route,
+            latency_buckets: std::collections::BTreeMap::into_iter(latency).collect(),
+        };
+        scopes.into_iter().map(scope).collect()
+    })
+}
+
+fn reports() -> impl Strategy<Value = Report> {
+    let role = (revisions(), scopes());
+    let roles = (option::of(role.boxed()), option::of((revisions(), scopes()).boxed()));
+    (any::<[u64; 6]>(), roles).prop_map(
+        |([epoch, sequence, interval_ms, inflight, uptime_ms, rss_bytes], roles)| {
+            let role = |role, served: Option<(RevisionId, Vec<ScopeReport>)>| {
+                served.map(|(revision, scopes)| RoleReport { role, revision, scopes })
+            };
+            let roles = [role(ServedRole::Stable, roles.0), role(ServedRole::Candidate, roles.1)];
+            Report {
+                epoch,
+                sequence,
+                interval_ms,
+                roles: roles.into_iter().flatten().collect(),
+                inflight,
+                uptime_ms,
+                rss_bytes,
+            }
+        },
+    )
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+}
+
+fn hellos() -> impl Strategy<Value = Hello> {
+    let held = (
+        option::of(revisions()),
+        option::of(revisions()),
+        vec(digests(), 0..4),
+        option::of(bytes()),
+    );
+    (
+        "\\PC{0,9}",
+        "[a-f0-9]{8}",
+        vec("[a-z]{1,5}/v[0-9]", 0..3),
+        any::<[u64; 2]>(),
+        held,
+    )
+        .prop_map(
+            |(build, boot_id, features, [epoch, booted_epoch], (stable, candidate, held_sections, order))| Hello {
+                build,
+                boot_id,
+                features,
+                epoch,
+                stable,
+                candidate,
+                held_sections,
+                order,
+                booted_epoch,
+            },
+        )
+}
+
+pub(crate) fn upwards() -> impl Strategy<Value = Upward> {
+    let ack = (any::<u64>(), option::of(revisions()), option::of(revisions()));
+    let ack = ack.prop_map(|(epoch, stable, candidate)| Ack {
+        epoch,
+        stable,
+        candidate,
+    });
+    let nack = (any::<u64>(), select(&Refusal::ALL[..]), "\\PC{0,20}");
+    let nack = nack.prop_map(|(epoch, reason, detail)| Nack { epoch, reason, detail });
+    let message = prop_oneof![
+        hellos().prop_map(UpwardMessage::Hello),
+        ack.prop_map(UpwardMessage::Ack),
+        nack.prop_map(UpwardMessage::Nack),
+        vec(digests(), 0..4).prop_map(UpwardMessage::Want),
+        reports().prop_map(UpwardMessage::Report),
+    ];
+    (instances(), message).prop_map(|(instance, message)| Upward { instance, message })
+}
+
+pub(crate) fn downwards() -> impl Strategy<Value = Downward> {
+    prop_oneof![
+        bytes().prop_map(Downward::Order),
+        bytes().prop_map(Downward::Manifest),
+        (digests(), bytes()).prop_map(|(digest, wire)| Downward::Section { digest, wire }),
+        option::of("[a-z]{1,9}:[0-9]{2}").prop_map(|address| Downward::NotLeader { address }),
+    ]
+}

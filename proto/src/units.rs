@@ -1,0 +1,190 @@
+//! Conversions of units and of the entries that carry them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sluice_model::ObjectKey;
+use sluice_model::unit::{
+    DataPlaneUnit, Endpoint, Listener, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
+};
+
+use crate::canonical::{DecodeError, Wire, each, required, wrong};
+use crate::identity::{key_in, key_to, text};
+use crate::matches::{host_from, host_to, match_from, match_to};
+use crate::pb;
+
+/// One object of a section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: ObjectKey,
+    pub(crate) unit: Arc<Unit>,
+}
+
+impl Wire for Entry {
+    type Proto = pb::Entry;
+
+    fn to_proto(&self) -> pb::Entry {
+        let Self { key, unit } = self;
+        entry_to(key, unit)
+    }
+
+    fn from_proto(proto: pb::Entry) -> Result<Self, DecodeError> {
+        let pb::Entry { key, unit } = proto;
+        let key = key_in("key", key)?;
+        let unit = match required("unit", unit)? {
+            pb::entry::Unit::Route(route) => route_from(route).map(Unit::Route),
+            pb::entry::Unit::Pool(pool) => pool_from(pool).map(Unit::Pool),
+            pb::entry::Unit::DataPlane(plane) => data_plane_from(plane).map(Unit::DataPlane),
+        };
+        let unit = Arc::new(unit.map_err(|error| error.within(&key))?);
+        Ok(Self { key, unit })
+    }
+}
+
+/// An entry of borrowed parts.
+pub(crate) fn entry_to(key: &ObjectKey, unit: &Unit) -> pb::Entry {
+    let unit = match unit {
+        Unit::Route(route) => pb::entry::Unit::Route(route_to(route)),
+        Unit::Pool(pool) => pb::entry::Unit::Pool(pool_to(pool)),
+        Unit::DataPlane(plane) => pb::entry::Unit::DataPlane(data_plane_to(plane)),
+    };
+    pb::Entry {
+        key: Some(key_to(key)),
+        unit: Some(unit),
+    }
+}
+
+fn route_to(route: &RouteUnit) -> pb::Route {
+    let RouteUnit {
+        created_at_seconds,
+        hosts,
+        rules,
+    } = route;
+    pb::Route {
+        created_at_seconds: *created_at_seconds,
+        hosts: hosts.iter().map(host_to).collect(),
+        rules: rules.iter().map(rule_to).collect(),
+    }
+}
+
+fn route_from(route: pb::Route) -> Result<RouteUnit, DecodeError> {
+    let pb::Route {
+        created_at_seconds,
+        hosts,
+        rules,
+    } = route;
+    Ok(RouteUnit {
+        created_at_seconds,
+        hosts: each("hosts", hosts, host_from)?,
+        rules: each("rules", rules, rule_from)?,
+    })
+}
+
+fn rule_to(rule: &Rule) -> pb::Rule {
+    let Rule {
+        name,
+        matches,
+        pool,
+        timeouts,
+    } = rule;
+    pb::Rule {
+        name: name.as_deref().map(str::to_owned),
+        matches: matches.iter().map(match_to).collect(),
+        pool: Some(key_to(pool)),
+        timeouts: (**timeouts != Timeouts::default()).then(|| timeouts_to(timeouts)),
+    }
+}
+
+fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
+    let pb::Rule {
+        name,
+        matches,
+        pool,
+        timeouts,
+    } = rule;
+    Ok(Rule {
+        name: name.map(Arc::from),
+        matches: each("matches", matches, match_from)?,
+        pool: key_in("pool", pool)?,
+        timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+    })
+}
+
+fn timeouts_to(timeouts: &Timeouts) -> pb::Timeouts {
+    let Timeouts { request } = timeouts;
+    pb::Timeouts {
+        request_millis: request.map(TimeoutMillis::get),
+    }
+}
+
+fn timeouts_from(timeouts: pb::Timeouts) -> Result<Timeouts, DecodeError> {
+    let pb::Timeouts { request_millis } = timeouts;
+    let millis = |field: &str, millis: u64| {
+        TimeoutMillis::new(millis).ok_or_else(|| wrong(field, format!("{millis} ms is not between 1 ms and a day")))
+    };
+    Ok(Timeouts {
+        request: request_millis
+            .map(|value| millis("timeouts.request_millis", value))
+            .transpose()?,
+    })
+}
+
+fn pool_to(pool: &PoolUnit) -> pb::Pool {
+    let PoolUnit { endpoints } = pool;
+    pb::Pool {
+        endpoints: endpoints.iter().map(endpoint_to).collect(),
+    }
+}
+
+fn pool_from(pool: pb::Pool) -> Result<PoolUnit, DecodeError> {
+    let pb::Pool { endpoints } = pool;
+    Ok(PoolUnit {
+        endpoints: each("endpoints", endpoints, endpoint_from)?,
+    })
+}
+
+fn endpoint_to(endpoint: &Endpoint) -> pb::Endpoint {
+    let Endpoint { address, weight } = endpoint;
+    pb::Endpoint {
+        address: address.to_string(),
+        weight: weight.get(),
+    }
+}
+
+fn endpoint_from(endpoint: pb::Endpoint) -> Result<Endpoint, DecodeError> {
+    let pb::Endpoint { address, weight } = endpoint;
+    let address: SocketAddr = text("address", &address)?;
+    let weight = Weight::new(weight).ok_or_else(|| wrong("weight", format!("{weight} is out of range")))?;
+    Ok(Endpoint { address, weight })
+}
+
+fn data_plane_to(plane: &DataPlaneUnit) -> pb::DataPlane {
+    let DataPlaneUnit { listeners } = plane;
+    pb::DataPlane {
+        listeners: listeners.iter().map(listener_to).collect(),
+    }
+}
+
+fn data_plane_from(plane: pb::DataPlane) -> Result<DataPlaneUnit, DecodeError> {
+    let pb::DataPlane { listeners } = plane;
+    Ok(DataPlaneUnit {
+        listeners: each("listeners", listeners, listener_from)?,
+    })
+}
+
+fn listener_to(listener: &Listener) -> pb::Listener {
+    let Listener { name, port } = listener;
+    pb::Listener {
+        name: name.to_string(),
+        port: u32::from(*port),
+    }
+}
+
+fn listener_from(listener: pb::Listener) -> Result<Listener, DecodeError> {
+    let pb::Listener { name, port } = listener;
+    let port = u16::try_from(port).map_err(|_| wrong("port", format!("{port} is no port")))?;
+    Ok(Listener {
+        name: text("name", &name)?,
+        port,
+    })
+}
