@@ -1131,7 +1131,6 @@ fn explore(scope: Scope) -> (Vec<&'static str>, usize) {
     let mutant = scope.mutant;
     let checker = scope
         .checker()
-        .timeout(limit)
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
@@ -1238,6 +1237,7 @@ fn two_controllers() -> Scope {
             stale_starts: 1,
             ..NO_FAULTS
         },
+        liveness_sample: 512,
         ..two()
     }
 }
@@ -1248,6 +1248,7 @@ fn lost_record() -> Scope {
             lost_records: 1,
             ..NO_FAULTS
         },
+        liveness_sample: 512,
         ..two()
     }
 }

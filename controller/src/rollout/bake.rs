@@ -15,7 +15,7 @@ use super::order::Members;
 use super::plan::{OnIdle, OnNoData};
 use super::record::{Reached, Record, Rollout};
 use super::story::Story;
-use super::view::{Link, View};
+use super::view::{Link, Seen, View};
 use super::{Commit, Timing, Turn};
 
 /// Whether a stage may be left.
@@ -178,12 +178,17 @@ struct Silent {
     condemning: Option<(InstanceId, u64)>,
 }
 
+/// For how long a member has not acknowledged or said anything, in milliseconds, if that is too long.
+fn silence(seen: &Seen, epoch: u64, timing: &Timing) -> Option<u64> {
+    let unacknowledged = if seen.epoch < epoch { seen.unacknowledged_ms } else { 0 };
+    let longest = seen.silent_ms.max(unacknowledged);
+    (longest >= timing.member_silence_ms).then_some(longest)
+}
+
 fn silent_members(rollout: &Rollout, view: &View, timing: &Timing, epoch: u64) -> Silent {
     let silence = |instance: &InstanceId| {
-        let seen = view.instances.get(instance)?;
-        let unacknowledged = if seen.epoch < epoch { seen.unacknowledged_ms } else { 0 };
-        let longest = seen.silent_ms.max(unacknowledged);
-        (longest >= timing.member_silence_ms).then(|| (instance.clone(), longest))
+        let for_ms = silence(view.instances.get(instance)?, epoch, timing)?;
+        Some((instance.clone(), for_ms))
     };
     let mut silent = rollout.ordered.iter().filter_map(silence).peekable();
     let first = silent.peek().cloned();
@@ -203,6 +208,19 @@ fn silent_members(rollout: &Rollout, view: &View, timing: &Timing, epoch: u64) -
 
 /// Whether every member of the stage has acknowledged the order in force, but for those whose silence is tolerated.
 pub(super) fn all_acknowledged(record: &Record, rollout: &Rollout, view: &View, timing: &Timing) -> bool {
+    let missing = |instance: &&InstanceId| !view.has_acknowledged(instance, record.epoch);
+    let Some(first) = rollout.ordered.iter().find(missing) else {
+        return !rollout.ordered.is_empty();
+    };
+    // Rare from here on: somebody is missing, which is only fine if it has been silent for long.
+    let is_silent = |instance| {
+        view.instances
+            .get(instance)
+            .is_some_and(|seen| silence(seen, record.epoch, timing).is_some())
+    };
+    if !is_silent(first) {
+        return false;
+    }
     let silent = silent_members(rollout, view, timing, record.epoch);
     let mut speaking = rollout.ordered.difference(&silent.tolerated).peekable();
     speaking.peek().is_some() && speaking.all(|instance| view.has_acknowledged(instance, record.epoch))
