@@ -42,29 +42,29 @@ pub(super) fn cohort(record: &Record, rollout: &Rollout) -> Cohort {
 }
 
 impl Turn<'_> {
-    /// Moves every age on; returns by how much.
+    /// Moves every age on, up to the wait that it is compared with; returns by how much.
     pub(super) fn pass_time(&mut self) -> u64 {
         let last = self.view.last_tick.replace(self.now).unwrap_or(self.now);
         let elapsed = self.now.since(last).min(self.timing.tick_max_ms);
-        self.view.age_ms = self.view.age_ms.saturating_add(elapsed);
-        let epoch = self.record.epoch;
+        let grow = |age: &mut u64, most: u64| *age = age.saturating_add(elapsed).min(most);
+        let (epoch, timing) = (self.record.epoch, self.timing);
+        grow(&mut self.view.age_ms, timing.fleet_settle_ms);
         for seen in self.view.instances.values_mut() {
-            let more = |age: &mut u64| *age = age.saturating_add(elapsed);
-            more(&mut seen.silent_ms);
+            grow(&mut seen.silent_ms, timing.member_silence_ms);
             if seen.link == Link::Away {
-                more(&mut seen.away_ms);
+                grow(&mut seen.away_ms, timing.unreachable_after_ms);
             }
             if seen.epoch < epoch {
-                more(&mut seen.unacknowledged_ms);
+                grow(&mut seen.unacknowledged_ms, timing.member_silence_ms);
             }
             if let Some((_, ago)) = &mut seen.sent {
-                more(ago);
+                grow(ago, timing.order_resend_ms);
             }
         }
         if self.view.instances.values().any(|seen| seen.link == Link::Up) {
-            self.view.listening_ms = self.view.listening_ms.saturating_add(elapsed);
+            grow(&mut self.view.listening_ms, timing.adoption_wait_ms);
         }
-        self.view.baseline.pass(elapsed, self.timing.baseline_slot_ms);
+        self.view.baseline.pass(elapsed, timing.baseline_slot_ms);
         elapsed
     }
 

@@ -81,18 +81,11 @@ impl Turn<'_> {
         };
         self.require_commit();
         let unreached: BTreeSet<InstanceId> = restoring.waiting;
-        let held = match &restoring.result {
-            PastResult::RolledBack { culprits, .. } => culprits.clone(),
-            PastResult::Adopted
-            | PastResult::AdoptedFromInstances
-            | PastResult::Promoted
-            | PastResult::Superseded
-            | PastResult::Withdrawn => Vec::new(),
-        };
+        let (revision, missing) = (restoring.revision, unreached.iter().cloned().collect());
         self.tell(Story::Restored {
-            revision: restoring.revision,
-            held,
-            unreached: unreached.iter().cloned().collect(),
+            revision,
+            result: restoring.result.clone(),
+            unreached: missing,
         });
         self.record.unreached.extend(unreached);
         self.remember(Past {
