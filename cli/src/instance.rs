@@ -9,6 +9,8 @@ pub type Args = sluice_dataplane::args::Args;
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(_args: Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("this build has no data plane"))
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    sluice_dataplane::instance::log_to_stderr();
+    sluice_dataplane::run(args).map_err(|error| Failure::failed(format!("{error:#}")))?;
+    Ok(Exit::Done)
 }

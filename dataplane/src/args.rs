@@ -49,9 +49,9 @@ pub struct Args {
     #[arg(long, env = "SLUICE_CONTROLLER_NAME", value_name = "NAME", hide = true)]
     pub controller_name: Option<String>,
 
-    /// End, without waiting for load balancers, when the process that started this one is gone
-    #[arg(long, env = "SLUICE_DIE_WITH_PARENT", hide = true)]
-    pub die_with_parent: bool,
+    /// End, without waiting for load balancers, when this process, which started this one, is gone
+    #[arg(long, env = "SLUICE_DIE_WITH_PARENT", value_name = "PID", hide = true)]
+    pub die_with_parent: Option<u32>,
 }
 
 /// A listener's name, and where it is to bind.

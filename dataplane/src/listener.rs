@@ -5,6 +5,7 @@
 //! not touched: a swap of configuration is not a drain.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -79,15 +80,15 @@ pub enum ListenError {
 }
 
 fn explain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "another program listens there; stop it, or choose another port (`ss -ltnp` shows who it is)".to_owned()
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned()
-        }
-        std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-        _ => error.to_string(),
+    let kind = error.kind();
+    if kind == ErrorKind::AddrInUse {
+        "another program listens there; stop it, or choose another port (`ss -ltnp` shows who it is)".to_owned()
+    } else if kind == ErrorKind::PermissionDenied {
+        "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned()
+    } else if kind == ErrorKind::AddrNotAvailable {
+        "this machine does not have that address".to_owned()
+    } else {
+        error.to_string()
     }
 }
 

@@ -36,6 +36,8 @@ use forward::Lease;
 use headers::Survey;
 
 /// How a request was answered.
+// Lives for one call: moving it once is cheaper than a box for every request.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Answer {
     /// By an upstream, over the connection leased.
     Upstream(Response<Incoming>, Lease),

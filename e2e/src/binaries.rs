@@ -1,11 +1,13 @@
 //! Finds the binaries under test.
 //!
-//! `CARGO_BIN_EXE_…` exists only for a package's own binaries, so they are looked for beside the running test:
-//! `cargo test --workspace` has built them there. When only this package was built, they are built once.
+//! `CARGO_BIN_EXE_…` exists only for a package's own binaries, so they are looked for beside the running test, where
+//! `cargo test --workspace` has put them. `cargo test -p sluice-e2e` does not build them: when one is missing, or older
+//! than its sources, they are built here, so that a test never looks at yesterday's program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
 /// The `sluice` command.
 pub fn sluice() -> &'static Path {
@@ -36,15 +38,41 @@ static BINARIES: LazyLock<Binaries> = LazyLock::new(|| {
         controller: at("sluice-controller"),
         dataplane: at("sluice-dataplane"),
     };
-    let all = [&binaries.sluice, &binaries.controller, &binaries.dataplane];
-    if !all.into_iter().all(|path| path.is_file()) {
+    let current = is_current(&binaries.dataplane, &["model", "proto", "dataplane"])
+        && is_current(&binaries.controller, &["model", "proto", "crds", "controller"])
+        && is_current(
+            &binaries.sluice,
+            &["model", "proto", "crds", "controller", "dataplane", "cli"],
+        );
+    if !current {
         build(&folder);
-    }
-    for path in all {
-        assert!(path.is_file(), "{} was not built", path.display());
     }
     binaries
 });
+
+/// Whether the binary is there and no older than what it is made of, by time as cargo itself judges.
+fn is_current(binary: &Path, crates: &[&str]) -> bool {
+    let Some(built) = modified(binary) else { return false };
+    let root = crate::repository::root();
+    crates
+        .iter()
+        .all(|name| newest(&root.join(name).join("src")).is_none_or(|source| source <= built))
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|data| data.modified()).ok()
+}
+
+/// The newest file below a folder; other binaries of the crate (`src/bin`) are no part of it.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let times = entries.filter_map(|entry| match entry.path() {
+        path if path.is_dir() && !path.ends_with("src/bin") => newest(&path),
+        path if path.is_file() => modified(&path),
+        _ => None,
+    });
+    times.max()
+}
 
 /// `target/<profile>`: tests run in its `deps`, binaries in it.
 fn profile_folder() -> PathBuf {
@@ -63,7 +91,8 @@ fn build(folder: &Path) {
         Some("debug") | None => "dev",
         Some(other) => other,
     };
-    let status = Command::new(env!("CARGO"))
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
         .args(["build", "--offline", "--locked", "--bins", "--profile", profile])
         .args(["-p", "sluice-cli", "-p", "sluice-controller", "-p", "sluice-dataplane"])
         .arg("--target-dir")

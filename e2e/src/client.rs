@@ -80,15 +80,19 @@ async fn send(address: SocketAddr, request: http::request::Builder, body: Bytes)
         .with_context(|| format!("no answer from {address} within {PATIENCE:?}"))?
 }
 
-/// The sum of a counter's series in Prometheus text, of those whose labels contain all of `labels` (`name="value"`).
-pub fn metric(text: &str, name: &str, labels: &[&str]) -> f64 {
+/// The sum of a metric's series in Prometheus text, of those whose labels contain all of `labels` (`name="value"`);
+/// `None` if there is none.
+pub fn metric(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let of_line = |line: &str| {
         let rest = line.strip_prefix(name)?;
         let (series, value) = rest.rsplit_once(' ')?;
         let whole_name = series.is_empty() || series.starts_with('{');
-        (whole_name && labels.iter().all(|label| series.contains(label))).then(|| value.parse().unwrap_or(0.0))
+        let wanted = whole_name && labels.iter().all(|label| series.contains(label));
+        wanted.then(|| value.parse::<f64>().unwrap_or(0.0))
     };
-    text.lines().filter_map(of_line).sum::<f64>()
+    text.lines()
+        .filter_map(of_line)
+        .fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
 
 #[cfg(test)]
@@ -96,8 +100,9 @@ mod tests {
     #[test]
     fn series_of_a_metric_are_summed_by_label() {
         let text = "# HELP a\na{x=\"1\",y=\"2\"} 3\na{x=\"2\",y=\"2\"} 4\na_total{x=\"1\"} 9\nb 1\n";
-        assert_eq!(super::metric(text, "a", &[]), 7.0);
-        assert_eq!(super::metric(text, "a", &["x=\"1\""]), 3.0);
-        assert_eq!(super::metric(text, "b", &[]), 1.0);
+        assert_eq!(super::metric(text, "a", &[]), Some(7.0));
+        assert_eq!(super::metric(text, "a", &["x=\"1\""]), Some(3.0));
+        assert_eq!(super::metric(text, "b", &[]), Some(1.0));
+        assert_eq!(super::metric(text, "c", &[]), None);
     }
 }

@@ -116,7 +116,7 @@ impl Fleet {
                     .all
                     .iter()
                     .find(|outcome| outcome.reply().is_none_or(|reply| reply.stamp != stamp));
-                wrong.map_or(Ok(()), |wrong| Err(wrong.clone()))
+                wrong.map_or(Ok(()), |wrong| Err(format!("{wrong:?}")))
             },
         )
         .await;
@@ -133,10 +133,14 @@ impl Fleet {
     }
 
     /// The sum of a metric over the instances that run.
-    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    ///
+    /// # Panics
+    /// If one of them does not have it.
+    pub async fn metric(&self, name: &str) -> f64 {
         let mut sum = 0.0;
         for instance in self.instances.iter().filter(|instance| instance.runs()) {
-            sum += instance.metric(name, labels).await;
+            let value = instance.metric(name, &[]).await;
+            sum += value.unwrap_or_else(|| panic!("{} has no metric {name}", instance.id));
         }
         sum
     }

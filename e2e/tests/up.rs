@@ -55,7 +55,8 @@ async fn up() -> Up {
     wait_until("an answer", PATIENCE, || async {
         match client::get(http, HOST, "/").await {
             Ok(answer) if answer.header("x-stamp") == stamp(1) => Ok(()),
-            other => Err(format!("{other:?}\n{}", process.tail())),
+            Ok(other) => Err(format!("{other:?}\n{}", process.tail())),
+            Err(error) => Err(format!("{error:#}\n{}", process.tail())),
         }
     })
     .await;

@@ -118,7 +118,7 @@ impl Plan {
         add("--access-log", "-".into());
         // No load balancer has to notice anything.
         add("--lame-duck", "0".into());
-        arguments.push("--die-with-parent".into());
+        arguments.push(format!("--die-with-parent={}", std::process::id()).into());
         arguments
     }
 }

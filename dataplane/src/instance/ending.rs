@@ -18,8 +18,8 @@ pub struct Endings {
 /// Whether the parent's life matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parent {
-    /// End when it is gone.
-    Needed,
+    /// End when the process of this id is gone.
+    Needed(u32),
     /// Go on without it.
     Ignored,
 }
@@ -50,7 +50,7 @@ impl Endings {
     pub async fn next(&mut self) -> Ending {
         let orphaned = async {
             match self.parent {
-                Parent::Needed => parent::gone().await,
+                Parent::Needed(pid) => parent::gone(pid).await,
                 Parent::Ignored => pending().await,
             }
         };

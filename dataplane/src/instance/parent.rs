@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use sluice_model::limits::PARENT_WATCH_MS;
 
-/// Returns when the process that is the parent at the time of the call is gone.
-pub async fn gone() {
-    let parent = rustix::process::getppid();
+/// Returns when the process `parent` is not this one's parent any more. The parent tells its own id, so that one that
+/// was gone before this process looked is missed too.
+pub async fn gone(parent: u32) {
     let mut watch = tokio::time::interval(Duration::from_millis(PARENT_WATCH_MS));
-    while rustix::process::getppid() == parent {
+    while rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().cast_unsigned() == parent) {
         watch.tick().await;
     }
 }

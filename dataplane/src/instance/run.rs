@@ -24,6 +24,9 @@ use crate::telemetry::access_log::Target;
 /// about 1,000 series plus those of the statuses in use, however many routes there are.
 const METRIC_NAMES: usize = 200;
 
+/// How long an orphan waits for its requests, in whole seconds' order: long enough for most, short for a restart.
+const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+
 /// Runs an instance until a signal, or the loss of a parent that it needs, ends it.
 ///
 /// # Errors
@@ -40,11 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let parent = if args.die_with_parent {
-        Parent::Needed
-    } else {
-        Parent::Ignored
-    };
+    let parent = args.die_with_parent.map_or(Parent::Ignored, Parent::Needed);
     let mut endings = Endings::watch(parent).context("signals cannot be handled")?;
     let identity = Arc::new(Identity::load(&args.state)?);
     tracing::info!(instance = %identity.instance, fleet = %identity.audience.fleet, "starting");
@@ -66,15 +65,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .context("the intake cannot start")?;
 
     let ending = endings.next().await;
-    let converge = match ending {
-        Ending::InGoodOrder => args.lame_duck,
-        Ending::Orphaned => Duration::ZERO,
+    let (converge, grace) = match ending {
+        Ending::InGoodOrder => (args.lame_duck, args.grace),
+        // Nobody watches any more, and whoever starts anew wants the ports.
+        Ending::Orphaned => (Duration::ZERO, args.grace.min(ORPHAN_GRACE)),
     };
-    tracing::info!(?ending, ?converge, grace = ?args.grace, "draining");
-    let plan = Plan {
-        converge,
-        grace: args.grace,
-    };
+    tracing::info!(?ending, ?converge, ?grace, "draining");
+    let plan = Plan { converge, grace };
     let skip = Skip::default();
     let again = skip.clone();
     let impatience = tokio::spawn(async move {

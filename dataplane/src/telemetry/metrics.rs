@@ -325,6 +325,7 @@ mod tests {
         documented.sort_unstable();
         let store = LiveStore::new(2);
         let metrics = Metrics::new(store, vec![Arc::new(WorkerCounters::new(4))]);
+        crate::config::metrics::IntakeMetrics::register(metrics.delivery()).unwrap();
         let page = metrics.render() + "# TYPE proxy_snapshot_info gauge\n";
         let mut served: Vec<&str> = page
             .lines()

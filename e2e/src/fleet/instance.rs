@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Controller, PATIENCE};
 use crate::access_log::{self, Line};
 use crate::manifests::FLEET;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::wait::wait_until;
 use crate::{binaries, client, ports};
 
@@ -131,14 +131,17 @@ impl Instance {
         self.process.is_some()
     }
 
-    /// Whether its process has ended by itself.
-    pub fn crashed(&mut self) -> Option<ExitStatus> {
-        self.process.as_mut()?.exited()
-    }
-
     /// Waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// If it ends instead, or takes too long.
     pub async fn ready(&self) {
         wait_until(&format!("{} to be ready", self.id), PATIENCE, || async {
+            let lives = self
+                .process
+                .as_ref()
+                .is_some_and(|process| process::alive(process.id()));
+            assert!(lives, "{} has ended\n{}", self.id, self.tail());
             match client::get(self.admin, "localhost", "/ready").await {
                 Ok(answer) if answer.status.is_success() => Ok(()),
                 Ok(answer) => Err(format!("{}: {}\n{}", answer.status, answer.body, self.tail())),
@@ -153,10 +156,10 @@ impl Instance {
         client::json(self.admin, "/api/v2/config/current").await
     }
 
-    /// The sum of a metric's series that have all these labels; 0 if it does not answer.
-    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    /// The sum of a metric's series that have all these labels; `None` if there is none, or it does not answer.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let answer = client::get(self.admin, "localhost", "/metrics").await;
-        answer.map_or(0.0, |answer| client::metric(&answer.body, name, labels))
+        client::metric(&answer.ok()?.body, name, labels)
     }
 
     /// The requests it has logged, in all its lives.

@@ -73,7 +73,7 @@ pub async fn run(storm: &Storm) -> Report {
 
     let report = judge(&fleet, &outcomes).await;
     assert_eq!(outcomes.failures().count(), 0, "{report:#?}");
-    assert_eq!(fleet.metric("proxy_mixed_generations_total", &[]).await, 0.0);
+    assert_eq!(fleet.metric("proxy_snapshot_mixed_total").await, 0.0);
     report
 }
 
@@ -120,7 +120,7 @@ async fn judge(fleet: &Fleet, outcomes: &Outcomes) -> Report {
     }
     let mixed: Vec<_> = generation_of.iter().filter(|(_, stamps)| stamps.len() > 1).collect();
     assert!(mixed.is_empty(), "revisions that served two generations: {mixed:?}");
-    let lines_dropped = fleet.metric("proxy_access_log_dropped_total", &[]).await;
+    let lines_dropped = fleet.metric("proxy_access_log_dropped_total").await;
     let missing = outcomes.all.len() - compared;
     assert!(
         missing as f64 <= lines_dropped,

@@ -22,7 +22,7 @@ fn seconds(pid: u32) -> anyhow::Result<f64> {
 }
 
 /// CPU microseconds of `pid` for each request that `load` says it made.
-pub fn per_request(pid: u32, load: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<f64> {
+pub(crate) fn per_request(pid: u32, load: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<f64> {
     let before = seconds(pid)?;
     let requests = load()?;
     let spent = seconds(pid)? - before;
@@ -30,7 +30,7 @@ pub fn per_request(pid: u32, load: impl FnOnce() -> anyhow::Result<u64>) -> anyh
 }
 
 /// Says what to install if a program is not there.
-pub fn require(program: &str) -> anyhow::Result<()> {
+pub(crate) fn require(program: &str) -> anyhow::Result<()> {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
         .output()?

@@ -18,16 +18,7 @@ const LOAD_CORE: u8 = 1;
 const ROUTES: [usize; 2] = [1, 2_000];
 
 fn main() -> anyhow::Result<()> {
-    let mut plan = Plan { rounds: 7, seconds: 4 };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = || arguments.next().context("a number")?.parse().context("a number");
-        match argument.as_str() {
-            "--rounds" => plan.rounds = { value }()?,
-            "--seconds" => plan.seconds = { value }()?,
-            _ => anyhow::bail!("{argument:?}? bench [--rounds N] [--seconds N]"),
-        }
-    }
+    let plan = plan(std::env::args().skip(1))?;
     for tool in ["nginx", "wrk", "taskset"] {
         cpu::require(tool)?;
     }
@@ -47,8 +38,21 @@ fn main() -> anyhow::Result<()> {
 /// How much of it.
 #[derive(Debug)]
 struct Plan {
-    rounds: usize,
+    rounds: u64,
     seconds: u64,
+}
+
+fn plan(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Plan> {
+    let mut plan = Plan { rounds: 7, seconds: 4 };
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().and_then(|value| value.parse().ok());
+        match (argument.as_str(), value) {
+            ("--rounds", Some(rounds)) => plan.rounds = rounds,
+            ("--seconds", Some(seconds)) => plan.seconds = seconds,
+            _ => anyhow::bail!("{argument:?}? bench [--rounds N] [--seconds N]"),
+        }
+    }
+    Ok(plan)
 }
 
 /// A line of the table: median (lowest to highest).

@@ -11,15 +11,15 @@ use sluice_e2e::{ports, process};
 use crate::{LOAD_CORE, PROXY_CORE, Scratch, host};
 
 /// A running nginx with one worker; dropping it ends it.
-pub struct Nginx {
+pub(crate) struct Nginx {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     master: Child,
 }
 
 impl Nginx {
     /// The process that does the work.
-    pub fn worker(&self) -> anyhow::Result<u32> {
+    pub(crate) fn worker(&self) -> anyhow::Result<u32> {
         process::children(self.master.id())
             .first()
             .copied()
@@ -40,7 +40,7 @@ impl Drop for Nginx {
 }
 
 /// Answers everything with 100 bytes.
-pub fn upstream(scratch: &Scratch) -> anyhow::Result<Nginx> {
+pub(crate) fn upstream(scratch: &Scratch) -> anyhow::Result<Nginx> {
     let address = ports::free();
     let body = "x".repeat(100);
     let server = format!("server {{ listen {address}; location / {{ return 200 \"{body}\"; }} }}");
@@ -48,7 +48,7 @@ pub fn upstream(scratch: &Scratch) -> anyhow::Result<Nginx> {
 }
 
 /// Sends everything to `upstream`, over kept connections, one server block for each route.
-pub fn proxy(scratch: &Scratch, routes: usize, upstream: SocketAddr) -> anyhow::Result<Nginx> {
+pub(crate) fn proxy(scratch: &Scratch, routes: usize, upstream: SocketAddr) -> anyhow::Result<Nginx> {
     let address = ports::free();
     let mut servers = format!("upstream up {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}\n");
     servers.push_str("server_names_hash_max_size 8192; server_names_hash_bucket_size 128;\n");

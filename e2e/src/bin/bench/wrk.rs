@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use crate::{LOAD_CORE, Scratch};
 
 /// Writes the script that asks for each route's host in turn.
-pub fn script(scratch: &Scratch, routes: usize) -> anyhow::Result<PathBuf> {
+pub(crate) fn script(scratch: &Scratch, routes: usize) -> anyhow::Result<PathBuf> {
     let file = scratch.path().join("hosts.lua");
     let text = format!(
         "local requests, turn = {{}}, 0\n\
@@ -32,7 +32,7 @@ pub fn script(scratch: &Scratch, routes: usize) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// If one was not answered with 200.
-pub fn run(script: &Path, address: SocketAddr, time: Duration) -> anyhow::Result<u64> {
+pub(crate) fn run(script: &Path, address: SocketAddr, time: Duration) -> anyhow::Result<u64> {
     let mut command = Command::new("taskset");
     command.args([
         "--cpu-list",

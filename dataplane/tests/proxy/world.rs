@@ -1,0 +1,276 @@
+//! A data plane with real sockets, upstreams that do as a test says, and a client that sees every byte.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sluice_dataplane::listener::{Binding, Sharing};
+use sluice_dataplane::live::{Generation, Live, LiveStore, Role};
+use sluice_dataplane::server::{DataPlane, Handle, Options};
+use sluice_dataplane::telemetry::access_log::Target;
+use sluice_model::config::Config;
+use sluice_model::host::HostPattern;
+use sluice_model::matching::{PathMatch, RouteMatch};
+use sluice_model::unit::{
+    DataPlaneUnit, Endpoint, Listener, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
+};
+use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A configuration in the making.
+#[derive(Default, Clone)]
+pub(crate) struct Setup {
+    config: Config,
+}
+
+pub(crate) fn key(text: &str) -> ObjectKey {
+    text.parse().unwrap()
+}
+
+impl Setup {
+    pub(crate) fn pool(mut self, name: &str, endpoints: &[SocketAddr]) -> Self {
+        let endpoint = |address: &SocketAddr| Endpoint {
+            address: *address,
+            weight: Weight::ONE,
+        };
+        let unit = PoolUnit {
+            endpoints: endpoints.iter().map(endpoint).collect(),
+        };
+        self.config.insert(key(&format!("Pool t/{name}")), Unit::Pool(unit));
+        self
+    }
+
+    /// A route of the name of its pool.
+    pub(crate) fn route(mut self, prefix: &str, pool: &str, timeout_ms: Option<u64>) -> Self {
+        let rule = Rule {
+            name: None,
+            matches: vec![RouteMatch {
+                path: PathMatch::prefix(prefix).unwrap(),
+                ..RouteMatch::default()
+            }],
+            pool: key(&format!("Pool t/{pool}")),
+            timeouts: Arc::new(Timeouts {
+                request: timeout_ms.and_then(TimeoutMillis::new),
+            }),
+        };
+        let unit = RouteUnit {
+            created_at_seconds: None,
+            hosts: vec![HostPattern::hostname("a.test").unwrap()],
+            rules: vec![rule],
+        };
+        self.config
+            .insert(key(&format!("ProxyRoute t/{pool}")), Unit::Route(unit));
+        self
+    }
+
+    pub(crate) fn snapshot(mut self) -> Arc<Snapshot> {
+        let unit = DataPlaneUnit {
+            listeners: vec![listener("http", 80)],
+        };
+        self.config.insert(key("Rollout t/fleet"), Unit::DataPlane(unit));
+        Arc::new(Snapshot::check(self.config).unwrap())
+    }
+}
+
+pub(crate) fn listener(name: &str, port: u16) -> Listener {
+    Listener {
+        name: name.parse().unwrap(),
+        port,
+    }
+}
+
+pub(crate) fn generation(number: u64, role: Role, setup: Setup) -> Arc<Generation> {
+    let revision = RevisionId {
+        number,
+        digest: Digest([number as u8; 32]),
+    };
+    let snapshot = setup.snapshot();
+    let counted: Vec<ObjectKey> = snapshot.routes().map(|(key, _)| key.clone()).take(2).collect();
+    Generation::build(revision, role, snapshot, &counted, None).unwrap()
+}
+
+pub(crate) fn live(number: u64, setup: Setup) -> Arc<Live> {
+    Arc::new(Live {
+        epoch: number,
+        stable: generation(number, Role::Stable, setup),
+        candidate: None,
+    })
+}
+
+/// A data plane that runs.
+pub(crate) struct World {
+    pub(crate) handle: Handle,
+    pub(crate) store: LiveStore,
+    pub(crate) address: SocketAddr,
+    pub(crate) log: PathBuf,
+    pub(crate) folder_kept: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let world = Self::start_empty().await;
+        world.store.store(live(1, setup));
+        world
+    }
+
+    pub(crate) async fn start_empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("access.log");
+        let store = LiveStore::new(24);
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let options = Options {
+            instance: "i-1".into(),
+            workers: Some(2),
+            binding: Binding {
+                ip: any.ip(),
+                overrides: [("http".into(), any), ("more".into(), any)].into(),
+                sharing: Sharing::Exclusive,
+            },
+            admin: Some(any),
+            access_log: Target::File(log.clone()),
+        };
+        let handle = DataPlane::start(options, store.clone()).await.unwrap();
+        let prepared = handle.listeners().prepare(&[listener("http", 80)]).unwrap();
+        handle.listeners().commit(prepared).await.unwrap();
+        let address = handle.listeners().addresses()[0].1;
+        Self {
+            handle,
+            store,
+            address,
+            log,
+            folder_kept: folder,
+        }
+    }
+
+    /// Sends one request on a connection of its own and returns everything that comes back.
+    pub(crate) async fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_all(&mut stream).await
+    }
+
+    /// A GET of `a.test` that asks for the connection to be closed.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+        ))
+        .await
+    }
+
+    pub(crate) async fn admin(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.handle.admin_address().unwrap()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_all(&mut stream).await
+    }
+
+    /// The access-log line that `fits`, once it is there.
+    pub(crate) async fn logged(&self, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let found = async {
+            loop {
+                let text = std::fs::read_to_string(&self.log).unwrap();
+                let lines = text.lines().map(|line| serde_json::from_str(line).expect(line));
+                if let Some(line) = lines.into_iter().find(|line| fits(line)) {
+                    return line;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within(found).await
+    }
+}
+
+/// Nothing in these tests takes ten seconds unless it hangs.
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(10), future)
+        .await
+        .expect("took longer than 10 s")
+}
+
+/// Everything until the end of the connection, be it in order or not.
+pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    let reading = async {
+        let mut chunk = [0; 4096];
+        while let Ok(read) = stream.read(&mut chunk).await {
+            if read == 0 {
+                break;
+            }
+            all.extend_from_slice(&chunk[..read]);
+        }
+    };
+    within(reading).await;
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Until and with `end`.
+pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut all = Vec::new();
+    let reading = async {
+        while !all.ends_with(end.as_bytes()) {
+            let mut byte = [0];
+            if stream.read(&mut byte).await.unwrap_or(0) == 0 {
+                break;
+            }
+            all.push(byte[0]);
+        }
+    };
+    within(reading).await;
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// An upstream that treats every connection by `behave`.
+pub(crate) async fn upstream<F, R>(behave: F) -> SocketAddr
+where
+    F: Fn(TcpStream, u64) -> R + Send + Sync + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let count = AtomicU64::new(0);
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(behave(stream, count.fetch_add(1, Ordering::Relaxed)));
+        }
+    });
+    address
+}
+
+/// Answers every request with its own head as body, keeping the connection.
+pub(crate) async fn echo() -> SocketAddr {
+    upstream(|mut stream, _| async move {
+        loop {
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            if head.is_empty() {
+                return;
+            }
+            if stream.write_all(reply(&head).as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+pub(crate) fn reply(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// An upstream that answers every connection's first request with fixed bytes and closes.
+pub(crate) async fn says(bytes: &'static str) -> SocketAddr {
+    upstream(move |mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let _ = stream.write_all(bytes.as_bytes()).await;
+        let _ = stream.shutdown().await;
+    })
+    .await
+}
+
+/// An address where nobody listens.
+pub(crate) async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
