@@ -558,7 +558,9 @@ impl Scope {
             let record = Arc::new(controller.core.record().clone());
             world.notice_write(self, &record);
             let version = world.store.version;
-            world.store.previous = world.store.record.replace(record).map(|previous| (version, previous));
+            let previous = world.store.record.replace(record).map(|previous| (version, previous));
+            // What nobody can read any more must not tell states apart.
+            world.store.previous = previous.filter(|_| world.left.stale_starts > 0);
             world.store.version += 1;
             controller.version = world.store.version;
             return true;
@@ -793,6 +795,7 @@ impl World {
             let entitled = ghost.entitled.entry(rollout.target.revision.number).or_default();
             *entitled = scope.entitles(rollout.stage).max(*entitled);
         }
+        ghost.watched.retain(|epoch, _| *epoch >= order.epoch);
         ghost.promoted |= meaning.stable > 1;
         ghost.rolled_back |= new
             .history
