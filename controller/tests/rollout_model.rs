@@ -1131,7 +1131,6 @@ fn explore(scope: Scope) -> (Vec<&'static str>, usize) {
     let mutant = scope.mutant;
     let checker = scope
         .checker()
-        .timeout(limit)
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
