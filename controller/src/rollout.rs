@@ -174,7 +174,11 @@ impl Core {
                 epoch,
                 reason,
             } => turn.refused(&instance, epoch, &reason),
-            Event::Report(report) => turn.reported(&report),
+            Event::Report(report) => {
+                // Judged with the next tick, together with what the others report about the same second.
+                turn.reported(&report);
+                return turn.outcome;
+            }
             Event::Tick => turn.ticked(),
             Event::Command(command) => turn.commanded(command),
         }
@@ -205,6 +209,7 @@ impl Turn<'_> {
     fn follow_up(&mut self) {
         self.adopt_from_instances();
         self.finish_restoring();
+        self.strike_off_the_reached();
         self.advance();
         self.start_queued();
         self.send_to_those_behind();
@@ -219,7 +224,12 @@ impl Turn<'_> {
 
     /// The same, past anything that a predecessor whose record is lost can have sent.
     fn order_with_a_jump(&mut self) {
-        self.record.epoch = epoch::jump(self.record.epoch, self.view.reported_epoch, self.now);
+        self.record.epoch = epoch::jump(
+            self.record.epoch,
+            self.view.reported_epoch,
+            self.now,
+            self.timing.clock_difference_seconds,
+        );
         self.send_to_everybody();
     }
 

@@ -47,47 +47,46 @@ pub fn bucket_of(micros: u64) -> usize {
 }
 
 /// Counts per bucket. Empty by default; adding and merging saturate.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Histogram {
-    counts: [u64; BUCKETS],
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self { counts: [0; BUCKETS] }
-    }
+    /// At most [`BUCKETS`], the last one not zero: an empty histogram costs nothing, and equal counts are equal.
+    counts: Vec<u64>,
 }
 
 impl Histogram {
     /// The histogram with these counts, in the order of the buckets; missing ones at the end are zero.
     /// `None` if there are more counts than buckets: they were made with other bounds.
     pub fn from_counts(counts: &[u64]) -> Option<Self> {
-        let mut histogram = Self::default();
-        histogram.counts.get_mut(..counts.len())?.copy_from_slice(counts);
-        Some(histogram)
+        let used = counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+        let counts = counts.get(..used).filter(|_| counts.len() <= BUCKETS)?.to_vec();
+        Some(Self { counts })
     }
 
     /// The counts, without the zeros at the end.
     pub fn counts(&self) -> &[u64] {
-        let used = self
-            .counts
-            .iter()
-            .rposition(|count| *count > 0)
-            .map_or(0, |last| last + 1);
-        self.counts.get(..used).unwrap_or_default()
+        &self.counts
     }
 
     /// Counts one latency in microseconds.
     pub fn record(&mut self, micros: u64) {
-        if let Some(count) = self.counts.get_mut(bucket_of(micros)) {
+        let bucket = bucket_of(micros);
+        self.grow(bucket + 1);
+        if let Some(count) = self.counts.get_mut(bucket) {
             *count = count.saturating_add(1);
         }
     }
 
     /// Adds everything that `other` counted.
     pub fn merge(&mut self, other: &Self) {
+        self.grow(other.counts.len());
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count = count.saturating_add(*more);
+        }
+    }
+
+    fn grow(&mut self, len: usize) {
+        if self.counts.len() < len {
+            self.counts.resize(len, 0);
         }
     }
 

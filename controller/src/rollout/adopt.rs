@@ -12,7 +12,7 @@
 use sluice_model::RevisionId;
 
 use super::Turn;
-use super::record::{Beginning, Past, PastResult};
+use super::record::{Beginning, Past, PastResult, Restoring};
 use super::story::Story;
 use super::view::{Link, Recompile};
 
@@ -35,6 +35,7 @@ impl Turn<'_> {
         connected.filter_map(|seen| seen.told).max()
     }
 
+    /// Whatever else instances may carry is taken back first: nothing is rolled out before they have all acknowledged.
     fn take_over(&mut self, stable: RevisionId) {
         let record = &mut *self.record;
         let doubtful = record.rollout.take().into_iter().flat_map(|rollout| rollout.ordered);
@@ -43,17 +44,18 @@ impl Turn<'_> {
             .take()
             .into_iter()
             .flat_map(|restoring| restoring.waiting);
-        record.unreached.extend(doubtful.chain(waiting));
+        let known = doubtful.chain(waiting).chain(self.view.connected()).collect();
         record.stable = Some(stable);
         record.queued = None;
-        self.remember(Past {
+        self.order_with_a_jump();
+        self.record.restoring = Some(Restoring {
             revision: stable,
-            at: self.now,
+            epoch: self.record.epoch,
+            waiting: known,
             result: PastResult::AdoptedFromInstances,
         });
-        self.order_with_a_jump();
+        self.view.expect(self.record);
         self.tell(Story::AdoptedFromInstances(stable));
-        self.view.recompile = Recompile::Due;
     }
 
     /// The first revision of a fleet has nothing to be compared with.

@@ -1,7 +1,9 @@
 //! Attribution: which changed objects answer for a failure, and how they are held.
 //!
 //! - Routes that fail: the changed objects that can affect them.
-//! - Only the fleet as a whole fails, or an instance refuses, restarts, falls silent, or a person aborts: all changed
+//! - Only the fleet as a whole is convicted: the changed objects behind the routes that lean the same way on fewer
+//!   requests than a conviction takes.
+//! - No route leans, or an instance refuses, restarts, falls silent, or a person aborts: all changed
 //!   objects. It cannot be told, and letting one slip through repeats the accident.
 //! - No changed object at all: the digest is blocked. Two of those in a row freeze the fleet, since whatever changes
 //!   configuration without a change of objects is not something that the next compile will mend.
@@ -13,13 +15,13 @@ use sluice_model::{ObjectKey, limits};
 use super::Turn;
 use super::evidence::ScopeId;
 use super::failure::Failure;
-use super::gates::Assessment;
+use super::gates::{self, Assessment};
 use super::record::{Blocked, Held, Rollout};
 use super::story::Story;
 
 /// The changed objects that answer for `failure`, given what the gates say at this moment.
-pub(super) fn culprits(rollout: &Rollout, failure: &Failure, convictions: &[&Assessment]) -> Vec<ObjectKey> {
-    let convicted = failing_routes(failure, convictions);
+pub(super) fn culprits(rollout: &Rollout, failure: &Failure, assessments: &[Assessment]) -> Vec<ObjectKey> {
+    let convicted = failing_routes(failure, assessments);
     let scopes = rollout
         .target
         .scopes
@@ -35,15 +37,26 @@ pub(super) fn culprits(rollout: &Rollout, failure: &Failure, convictions: &[&Ass
     }
 }
 
-fn failing_routes(failure: &Failure, convictions: &[&Assessment]) -> BTreeSet<ObjectKey> {
+/// The routes that are convicted themselves; if there are none and a gate convicts the fleet, those that are over the
+/// same gate's limit on fewer requests than a conviction needs.
+fn failing_routes(failure: &Failure, assessments: &[Assessment]) -> BTreeSet<ObjectKey> {
     let route = |scope: &ScopeId| match scope {
         ScopeId::Fleet => None,
         ScopeId::Route(route) => Some(route.clone()),
     };
     match failure {
         Failure::Gate { scope, .. } | Failure::Starved { scope, .. } | Failure::NoData { scope, .. } => {
-            let others = convictions.iter().filter_map(|assessment| route(&assessment.scope));
-            others.chain(route(scope)).collect()
+            let others = gates::convictions(assessments).into_iter();
+            let convicted: BTreeSet<ObjectKey> = others
+                .filter_map(|assessment| route(&assessment.scope))
+                .chain(route(scope))
+                .collect();
+            if let (true, Failure::Gate { metric, .. }) = (convicted.is_empty(), failure) {
+                let leaning = |assessment: &&Assessment| assessment.metric == *metric && assessment.leans_over;
+                let leaning = assessments.iter().filter(leaning);
+                return leaning.filter_map(|assessment| route(&assessment.scope)).collect();
+            }
+            convicted
         }
         Failure::Refused { .. } | Failure::Restarted { .. } | Failure::Silent { .. } | Failure::Aborted { .. } => {
             BTreeSet::new()

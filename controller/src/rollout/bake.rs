@@ -15,7 +15,7 @@ use super::order::Members;
 use super::plan::{OnIdle, OnNoData};
 use super::record::{Reached, Record, Rollout};
 use super::story::Story;
-use super::view::{Link, View};
+use super::view::{Link, Seen, View};
 use super::{Commit, Timing, Turn};
 
 /// Whether a stage may be left.
@@ -42,29 +42,29 @@ pub(super) fn cohort(record: &Record, rollout: &Rollout) -> Cohort {
 }
 
 impl Turn<'_> {
-    /// Moves every age on; returns by how much.
+    /// Moves every age on, up to the wait that it is compared with; returns by how much.
     pub(super) fn pass_time(&mut self) -> u64 {
         let last = self.view.last_tick.replace(self.now).unwrap_or(self.now);
         let elapsed = self.now.since(last).min(self.timing.tick_max_ms);
-        self.view.age_ms = self.view.age_ms.saturating_add(elapsed);
-        let epoch = self.record.epoch;
+        let grow = |age: &mut u64, most: u64| *age = age.saturating_add(elapsed).min(most);
+        let (epoch, timing) = (self.record.epoch, self.timing);
+        grow(&mut self.view.age_ms, timing.fleet_settle_ms);
         for seen in self.view.instances.values_mut() {
-            let more = |age: &mut u64| *age = age.saturating_add(elapsed);
-            more(&mut seen.silent_ms);
+            grow(&mut seen.silent_ms, timing.member_silence_ms);
             if seen.link == Link::Away {
-                more(&mut seen.away_ms);
+                grow(&mut seen.away_ms, timing.unreachable_after_ms);
             }
             if seen.epoch < epoch {
-                more(&mut seen.unacknowledged_ms);
+                grow(&mut seen.unacknowledged_ms, timing.member_silence_ms);
             }
             if let Some((_, ago)) = &mut seen.sent {
-                more(ago);
+                grow(ago, timing.order_resend_ms);
             }
         }
         if self.view.instances.values().any(|seen| seen.link == Link::Up) {
-            self.view.listening_ms = self.view.listening_ms.saturating_add(elapsed);
+            grow(&mut self.view.listening_ms, timing.adoption_wait_ms);
         }
-        self.view.baseline.pass(elapsed, self.timing.baseline_slot_ms);
+        self.view.baseline.pass(elapsed, timing.baseline_slot_ms);
         elapsed
     }
 
@@ -178,12 +178,17 @@ struct Silent {
     condemning: Option<(InstanceId, u64)>,
 }
 
+/// For how long a member has not acknowledged or said anything, in milliseconds, if that is too long.
+fn silence(seen: &Seen, epoch: u64, timing: &Timing) -> Option<u64> {
+    let unacknowledged = if seen.epoch < epoch { seen.unacknowledged_ms } else { 0 };
+    let longest = seen.silent_ms.max(unacknowledged);
+    (longest >= timing.member_silence_ms).then_some(longest)
+}
+
 fn silent_members(rollout: &Rollout, view: &View, timing: &Timing, epoch: u64) -> Silent {
     let silence = |instance: &InstanceId| {
-        let seen = view.instances.get(instance)?;
-        let unacknowledged = if seen.epoch < epoch { seen.unacknowledged_ms } else { 0 };
-        let longest = seen.silent_ms.max(unacknowledged);
-        (longest >= timing.member_silence_ms).then(|| (instance.clone(), longest))
+        let for_ms = silence(view.instances.get(instance)?, epoch, timing)?;
+        Some((instance.clone(), for_ms))
     };
     let mut silent = rollout.ordered.iter().filter_map(silence).peekable();
     let first = silent.peek().cloned();
@@ -203,6 +208,19 @@ fn silent_members(rollout: &Rollout, view: &View, timing: &Timing, epoch: u64) -
 
 /// Whether every member of the stage has acknowledged the order in force, but for those whose silence is tolerated.
 pub(super) fn all_acknowledged(record: &Record, rollout: &Rollout, view: &View, timing: &Timing) -> bool {
+    let missing = |instance: &&InstanceId| !view.has_acknowledged(instance, record.epoch);
+    let Some(first) = rollout.ordered.iter().find(missing) else {
+        return !rollout.ordered.is_empty();
+    };
+    // Rare from here on: somebody is missing, which is only fine if it has been silent for long.
+    let is_silent = |instance| {
+        view.instances
+            .get(instance)
+            .is_some_and(|seen| silence(seen, record.epoch, timing).is_some())
+    };
+    if !is_silent(first) {
+        return false;
+    }
     let silent = silent_members(rollout, view, timing, record.epoch);
     let mut speaking = rollout.ordered.difference(&silent.tolerated).peekable();
     speaking.peek().is_some() && speaking.all(|instance| view.has_acknowledged(instance, record.epoch))

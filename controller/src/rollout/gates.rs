@@ -25,6 +25,10 @@ use super::record::Rollout;
 pub const CLEAR_BAD_MIN: u64 = 10;
 /// The smallest sample that lets a route pass.
 pub const ROUTE_SAMPLE_MIN: u64 = 20;
+/// How much slower, in microseconds, the candidate has to be at the 95th percentile before a ratio counts. Below it a
+/// ratio compares what the machines happened to do: 1.0 ms against 2.5 ms is one busy neighbour, not a regression that
+/// anybody would roll back.
+pub const LATENCY_INCREASE_MIN_MICROS: u64 = 10_000;
 /// The share of requests that may be slower than a limit on the 95th percentile.
 const SLOWER_THAN_P95: u32 = 50_000;
 const MILLION: u128 = 1_000_000;
@@ -78,6 +82,9 @@ pub struct Assessment {
     pub needed: u64,
     /// What the gate says.
     pub verdict: Verdict,
+    /// Whether the candidate is over the limit as written, on however few requests: too little to convict anybody of,
+    /// but enough to tell who is meant where the fleet as a whole is convicted.
+    pub(super) leans_over: bool,
 }
 
 impl Assessment {
@@ -162,7 +169,7 @@ impl<'a> Look<'a> {
     }
 
     fn assess(&self, moment: Moment) -> Option<Assessment> {
-        let (candidate, stable, verdict) = match self.gate.limit {
+        let (candidate, stable, verdict, leans_over) = match self.gate.limit {
             Limit::ErrorRate(limit) => self.rate(limit, |counts| counts.failures, moment),
             Limit::NoRouteRate(limit) => self.rate(limit, |counts| counts.no_route, moment),
             Limit::LatencyP95(limit) => self.latency(limit, moment),
@@ -174,16 +181,22 @@ impl<'a> Look<'a> {
             stable,
             needed: self.needed,
             verdict,
+            leans_over,
         })
     }
 
-    fn rate(&self, limit: RateLimit, bad: fn(&Counts) -> u64, moment: Moment) -> (Figure, Option<Figure>, Verdict) {
+    fn rate(
+        &self,
+        limit: RateLimit,
+        bad: fn(&Counts) -> u64,
+        moment: Moment,
+    ) -> (Figure, Option<Figure>, Verdict, bool) {
         let share = |counts: &Counts| Sample {
             bad: bad(counts),
             requests: counts.requests,
         };
         let (candidate, reference) = (share(self.candidate), self.reference.map(share));
-        let verdict = self.verdict(moment, candidate.requests, |plain| {
+        let judge = |plain| {
             let over = |allowed: PerMillion| candidate.is_over(allowed, plain);
             let worse = reference.is_some_and(|stable| {
                 let increase = limit.max_increase.unwrap_or(PerMillion(0));
@@ -199,16 +212,18 @@ impl<'a> Look<'a> {
                 (_, true, true) => Some(Verdict::Shared),
                 (false, false, _) => None,
             }
-        });
+        };
+        let verdict = self.verdict(moment, candidate.requests, judge);
         let comparable = limit.max.is_some() || reference.is_some();
         (
             candidate.figure(),
             self.stable.map(|counts| share(counts).figure()),
             if_comparable(verdict, comparable),
+            judge(true) == Some(Verdict::Fail),
         )
     }
 
-    fn latency(&self, limit: LatencyLimit, moment: Moment) -> (Figure, Option<Figure>, Verdict) {
+    fn latency(&self, limit: LatencyLimit, moment: Moment) -> (Figure, Option<Figure>, Verdict, bool) {
         let slower = |counts: &Counts, than: u64| Sample {
             bad: counts.latency.count_over(than),
             requests: counts.latency.total(),
@@ -220,10 +235,11 @@ impl<'a> Look<'a> {
         let judged = self.stable.filter(|stable| stable.latency.total() >= self.needed);
         let ratio_limit = limit.max_ratio_thousandths.zip(judged).and_then(|(ratio, stable)| {
             let base = u128::from(stable.latency.percentile_micros(95)?);
-            u64::try_from(base * u128::from(ratio) / 1_000).ok()
+            let least = base + u128::from(LATENCY_INCREASE_MIN_MICROS);
+            u64::try_from((base * u128::from(ratio) / 1_000).max(least)).ok()
         });
         let allowed = PerMillion(SLOWER_THAN_P95);
-        let verdict = self.verdict(moment, self.candidate.latency.total(), |plain| {
+        let judge = |plain| {
             let over = |micros| slower(self.candidate, micros).is_over(allowed, plain);
             let relative = ratio_limit.is_some_and(over);
             let absolute = limit.max_micros.is_some_and(over);
@@ -236,7 +252,8 @@ impl<'a> Look<'a> {
                 (false, true, true) => Some(Verdict::Shared),
                 (false, false, _) => None,
             }
-        });
+        };
+        let verdict = self.verdict(moment, self.candidate.latency.total(), judge);
         let comparable = limit.max_micros.is_some() || self.stable.is_some_and(|stable| stable.requests > 0);
         let verdict = if_comparable(verdict, comparable);
         // A ratio alone, and stable has requests but too few to know its percentile.
@@ -246,7 +263,12 @@ impl<'a> Look<'a> {
         } else {
             verdict
         };
-        (p95(self.candidate), self.stable.map(p95), verdict)
+        (
+            p95(self.candidate),
+            self.stable.map(p95),
+            verdict,
+            judge(true) == Some(Verdict::Fail),
+        )
     }
 
     /// The order in which things are asked, the same for every metric. `over` says what is wrong, clearly or (given

@@ -35,12 +35,11 @@ impl Turn<'_> {
             let instance = instance.clone();
             self.roll_back(Failure::Restarted { instance });
         }
-        self.forget_if_restored(instance);
     }
 
     /// Nothing of an instance whose epoch is impossible is believed: following it would use up the numbers.
     fn believe(&mut self, instance: &InstanceId, facts: Facts) -> Facts {
-        if epoch::is_plausible(facts.epoch, self.now) {
+        if self.is_plausible(facts.epoch) {
             return facts;
         }
         self.tell(Story::ImpossibleEpoch {
@@ -48,6 +47,10 @@ impl Turn<'_> {
             epoch: facts.epoch,
         });
         Facts::default()
+    }
+
+    fn is_plausible(&self, epoch: u64) -> bool {
+        epoch::is_plausible(epoch, self.now, self.timing.clock_difference_seconds)
     }
 
     /// Its process started with an order that names the candidate, or has forgotten that it acknowledged one.
@@ -99,7 +102,7 @@ impl Turn<'_> {
 
     /// An instance applied an order.
     pub(super) fn acknowledged(&mut self, instance: &InstanceId, epoch: u64) {
-        if !epoch::is_plausible(epoch, self.now) {
+        if !self.is_plausible(epoch) {
             return;
         }
         self.view.reported_epoch = self.view.reported_epoch.max(epoch);
@@ -107,15 +110,30 @@ impl Turn<'_> {
         seen.epoch = seen.epoch.max(epoch);
         seen.silent_ms = 0;
         seen.refusal = None;
-        self.forget_if_restored(instance);
+        self.overtake(epoch);
+    }
+
+    /// An instance follows an order that the record knows nothing of: one of a lost predecessor, still in flight in
+    /// spite of the jump. It is overtaken by saying the same again under a greater epoch.
+    fn overtake(&mut self, epoch: u64) {
+        if epoch <= self.record.epoch || self.record.stable.is_none() {
+            return;
+        }
+        self.order_anew();
+        if let Some(restoring) = self.record.restoring.as_mut() {
+            restoring.epoch = self.record.epoch;
+            restoring.waiting.extend(self.view.connected());
+        }
     }
 
     /// Whoever holds the order in force carries nothing that was taken back.
-    fn forget_if_restored(&mut self, instance: &InstanceId) {
-        if self.record.epoch > 0
-            && self.view.has_acknowledged(instance, self.record.epoch)
-            && self.record.unreached.remove(instance)
-        {
+    pub(super) fn strike_off_the_reached(&mut self) {
+        let (view, epoch) = (&*self.view, self.record.epoch);
+        let before = self.record.unreached.len();
+        self.record
+            .unreached
+            .retain(|instance| !view.has_acknowledged(instance, epoch));
+        if self.record.unreached.len() != before {
             self.require_commit();
         }
     }

@@ -134,7 +134,7 @@ pub enum Reached {
 /// Everybody is being ordered back to stable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Restoring {
-    /// What was taken back.
+    /// What was taken back; stable, when it was adopted from instances.
     #[serde(with = "stored::revision")]
     pub revision: RevisionId,
     /// The epoch that instances have to acknowledge.

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::record::{Past, PastResult, Restoring, Rollout};
 use super::story::Story;
 use super::view::{Link, Recompile};
-use super::{Turn, attribution, bake, gates};
+use super::{Turn, attribution, bake};
 
 impl Turn<'_> {
     /// Takes the candidate back and holds what did the harm.
@@ -21,7 +21,7 @@ impl Turn<'_> {
             return;
         };
         let assessments = bake::assessments(self.record, &rollout);
-        let culprits = attribution::culprits(&rollout, &failure, &gates::convictions(&assessments));
+        let culprits = attribution::culprits(&rollout, &failure, &assessments);
         self.tell(Story::RollingBack {
             revision: rollout.target.revision,
             failure: failure.clone(),
@@ -81,18 +81,11 @@ impl Turn<'_> {
         };
         self.require_commit();
         let unreached: BTreeSet<InstanceId> = restoring.waiting;
-        let held = match &restoring.result {
-            PastResult::RolledBack { culprits, .. } => culprits.clone(),
-            PastResult::Adopted
-            | PastResult::AdoptedFromInstances
-            | PastResult::Promoted
-            | PastResult::Superseded
-            | PastResult::Withdrawn => Vec::new(),
-        };
+        let (revision, missing) = (restoring.revision, unreached.iter().cloned().collect());
         self.tell(Story::Restored {
-            revision: restoring.revision,
-            held,
-            unreached: unreached.iter().cloned().collect(),
+            revision,
+            result: restoring.result.clone(),
+            unreached: missing,
         });
         self.record.unreached.extend(unreached);
         self.remember(Past {

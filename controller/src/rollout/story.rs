@@ -6,6 +6,7 @@ use sluice_model::{InstanceId, ObjectKey, RevisionId};
 
 use super::event::{Command, Verb};
 use super::failure::Failure;
+use super::record::PastResult;
 use super::time::Span;
 
 /// Something for people to read. Also what the audit log is made of.
@@ -70,8 +71,8 @@ pub enum Story {
     Restored {
         /// What was taken back.
         revision: RevisionId,
-        /// Held objects; empty when the digest was blocked or the author withdrew.
-        held: Vec<ObjectKey>,
+        /// How it ended.
+        result: PastResult,
         /// Instances that could not be reached.
         unreached: Vec<InstanceId>,
     },
@@ -260,15 +261,26 @@ impl Story {
     fn fmt_restored(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Restored {
             revision,
-            held,
+            result,
             unreached,
         } = self
         else {
             return Ok(());
         };
-        write!(f, "took {revision} back: every reachable instance serves stable again")?;
-        if !held.is_empty() {
-            write!(f, "; held {}", list(held))?;
+        match result {
+            PastResult::AdoptedFromInstances => write!(f, "every reachable instance follows: {revision} is stable")?,
+            PastResult::RolledBack { culprits, .. } if !culprits.is_empty() => write!(
+                f,
+                "took {revision} back: every reachable instance serves stable again; held {}",
+                list(culprits)
+            )?,
+            PastResult::Adopted
+            | PastResult::Promoted
+            | PastResult::RolledBack { .. }
+            | PastResult::Superseded
+            | PastResult::Withdrawn => {
+                write!(f, "took {revision} back: every reachable instance serves stable again")?;
+            }
         }
         if !unreached.is_empty() {
             write!(f, "; not reached: {}", list(unreached))?;
@@ -306,7 +318,13 @@ mod tests {
         assert_eq!(baking.to_string(), "canary: baking 12s of 20s");
         let restored = Story::Restored {
             revision,
-            held: vec!["ProxyRoute demo/shop".parse().unwrap()],
+            result: PastResult::RolledBack {
+                failure: Failure::Aborted {
+                    by: "ada".to_owned(),
+                    reason: String::new(),
+                },
+                culprits: vec!["ProxyRoute demo/shop".parse().unwrap()],
+            },
             unreached: vec![],
         };
         assert!(restored.to_string().ends_with("; held ProxyRoute demo/shop"));

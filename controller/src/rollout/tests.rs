@@ -341,6 +341,23 @@ fn a_route_with_a_hundredth_of_the_traffic_is_convicted_long_before_min_requests
     assert!(matches!(bench.last(), PastResult::RolledBack { culprits, .. } if *culprits == [route("shop")]));
 }
 
+/// Too little of one route to convict it, but the fleet is convicted, and only one route leans that way.
+#[test]
+fn a_fleet_that_is_convicted_does_not_take_the_harmless_changes_along() {
+    fn few(role: Role) -> Vec<(ScopeId, u64, u64)> {
+        let failures = if role == Role::Candidate { 1 } else { 0 };
+        vec![
+            (ScopeId::Fleet, 11, failures),
+            (ScopeId::Route(route("shop")), 1, failures),
+            (ScopeId::Route(route("other")), 10, 0),
+        ]
+    }
+    let mut bench = Bench::of(3, plan(&[(1, 10_000), (100, 10_000)]));
+    bench.offer(2, &["shop", "other"]);
+    bench.seconds(12, few);
+    assert!(matches!(bench.last(), PastResult::RolledBack { culprits, .. } if *culprits == [route("shop")]));
+}
+
 #[test]
 fn without_reports_nothing_bakes() {
     let mut bench = three();

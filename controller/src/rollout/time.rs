@@ -66,6 +66,8 @@ pub struct Timing {
     pub order_resend_ms: u64,
     /// How long a slot of the rolling baseline is.
     pub baseline_slot_ms: u64,
+    /// How far apart honest clocks may be, in seconds.
+    pub clock_difference_seconds: u64,
 }
 
 impl Default for Timing {
@@ -79,6 +81,7 @@ impl Default for Timing {
             adoption_wait_ms: limits::ADOPTION_WAIT_MS,
             order_resend_ms: limits::ORDER_RESEND_MS,
             baseline_slot_ms: limits::BASELINE_SLOT_MS,
+            clock_difference_seconds: limits::MAX_CLOCK_SKEW_SECONDS,
         }
     }
 }
