@@ -276,6 +276,9 @@ impl Pipeline {
         let mut next = Next::Nothing;
         for fleet in self.fleets.values_mut() {
             next = fleet.happen(Event::Tick, now).or(next);
+            if fleet.is_due(now) {
+                next = Next::Recompile;
+            }
             fleet.collect(now);
         }
         match next {

@@ -271,3 +271,6 @@ pub const REPORT_ON_TRIAL_MS: u64 = 1_000;
 pub const REPORT_AT_REST_MS: u64 = 5_000;
 /// How often a process that shall not outlive its parent looks for it.
 pub const PARENT_WATCH_MS: u64 = 200;
+
+/// How long after a revision could not be kept it is tried again: soon after somebody made room, seldom enough to be cheap.
+pub const REVISION_RETRY_MS: u64 = 5_000;

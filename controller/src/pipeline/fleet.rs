@@ -94,6 +94,8 @@ pub struct Fleet {
     unwritten: Option<String>,
     /// What else does not work, told once.
     trouble: Option<String>,
+    /// When to make a revision again after that failed: a full disk has room again without any object changing.
+    pub(super) retry_at: Option<Millis>,
     pub(super) history_limit: usize,
     pub(super) quarantined: Vec<ObjectKey>,
     /// Why what the objects compile to is not offered.
@@ -130,6 +132,7 @@ impl Fleet {
             progress_since: None,
             unwritten: None,
             trouble: None,
+            retry_at: None,
             history_limit: 10,
             quarantined: vec![],
             withheld: None,
@@ -550,6 +553,11 @@ impl Fleet {
     /// Its rollout, as people are shown it.
     pub fn status(&self, now: Millis) -> RolloutStatus {
         self.core.status(now)
+    }
+
+    /// Whether it is time to try again what failed.
+    pub fn is_due(&self, now: Millis) -> bool {
+        self.retry_at.is_some_and(|at| at <= now)
     }
 
     pub(super) fn trouble(&mut self, trouble: String, now: Millis) {

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use sluice_model::limits::REVISION_RETRY_MS;
 use sluice_model::{RevisionId, Snapshot};
 use sluice_proto::sections::revision_digest;
 use sluice_proto::{Manifest, ObjectChange, SectionRef, SourceRef};
@@ -44,8 +45,12 @@ impl Fleet {
         }
         self.withheld = None;
         let revision = match self.revision(snapshot, features, &compiled, now) {
-            Ok(revision) => revision,
+            Ok(revision) => {
+                self.retry_at = None;
+                revision
+            }
             Err(error) => {
+                self.retry_at = Some(Millis(now.0.saturating_add(REVISION_RETRY_MS)));
                 self.trouble(format!("no revision could be made: {error}"), now);
                 return Next::Nothing;
             }
