@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sluice_model::limits::MAX_MANIFEST_BYTES;
 use sluice_proto::signed::ENVELOPE_OVERHEAD_BYTES;
 use sluice_proto::{
-    Candidate, Envelope, KeySet, Manifest, Members, ObjectChange, Order, PayloadType, SectionRef, SourceRef,
-    strict_decode, verify,
+    Candidate, EndpointState, Envelope, KeySet, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, Manifest, Members,
+    ObjectChange, Order, PayloadType, SectionRef, SourceRef, strict_decode, verify,
 };
 
 use crate::failure::{Exit, Failure};
@@ -92,12 +92,12 @@ fn open(bytes: &[u8]) -> Result<Envelope, String> {
 }
 
 fn kind(envelope: &Envelope) -> Result<PayloadType, String> {
-    [PayloadType::Manifest, PayloadType::Order]
+    [PayloadType::Manifest, PayloadType::Order, PayloadType::Live]
         .into_iter()
         .find(|kind| kind.as_str() == envelope.payload_type)
         .ok_or_else(|| {
             format!(
-                "holds {:?}, which is neither a manifest nor an order",
+                "holds {:?}, which is neither a manifest, an order nor a live value",
                 envelope.payload_type
             )
         })
@@ -128,6 +128,41 @@ fn payload(envelope: &Envelope) -> Result<Value, String> {
     Ok(match kind(envelope)? {
         PayloadType::Manifest => manifest(&strict_decode(&envelope.payload, MAX_MANIFEST_BYTES).map_err(said)?),
         PayloadType::Order => order(&strict_decode(&envelope.payload, MAX_MANIFEST_BYTES).map_err(said)?),
+        PayloadType::Live => live(&strict_decode(&envelope.payload, MAX_MANIFEST_BYTES).map_err(said)?),
+    })
+}
+
+/// A live value, without the private key that a certificate's has.
+fn live(update: &LiveUpdate) -> Value {
+    let LiveUpdate {
+        audience,
+        stamp: LiveStamp { term, sequence },
+        value,
+    } = update;
+    let endpoint = |endpoint: &LiveEndpoint| {
+        let LiveEndpoint { address, state, zone } = endpoint;
+        let state = match state {
+            EndpointState::Ready => "ready",
+            EndpointState::Draining => "draining",
+        };
+        json!({"address": address, "state": state, "zone": zone})
+    };
+    let content = match value {
+        LiveValue::Endpoints { service: _, endpoints } => endpoints.iter().map(endpoint).collect::<Vec<_>>().into(),
+        LiveValue::Certificate {
+            certificate: _,
+            chain,
+            key: _,
+        } => json!({"certificatesInChain": chain.len(), "privateKey": "not shown"}),
+    };
+    json!({
+        "cluster": audience.cluster.to_string(),
+        "fleet": audience.fleet,
+        "term": term,
+        "sequence": sequence,
+        "subject": value.subject(),
+        "digest": value.digest(),
+        "value": content,
     })
 }
 

@@ -11,9 +11,10 @@ mod difference;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_model::unit::Unit;
-use sluice_model::{CheckError, Config, Digest, FleetName, Kind, ObjectKey, Snapshot};
+use sluice_model::unit::{PoolSource, Unit};
+use sluice_model::{CheckError, Config, Digest, FleetName, Kind, ObjectKey, ServiceRef, Snapshot};
 
+use crate::live::RemovalBrake;
 use crate::problem::{Effect, FieldPath, Problem, Severity};
 use crate::rollout::Scope;
 use crate::source::View;
@@ -87,6 +88,8 @@ pub struct Output {
     pub fleets: BTreeMap<FleetName, Compiled>,
     /// Everything that is wrong, in the order of the files.
     pub problems: Vec<Problem>,
+    /// How a sudden loss of a service's endpoints is doubted, as the pools that use it say.
+    pub brakes: BTreeMap<ServiceRef, RemovalBrake>,
 }
 
 /// Compiles views, one after the other; remembers the last one so that the cost of the next follows what changed.
@@ -129,7 +132,25 @@ impl Compiler {
         tell_effects(&mut problems, &out);
         problems.sort();
         problems.dedup();
-        Output { fleets: out, problems }
+        Output {
+            fleets: out,
+            problems,
+            brakes: self.brakes(),
+        }
+    }
+
+    fn brakes(&self) -> BTreeMap<ServiceRef, RemovalBrake> {
+        let mut brakes: BTreeMap<ServiceRef, RemovalBrake> = BTreeMap::new();
+        for item in self.translation.items.values() {
+            if let Some(Meaning::Pool { unit, brake }) = &item.meaning
+                && let Unit::Pool(pool) = unit.as_ref()
+                && let PoolSource::Service(service) = &pool.source
+            {
+                let careful = brakes.get(service).map_or(*brake, |other| other.stricter(*brake));
+                brakes.insert(service.clone(), careful);
+            }
+        }
+        brakes
     }
 
     fn fleets(&self, states: &BTreeMap<FleetName, FleetState>) -> BTreeSet<FleetName> {

@@ -7,6 +7,7 @@ pub mod compile;
 pub mod durable;
 pub mod keys;
 pub mod lint;
+pub mod live;
 pub mod objects;
 pub mod pipeline;
 pub mod pki;

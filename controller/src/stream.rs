@@ -184,7 +184,11 @@ impl Conversation {
                 self.tell(opened).await?;
             }
             Some(
-                UpwardMessage::Ack(_) | UpwardMessage::Nack(_) | UpwardMessage::Want(_) | UpwardMessage::Report(_),
+                UpwardMessage::Ack(_)
+                | UpwardMessage::Nack(_)
+                | UpwardMessage::Want(_)
+                | UpwardMessage::Report(_)
+                | UpwardMessage::LiveRefused(_),
             ) => return Err(Status::failed_precondition("the first message of a stream is hello")),
             None => return Ok(()),
         }
@@ -214,7 +218,10 @@ impl Conversation {
         match message {
             UpwardMessage::Hello(_) => Err(Status::failed_precondition("hello is said once")),
             UpwardMessage::Want(digests) => self.hand_out(&digests).await,
-            UpwardMessage::Ack(_) | UpwardMessage::Nack(_) | UpwardMessage::Report(_) => {
+            UpwardMessage::Ack(_)
+            | UpwardMessage::Nack(_)
+            | UpwardMessage::Report(_)
+            | UpwardMessage::LiveRefused(_) => {
                 let said = StreamEvent::Said {
                     fleet: self.identity.fleet.clone(),
                     instance: self.identity.instance.clone(),

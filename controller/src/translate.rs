@@ -11,9 +11,11 @@ mod route;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sluice_crds::SecretReference;
 use sluice_model::unit::Unit;
-use sluice_model::{FleetName, ObjectKey};
+use sluice_model::{CertificateRef, FleetName, ObjectKey};
 
+use crate::live::RemovalBrake;
 use crate::objects::{Object, Objects, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::rollout::Plan;
@@ -34,6 +36,8 @@ pub enum Meaning {
     Pool {
         /// Its unit.
         unit: Arc<Unit>,
+        /// How a sudden loss of its service's endpoints is doubted.
+        brake: RemovalBrake,
     },
     /// A Rollout of one fleet.
     Rollout {
@@ -50,7 +54,7 @@ impl Meaning {
     /// The unit, whatever its kind.
     pub fn unit(&self) -> &Arc<Unit> {
         match self {
-            Self::Route { unit, .. } | Self::Pool { unit } | Self::Rollout { unit, .. } => unit,
+            Self::Route { unit, .. } | Self::Pool { unit, .. } | Self::Rollout { unit, .. } => unit,
         }
     }
 
@@ -121,7 +125,7 @@ fn one(object: &Arc<Object>) -> Item {
     };
     let meaning = match &object.spec {
         Spec::ProxyRoute(spec) => route::translate(object, spec, &mut findings),
-        Spec::Pool(spec) => pool::translate(spec, &mut findings),
+        Spec::Pool(spec) => pool::translate(object, spec, &mut findings),
         Spec::Rollout(spec) => rollout::translate(spec, &mut findings),
         Spec::Unreadable => None,
     };
@@ -171,6 +175,20 @@ impl Findings<'_> {
     fn ok<T, E: ToString>(&mut self, field: &FieldPath, result: Result<T, E>, fix: &str) -> Option<T> {
         result.map_err(|error| self.error(field, error.to_string(), fix)).ok()
     }
+}
+
+/// A Secret in the namespace of the object.
+fn certificate(field: &FieldPath, spec: &SecretReference, findings: &mut Findings<'_>) -> Option<CertificateRef> {
+    let SecretReference { secret_name } = spec;
+    let name = findings.ok(
+        &field.field("secretName"),
+        secret_name.parse(),
+        "use the name of a Secret in this namespace",
+    )?;
+    Some(CertificateRef {
+        namespace: findings.object.key.namespace.clone(),
+        name,
+    })
 }
 
 fn fleet(text: &str, findings: &mut Findings<'_>) -> Option<FleetName> {
@@ -243,6 +261,7 @@ mod tests {
             (api::HEADER_VALUE_MAX_BYTES, model::MAX_VALUE_MATCH_BYTES),
             (api::HEADER_NAME_MAX_BYTES, model::MAX_NAME_MATCH_BYTES),
             (api::LABEL_MAX_BYTES, model::MAX_RULE_NAME_BYTES),
+            (api::CERTIFICATES_MAX_ITEMS, model::MAX_CERTIFICATES_PER_ROUTE),
             (api::ENDPOINTS_MAX_ITEMS, model::MAX_ENDPOINTS_PER_POOL),
             (api::LISTENERS_MAX_ITEMS, model::MAX_LISTENERS),
             (api::STAGES_MAX_ITEMS, model::ROLLOUT_STAGES_MAX),

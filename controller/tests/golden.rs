@@ -39,7 +39,11 @@ fn compile(view: &View, stable: Option<Stable>) -> (Compiled, Vec<Problem>) {
         stable,
         ..FleetState::default()
     };
-    let Output { mut fleets, problems } = Compiler::new(unit_digest).compile(view, &BTreeMap::from([(edge(), state)]));
+    let Output {
+        mut fleets,
+        problems,
+        brakes: _,
+    } = Compiler::new(unit_digest).compile(view, &BTreeMap::from([(edge(), state)]));
     (fleets.remove(&edge()).unwrap(), problems)
 }
 

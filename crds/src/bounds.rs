@@ -34,6 +34,8 @@ pub const HEADER_VALUE_MAX_BYTES: u32 = 4096;
 pub const PATH_MAX_BYTES: u32 = 1024;
 /// Static endpoints of one pool.
 pub const ENDPOINTS_MAX_ITEMS: u32 = 1000;
+/// Certificates of one route. Hosts that many certificates serve are many routes, or one certificate with many names.
+pub const CERTIFICATES_MAX_ITEMS: u32 = 8;
 /// The longest text of an IPv6 address (with an embedded IPv4 address).
 pub const ADDRESS_MAX_BYTES: u32 = 45;
 /// Weight of one endpoint. As in Gateway API.
@@ -57,6 +59,8 @@ pub const CONDITIONS_MAX_ITEMS: u32 = 8;
 pub const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// RFC 1123 label: a name inside an object.
 pub const LABEL_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// The name of a Service's port: a label with a letter in it, so that a quoted number is not taken for one.
+pub const PORT_NAME_PATTERN: &str = r"^([0-9][-0-9]*)?[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// A host name, or `*.` before one. Lower case, no port.
 pub const HOSTNAME_PATTERN: &str =
     r"^(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
@@ -82,6 +86,10 @@ pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
     (
         LABEL_PATTERN,
         "a name of a-z, 0-9 and '-', beginning and ending with a letter or digit",
+    ),
+    (
+        PORT_NAME_PATTERN,
+        "a port's name, such as http, or its number without quotes",
     ),
     (
         HOSTNAME_PATTERN,

@@ -24,15 +24,15 @@ pub mod rules;
 pub mod values;
 
 pub use condition::Condition;
-pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus};
+pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus, RemovalBrake, ServiceReference};
 pub use proxyroute::{
     HeaderMatch, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch, RouteMatch,
-    RouteRule, RouteTimeouts, ValueMatchType,
+    RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
 };
 pub use rollout::{
-    DataPlane, Gate, GateMetric, Listener, OnIdle, OnNoData, Rollout, RolloutSpec, RolloutStatus, Stage,
+    DataPlane, Gate, GateMetric, Listener, ListenerTls, OnIdle, OnNoData, Rollout, RolloutSpec, RolloutStatus, Stage,
 };
-pub use values::{DurationText, NumberOrText, Percent, Ratio};
+pub use values::{DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
 
 /// The API group of every kind.
 pub const GROUP: &str = "sluice.dev";

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds;
 use crate::condition::Condition;
 use crate::rules;
+use crate::values::{DurationText, ServicePort};
 
 /// Which endpoints a route's requests are sent to. Requests are spread by weighted round robin.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,8 +43,11 @@ use crate::rules;
     )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::ENDPOINTS_OR_SERVICE, rules::BRAKE_FOR_SERVICE])))]
 pub struct PoolSpec {
-    /// The upstream addresses, each with its port and weight. An address and port may stand here once.
+    /// The upstream addresses, each with its port and weight. An address and port may stand here once. Either these or
+    /// a service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = bounds::ENDPOINTS_MAX_ITEMS),
         extend(
@@ -53,6 +57,39 @@ pub struct PoolSpec {
         )
     )]
     pub endpoints: Vec<Endpoint>,
+    /// The Kubernetes Service, in this Pool's namespace, whose endpoints are used. They are followed at once, without a
+    /// rollout: what comes and goes with pods is no change of configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceReference>,
+    /// How a sudden loss of most of the service's endpoints is doubted first. Without it: maxPercentAtOnce 80, for 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal_brake: Option<RemovalBrake>,
+}
+
+/// One port of a Kubernetes Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceReference {
+    /// Name of the Service, in this Pool's namespace.
+    #[schemars(length(min = 1, max = bounds::NAME_MAX_BYTES), regex(pattern = bounds::NAME_PATTERN))]
+    pub name: String,
+    /// The Service's port: its name or its number, 1 to 65535.
+    pub port: ServicePort,
+}
+
+/// When a removal of endpoints is doubted, and for how long. Counts when at least 5 endpoints are in rotation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemovalBrake {
+    /// Share of the endpoints in rotation, in percent, that may leave at once: 1 to 100. When more leave, all of them
+    /// stay in rotation for as long as `for` says. Without it 80; with 100 the brake is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_percent_at_once: Option<u8>,
+    /// How long endpoints that left in such numbers stay in rotation. At most 1h; without it 30s.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::BRAKE_TIME_RANGE])))]
+    pub for_: Option<DurationText>,
 }
 
 /// One upstream address.

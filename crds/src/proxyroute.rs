@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds;
 use crate::condition::Condition;
 use crate::rules;
-use crate::values::DurationText;
+use crate::values::{DurationText, SecretReference};
 
 /// Which requests, by host and by what else they carry, go to which pool.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +83,22 @@ pub struct ProxyRouteSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub rules: Vec<RouteRule>,
+    /// What clients that come over TLS are shown. For listeners with `tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RouteTls>,
+}
+
+/// What clients that come over TLS are shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteTls {
+    /// Secrets of type kubernetes.io/tls, in this route's namespace, for the hosts of this route. Each certificate serves
+    /// those of the hosts that it names.
+    #[schemars(
+        length(min = 1, max = bounds::CERTIFICATES_MAX_ITEMS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["secretName"])
+    )]
+    pub certificates: Vec<SecretReference>,
 }
 
 /// One rule: the requests it matches, and where they go.

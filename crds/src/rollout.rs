@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds;
 use crate::condition::Condition;
 use crate::rules;
-use crate::values::{DurationText, GateLimit, Percent, Ratio};
+use crate::values::{DurationText, GateLimit, Percent, Ratio, SecretReference};
 
 /// How one fleet listens, and by which stages and gates changes reach it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -97,7 +97,7 @@ fn default_history_limit() -> u32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DataPlane {
-    /// The ports that instances listen on, each with plain HTTP/1.1.
+    /// The ports that instances listen on, each with HTTP/1.1: plain, or over TLS.
     #[schemars(
         length(min = 1, max = bounds::LISTENERS_MAX_ITEMS),
         extend(
@@ -119,6 +119,19 @@ pub struct Listener {
     /// The TCP port, 1 to 65535, each once.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
+    /// Makes this a TLS listener. Its certificates are those of the routes, chosen by the name that the client asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
+}
+
+/// How a listener speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListenerTls {
+    /// A Secret of type kubernetes.io/tls, in this Rollout's namespace, for hosts that no route has a certificate for.
+    /// Without it handshakes for those are refused (unrecognized_name).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_certificate: Option<SecretReference>,
 }
 
 /// One stage of a rollout.

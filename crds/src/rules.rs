@@ -28,6 +28,24 @@ pub const SOME_WEIGHT: CelRule = CelRule {
     cel: "self.exists(e, !has(e.weight) || e.weight > 0)",
     message: "at least one endpoint needs a weight above 0",
 };
+/// A pool has endpoints of its own or those of a service.
+pub const ENDPOINTS_OR_SERVICE: CelRule = CelRule {
+    id: "endpoints-or-service",
+    cel: "has(self.endpoints) != has(self.service)",
+    message: "a pool needs either endpoints or a service, and not both",
+};
+/// Endpoints that are written down leave by rollout, which needs no brake.
+pub const BRAKE_FOR_SERVICE: CelRule = CelRule {
+    id: "brake-for-service",
+    cel: "!has(self.removalBrake) || has(self.service)",
+    message: "removalBrake is for pools with a service; written endpoints change by rollout",
+};
+/// A brake that holds for hours would serve addresses that were given to others.
+pub const BRAKE_TIME_RANGE: CelRule = CelRule {
+    id: "brake-time-range",
+    cel: "duration(self) <= duration('1h')",
+    message: "must be at most 1h",
+};
 /// A host is a name, not an IP address.
 pub const HOST_IS_NAME: CelRule = CelRule {
     id: "host-is-name",
@@ -93,6 +111,9 @@ pub const INCREASE_FOR_RATES: CelRule = CelRule {
 pub const ALL: &[CelRule] = &[
     ADDRESS_IS_IP,
     SOME_WEIGHT,
+    ENDPOINTS_OR_SERVICE,
+    BRAKE_FOR_SERVICE,
+    BRAKE_TIME_RANGE,
     HOST_IS_NAME,
     PATH_ABSOLUTE,
     PATH_PLAIN,
@@ -173,6 +194,45 @@ pub const CASES: &[Case] = &[
         SOME_WEIGHT,
         "Pool",
         r#"{"endpoints":[{"address":"10.0.0.1","port":80,"weight":0},{"address":"10.0.0.2","port":80}]}"#,
+    ),
+    refused(
+        ENDPOINTS_OR_SERVICE,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80}],"service":{"name":"api","port":"http"}}"#,
+        "spec",
+    ),
+    refused(ENDPOINTS_OR_SERVICE, "Pool", "{}", "spec"),
+    accepted(
+        ENDPOINTS_OR_SERVICE,
+        "Pool",
+        r#"{"service":{"name":"api","port":"http"}}"#,
+    ),
+    accepted(
+        ENDPOINTS_OR_SERVICE,
+        "Pool",
+        r#"{"service":{"name":"api","port":8080}}"#,
+    ),
+    refused(
+        BRAKE_FOR_SERVICE,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80}],"removalBrake":{"maxPercentAtOnce":50}}"#,
+        "spec.removalBrake",
+    ),
+    accepted(
+        BRAKE_FOR_SERVICE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"removalBrake":{"maxPercentAtOnce":50}}"#,
+    ),
+    refused(
+        BRAKE_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"removalBrake":{"for":"1h1s"}}"#,
+        "spec.removalBrake.for",
+    ),
+    accepted(
+        BRAKE_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"removalBrake":{"for":"0s"}}"#,
     ),
     refused(
         HOST_IS_NAME,

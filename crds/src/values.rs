@@ -77,6 +77,40 @@ pub struct Percent(pub NumberOrText);
 #[serde(transparent)]
 pub struct GateLimit(pub NumberOrText);
 
+/// A port of a Service: its number (`8080`) or its name (`http`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServicePort(pub NumberOrText);
+
+impl JsonSchema for ServicePort {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ServicePort".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minimum": 1,
+            "maximum": 65535,
+            "maxLength": bounds::LABEL_MAX_BYTES,
+            "pattern": bounds::PORT_NAME_PATTERN,
+        })
+    }
+}
+
+/// A Secret, named: in the namespace of the object that names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretReference {
+    /// Name of the Secret. Its `tls.crt` is the certificate with its chain, its `tls.key` the private key.
+    #[schemars(length(min = 1, max = bounds::NAME_MAX_BYTES), regex(pattern = bounds::NAME_PATTERN))]
+    pub secret_name: String,
+}
+
 /// Int-or-string: `pattern` holds for texts, 0–100 for numbers.
 fn int_or_string(pattern: &str) -> Schema {
     json_schema!({

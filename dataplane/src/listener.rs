@@ -300,6 +300,7 @@ mod tests {
         Listener {
             name: name.parse().unwrap(),
             port,
+            tls: None,
         }
     }
 

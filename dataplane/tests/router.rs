@@ -90,6 +90,7 @@ fn route(hosts: usize) -> impl Strategy<Value = RouteUnit> {
             created_at_seconds,
             hosts,
             rules: rules.into_iter().map(rule).collect(),
+            certificates: vec![],
         }
     })
 }
@@ -106,8 +107,9 @@ fn snapshot(routes: Vec<RouteUnit>) -> Option<Snapshot> {
     let listeners = vec![Listener {
         name: "http".parse().unwrap(),
         port: 80,
+        tls: None,
     }];
-    config.insert("Pool t/p".parse().unwrap(), Unit::Pool(PoolUnit { endpoints: vec![] }));
+    config.insert("Pool t/p".parse().unwrap(), Unit::Pool(PoolUnit::of_endpoints(vec![])));
     config.insert(
         "Rollout t/f".parse().unwrap(),
         Unit::DataPlane(DataPlaneUnit { listeners }),

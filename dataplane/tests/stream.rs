@@ -96,7 +96,8 @@ impl Connection {
                 answer @ (UpwardMessage::Hello(_)
                 | UpwardMessage::Ack(_)
                 | UpwardMessage::Nack(_)
-                | UpwardMessage::Want(_)) => return answer,
+                | UpwardMessage::Want(_)
+                | UpwardMessage::LiveRefused(_)) => return answer,
             }
         }
     }

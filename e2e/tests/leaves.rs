@@ -41,6 +41,12 @@ fn route_leaves() -> Vec<Leaf> {
             json!("changed[0-9]+"),
             Seen::Live,
         ),
+        Leaf(
+            "tls.certificates[].secretName",
+            "/tls/certificates/0/secretName",
+            json!("changed"),
+            Seen::Live,
+        ),
         Leaf("rules[].name", "/rules/0/name", json!("changed"), Seen::Live),
         Leaf("rules[].pool", "/rules/0/pool", json!("second"), Seen::Live),
         Leaf(
@@ -119,6 +125,21 @@ fn pool_leaves() -> Vec<Leaf> {
     ]
 }
 
+/// Of the pool that has a service in place of endpoints.
+fn service_pool_leaves() -> Vec<Leaf> {
+    vec![
+        Leaf("service.name", "/service/name", json!("changed"), Seen::Live),
+        Leaf("service.port", "/service/port", json!(8080), Seen::Live),
+        Leaf(
+            "removalBrake.maxPercentAtOnce",
+            "/removalBrake/maxPercentAtOnce",
+            json!(60),
+            Seen::Plan,
+        ),
+        Leaf("removalBrake.for", "/removalBrake/for", json!("10s"), Seen::Plan),
+    ]
+}
+
 fn rollout_leaves() -> Vec<Leaf> {
     vec![
         Leaf("fleet", "/fleet", json!("other"), Seen::Gone),
@@ -132,6 +153,12 @@ fn rollout_leaves() -> Vec<Leaf> {
             "dataPlane.listeners[].port",
             "/dataPlane/listeners/0/port",
             json!(8081),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.listeners[].tls.defaultCertificate.secretName",
+            "/dataPlane/listeners/1/tls/defaultCertificate/secretName",
+            json!("changed"),
             Seen::Live,
         ),
         Leaf("stages[].name", "/stages/0/name", json!("changed"), Seen::Plan),
@@ -167,10 +194,13 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     });
     let route = json!({
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
-        "rules": [rule, {"name": "rest", "pool": "second"}],
+        "rules": [rule, {"name": "rest", "pool": "second"}, {"name": "third", "pool": "third"}],
+        "tls": {"certificates": [{"secretName": "site"}]},
     });
     let rollout = json!({
-        "fleet": "edge", "dataPlane": {"listeners": [{"name": "http", "port": 8080}]},
+        "fleet": "edge", "dataPlane": {"listeners": [
+            {"name": "http", "port": 8080}, {"name": "https", "port": 8443, "tls": {"defaultCertificate": {"secretName": "edge"}}},
+        ]},
         "stages": [
             {"name": "canary", "fleetPercent": 10, "bakeTime": "5m"}, {"name": "all", "fleetPercent": 100, "bakeTime": "5m"},
         ],
@@ -183,11 +213,15 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     let first = json!({"endpoints": [
         {"address": "10.0.0.1", "port": 8001, "weight": 2}, {"address": "10.0.0.2", "port": 8002, "weight": 3},
     ]});
+    let third = json!({
+        "service": {"name": "api", "port": "http"}, "removalBrake": {"maxPercentAtOnce": 70, "for": "20s"},
+    });
     let second = json!({"endpoints": [{"address": "10.0.0.3", "port": 8003}]});
     BTreeMap::from([
         ("ProxyRoute", object("ProxyRoute", "site", route)),
         ("Pool", object("Pool", "first", first)),
         ("second", object("Pool", "second", second)),
+        ("third", object("Pool", "third", third)),
         ("Rollout", object("Rollout", "edge", rollout)),
     ])
 }
@@ -211,6 +245,7 @@ fn outcome(objects: &BTreeMap<&str, Value>) -> Outcome {
     let output = Compiler::new(sluice_proto::sections::unit_digest).compile(&view, &BTreeMap::new());
     let errors = output.problems.iter().filter(|problem| problem.is_error());
     let errors: Vec<String> = errors.map(|problem| format!("{problem:?}")).collect();
+    let brakes = output.brakes;
     let edge = output.fleets.into_iter().find(|(name, _)| name.as_str() == "edge");
     let (snapshot, plan) = edge.map_or((None, None), |(_, compiled)| (compiled.snapshot, compiled.plan));
     // What a revision's digest is made of.
@@ -225,7 +260,7 @@ fn outcome(objects: &BTreeMap<&str, Value>) -> Outcome {
     Outcome {
         digest,
         live,
-        plan: format!("{plan:?}"),
+        plan: format!("{plan:?} {brakes:?}"),
         errors,
     }
 }
@@ -244,6 +279,8 @@ fn live(snapshot: sluice_model::Snapshot) -> Vec<String> {
         seen.push(format!("{}: {turns:?}", pool.text));
     }
     seen.push(format!("{:?}", generation.snapshot.listeners()));
+    // What the live lane has to bring before it serves.
+    seen.push(format!("{:?}", generation.snapshot.live_subjects()));
     seen
 }
 
@@ -292,14 +329,16 @@ fn every_leaf_changes_the_digest_and_something_observable() {
         "{:#?}",
         before.errors
     );
+    let mut tabled: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (kind, leaves) in [
         ("ProxyRoute", route_leaves()),
         ("Pool", pool_leaves()),
+        ("third", service_pool_leaves()),
         ("Rollout", rollout_leaves()),
     ] {
-        let of_schema = leaves_of_schema(kind);
-        let known: BTreeSet<String> = leaves.iter().map(|leaf| leaf.0.to_owned()).collect();
-        assert_eq!(of_schema, known, "the schema's leaves and this table's, of {kind}");
+        let known = leaves.iter().map(|leaf| leaf.0.to_owned());
+        let of_kind: &mut BTreeSet<String> = tabled.entry(if kind == "third" { "Pool" } else { kind }).or_default();
+        of_kind.extend(known);
         for Leaf(path, pointer, value, seen) in leaves {
             let mut changed = example.clone();
             let place = changed.get_mut(kind).unwrap()["spec"].pointer_mut(pointer);
@@ -308,6 +347,13 @@ fn every_leaf_changes_the_digest_and_something_observable() {
             *place = value;
             check(kind, path, seen, &before, &outcome(&changed));
         }
+    }
+    for (kind, known) in tabled {
+        assert_eq!(
+            leaves_of_schema(kind),
+            known,
+            "the schema's leaves and this table's, of {kind}"
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -16,10 +16,12 @@ use crate::config::Config;
 use crate::host::HostPattern;
 use crate::matching::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
 use crate::names::{Kind, Name, ObjectKey};
+use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
 use crate::unit::{
-    DataPlaneUnit, Endpoint, Listener, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
+    DataPlaneUnit, Endpoint, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts,
+    Unit, Weight,
 };
 
 /// A value that a list above is known to make; what is wrong with it is a bug of the list.
@@ -119,20 +121,26 @@ pub fn timeouts() -> impl Strategy<Value = Timeouts> {
 pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
     let rule = (any::<bool>(), vec(matches(), 1..4), select(pools), timeouts());
     let created = option::of(prop_oneof![0_u64..4, Just(u64::MAX), Just(1_800_000_000)]);
-    (created, btree_set(hosts(), 1..4), vec(rule, 1..4)).prop_map(|(created_at_seconds, hosts, rules)| {
-        let rule =
-            |(index, (named, matches, pool, timeouts)): (usize, (bool, Vec<RouteMatch>, ObjectKey, Timeouts))| Rule {
-                name: named.then(|| Arc::from(format!("rule-{index}"))),
-                matches,
-                pool,
-                timeouts: Arc::new(timeouts),
-            };
-        RouteUnit {
-            created_at_seconds,
-            hosts: hosts.into_iter().collect(),
-            rules: rules.into_iter().enumerate().map(rule).collect(),
-        }
-    })
+    let certificates = btree_set(certificates(), 0..2);
+    (created, btree_set(hosts(), 1..4), vec(rule, 1..4), certificates).prop_map(
+        |(created_at_seconds, hosts, rules, certificates)| {
+            let rule =
+                |(index, (named, matches, pool, timeouts)): (usize, (bool, Vec<RouteMatch>, ObjectKey, Timeouts))| {
+                    Rule {
+                        name: named.then(|| Arc::from(format!("rule-{index}"))),
+                        matches,
+                        pool,
+                        timeouts: Arc::new(timeouts),
+                    }
+                };
+            RouteUnit {
+                created_at_seconds,
+                hosts: hosts.into_iter().collect(),
+                rules: rules.into_iter().enumerate().map(rule).collect(),
+                certificates: certificates.into_iter().collect(),
+            }
+        },
+    )
 }
 
 /// Addresses of both families; port 0 never.
@@ -144,26 +152,46 @@ pub fn addresses() -> impl Strategy<Value = SocketAddr> {
     (ip, 1_u16..).prop_map(|(ip, port): (std::net::IpAddr, u16)| SocketAddr::new(ip, port))
 }
 
-/// Pools of a few endpoints, or none.
+/// References to certificates.
+pub fn certificates() -> impl Strategy<Value = CertificateRef> {
+    keys(Kind::ProxyRoute).prop_map(|ObjectKey { namespace, name, .. }| CertificateRef { namespace, name })
+}
+
+/// References to services, by number and by name.
+pub fn services() -> impl Strategy<Value = ServiceRef> {
+    let port = prop_oneof![
+        (1_u16..).prop_map(ServicePort::Number),
+        select(vec!["http", "8-grpc"]).prop_map(|text| known(text.parse().map(ServicePort::Named))),
+    ];
+    (keys(Kind::Pool), port).prop_map(|(ObjectKey { namespace, name, .. }, port)| ServiceRef { namespace, name, port })
+}
+
+/// Pools of a few endpoints, or none, or of a service.
 pub fn pools() -> impl Strategy<Value = PoolUnit> {
+    let service = services().prop_map(|service| PoolUnit {
+        source: PoolSource::Service(service),
+    });
+    prop_oneof![3 => static_pools(), 1 => service]
+}
+
+fn static_pools() -> impl Strategy<Value = PoolUnit> {
     let weight = prop_oneof![Just(0), Just(1), 0_u32..=1_000_000];
     vec((addresses(), weight), 0..5).prop_map(|endpoints| {
         let mut seen = BTreeSet::new();
         let endpoints = endpoints.into_iter().filter(|(address, _)| seen.insert(*address));
-        PoolUnit {
-            endpoints: endpoints
-                .filter_map(|(address, weight)| Weight::new(weight).map(|weight| Endpoint { address, weight }))
-                .collect(),
-        }
+        let endpoint = |(address, weight)| Weight::new(weight).map(|weight| Endpoint { address, weight });
+        PoolUnit::of_endpoints(endpoints.filter_map(endpoint).collect())
     })
 }
 
-/// One to three listeners.
+/// One to three listeners, some with TLS.
 pub fn data_planes() -> impl Strategy<Value = DataPlaneUnit> {
-    btree_set(1_u16.., 1..4).prop_map(|ports| {
-        let listener = |(index, port)| Listener {
+    let tls = option::weighted(0.3, option::of(certificates()));
+    btree_map(1_u16.., tls, 1..4).prop_map(|ports| {
+        let listener = |(index, (port, tls)): (usize, (u16, Option<Option<CertificateRef>>))| Listener {
             name: known(format!("listener-{index}").parse()),
             port,
+            tls: tls.map(|default_certificate| ListenerTls { default_certificate }),
         };
         DataPlaneUnit {
             listeners: ports.into_iter().enumerate().map(listener).collect(),

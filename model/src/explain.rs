@@ -195,6 +195,7 @@ mod tests {
             created_at_seconds: None,
             hosts,
             rules,
+            certificates: vec![],
         })
     }
 
@@ -233,6 +234,7 @@ mod tests {
         let listener = Listener {
             name: "http".parse().unwrap(),
             port: 80,
+            tls: None,
         };
         let config = Config::from_iter([
             ("ProxyRoute shop/api".parse().unwrap(), route("a.test", rules)),
@@ -246,7 +248,7 @@ mod tests {
             ),
             (
                 "Pool shop/api".parse().unwrap(),
-                Unit::Pool(PoolUnit { endpoints: vec![] }),
+                Unit::Pool(PoolUnit::of_endpoints(vec![])),
             ),
             (
                 "Rollout ops/edge".parse().unwrap(),

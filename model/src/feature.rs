@@ -17,8 +17,12 @@ pub enum Feature {
     Pools,
     /// Routes: hosts, matches, a pool, a request timeout.
     Routes,
+    /// Pools whose endpoints are those of a Service.
+    ServicePools,
     /// Weighted endpoints written into a pool.
     StaticEndpoints,
+    /// Listeners that speak TLS, and certificates of routes.
+    TlsListeners,
 }
 
 /// A feature that this build does not know.
@@ -28,7 +32,14 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 4] = [Self::Listeners, Self::Pools, Self::Routes, Self::StaticEndpoints];
+    pub const ALL: [Self; 6] = [
+        Self::Listeners,
+        Self::Pools,
+        Self::Routes,
+        Self::ServicePools,
+        Self::StaticEndpoints,
+        Self::TlsListeners,
+    ];
 
     /// Its name as it travels.
     pub fn as_str(self) -> &'static str {
@@ -36,7 +47,9 @@ impl Feature {
             Self::Listeners => "listeners/v1",
             Self::Pools => "pools/v1",
             Self::Routes => "routes/v1",
+            Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",
+            Self::TlsListeners => "tls-listeners/v1",
         }
     }
 }

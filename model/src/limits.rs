@@ -34,6 +34,11 @@ pub const MAX_NAME_MATCH_BYTES: usize = 256;
 pub const MAX_RULE_NAME_BYTES: usize = 63;
 /// Static endpoints in one pool.
 pub const MAX_ENDPOINTS_PER_POOL: usize = 1000;
+/// Certificates of one route: hosts that many certificates serve are many routes.
+pub const MAX_CERTIFICATES_PER_ROUTE: usize = 8;
+/// Services and certificates that one fleet's configuration refers to, together: twice the routes that we are measured
+/// with. Bounds what an instance keeps of the live lane, and says in a hello.
+pub const MAX_LIVE_SUBJECTS: usize = 20_000;
 /// The largest weight of an endpoint (Gateway API: 1,000,000).
 pub const MAX_WEIGHT: u32 = 1_000_000;
 /// Listeners of a fleet (Gateway API: 64).
@@ -108,6 +113,32 @@ pub const MAX_MESSAGE_TEXT_BYTES: usize = 16 << 10;
 /// lost its record; instances follow up to twice this ahead of their own clock. NTP keeps milliseconds; five minutes
 /// is what Kerberos tolerates.
 pub const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
+
+// --- the live lane (proto/src/live.rs) -------------------------------------------------------------------------
+
+/// Endpoints of one service: one on every node of the largest cluster that Kubernetes is made for.
+pub const MAX_LIVE_ENDPOINTS: usize = 5_000;
+/// Certificates in one chain, the leaf included; public ones have two or three.
+pub const MAX_CHAIN_CERTIFICATES: usize = 10;
+/// One certificate of a chain (DER). One with a hundred names has some KiB.
+pub const MAX_CERTIFICATE_BYTES: usize = 64 << 10;
+/// A private key (PKCS#8 DER). RSA with 8192 bits has 4.7 KiB.
+pub const MAX_PRIVATE_KEY_BYTES: usize = 16 << 10;
+/// A live update: the endpoints of one service, at most 130 bytes each, or one certificate with its chain.
+pub const MAX_LIVE_UPDATE_BYTES: usize = 1 << 20;
+/// The share of a service's endpoints that may leave at once before it is doubted, in percent, unless a pool says
+/// otherwise: a rolling update takes a quarter, a lost zone a third or a half.
+pub const REMOVAL_BRAKE_PERCENT: u8 = 80;
+/// How long such a removal is doubted, in milliseconds: a restarting endpoint controller has caught up by then.
+pub const REMOVAL_BRAKE_HOLD_MS: u64 = 30_000;
+/// Services with fewer endpoints in rotation are followed at once: scaling a small Deployment to zero is meant.
+pub const REMOVAL_BRAKE_FROM_ENDPOINTS: usize = 5;
+/// The longest that a pool may ask for: addresses are given to others in time.
+pub const REMOVAL_BRAKE_HOLD_MAX_MS: u64 = 3_600_000;
+/// Values that a hello says it holds: those of stable and of a candidate.
+pub const MAX_LIVE_HELD: usize = 2 * MAX_LIVE_SUBJECTS;
+/// The same in bytes of their names and digests, so that a hello fits its message whatever the names. What is left out is sent again, no more.
+pub const MAX_LIVE_HELD_BYTES: usize = 8 << 20;
 
 // --- what the data plane lets in and keeps -------------------------------------------------------------------
 

@@ -93,6 +93,88 @@ name!(
     InstanceId, "instance id", 128
 );
 
+/// The name of a Service's port: a DNS label with a letter in it, so that it cannot be taken for a number.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortName(Arc<str>);
+
+impl PortName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PortName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let name = check("port name", 63, text)?;
+        if !text.contains('.') && text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            return Ok(Self(name));
+        }
+        Err(NameError {
+            what: "port name (a label with a letter in it)",
+            max: 63,
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// The zone that an endpoint is in: a Kubernetes label value, such as `eu-central-1a`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Zone(Arc<str>);
+
+/// Why a text is not a zone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a zone: use 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends")]
+pub struct ZoneError(String);
+
+impl Zone {
+    /// The zone as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Zone {
+    type Err = ZoneError;
+
+    fn from_str(text: &str) -> Result<Self, ZoneError> {
+        let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let good = text.len() <= 63 && edge(text.bytes().next()) && edge(text.bytes().next_back());
+        if good && text.bytes().all(inner) {
+            Ok(Self(text.into()))
+        } else {
+            Err(ZoneError(text.chars().take(80).collect()))
+        }
+    }
+}
+
+macro_rules! as_text {
+    ($($type:ident),*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    )*};
+}
+
+as_text!(PortName, Zone);
+
 /// The kinds of object that become units.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub enum Kind {
@@ -201,6 +283,23 @@ mod tests {
             "Pool a/b/c",
         ] {
             assert!(bad.parse::<ObjectKey>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn port_names_have_a_letter_and_zones_may_have_capitals() {
+        for (text, port, zone) in [
+            ("http", true, true),
+            ("8-http", true, true),
+            ("8080", false, true),
+            ("a.b", false, true),
+            ("Zone_1", false, true),
+            ("-a", false, false),
+            ("", false, false),
+            (&"a".repeat(64), false, false),
+        ] {
+            assert_eq!(text.parse::<PortName>().is_ok(), port, "{text}");
+            assert_eq!(text.parse::<Zone>().is_ok(), zone, "{text}");
         }
     }
 

@@ -164,6 +164,7 @@ mod tests {
             created_at_seconds: case.created,
             hosts: vec![],
             rules: vec![],
+            certificates: vec![],
         };
         Rank::of(&case.host, &case.matched, &case.key, &route, case.place)
     }

@@ -12,12 +12,14 @@ use crate::config::Config;
 use crate::feature::Feature;
 use crate::host::HostPattern;
 use crate::limits::{
-    MAX_ENDPOINTS_PER_POOL, MAX_HEADER_MATCHES, MAX_HOST_REGEXES_PER_ROUTE, MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS,
-    MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_QUERY_MATCHES, MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
+    MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_MATCHES, MAX_HOST_REGEXES_PER_ROUTE,
+    MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_QUERY_MATCHES,
+    MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
 };
 use crate::matching::RouteMatch;
 use crate::names::{Kind, ObjectKey};
-use crate::unit::{DataPlaneUnit, Listener, PoolUnit, RouteUnit, Rule, Unit};
+use crate::reference::{LiveSubject, ServicePort, ServiceRef};
+use crate::unit::{DataPlaneUnit, Endpoint, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
 
 /// A configuration that can be served. Cheap to clone only behind an `Arc`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,6 +124,11 @@ impl Snapshot {
             .unwrap_or_default()
     }
 
+    /// The services and certificates that this refers to: whose values the live lane brings.
+    pub fn live_subjects(&self) -> BTreeSet<LiveSubject> {
+        live_subjects(&self.config)
+    }
+
     /// What an instance has to understand to serve this.
     pub fn features(&self) -> BTreeSet<Feature> {
         self.config
@@ -134,10 +141,45 @@ impl Snapshot {
 
 fn unit_features(unit: &Unit) -> Vec<Feature> {
     match unit {
-        Unit::Route(_) => vec![Feature::Routes],
-        Unit::Pool(PoolUnit { endpoints }) if endpoints.is_empty() => vec![Feature::Pools],
-        Unit::Pool(_) => vec![Feature::Pools, Feature::StaticEndpoints],
-        Unit::DataPlane(_) => vec![Feature::Listeners],
+        Unit::Route(route) if route.certificates.is_empty() => vec![Feature::Routes],
+        Unit::Route(_) => vec![Feature::Routes, Feature::TlsListeners],
+        Unit::Pool(PoolUnit { source }) => match source {
+            PoolSource::Static(endpoints) if endpoints.is_empty() => vec![Feature::Pools],
+            PoolSource::Static(_) => vec![Feature::Pools, Feature::StaticEndpoints],
+            PoolSource::Service(_) => vec![Feature::Pools, Feature::ServicePools],
+        },
+        Unit::DataPlane(plane) if plane.listeners.iter().all(|listener| listener.tls.is_none()) => {
+            vec![Feature::Listeners]
+        }
+        Unit::DataPlane(_) => vec![Feature::Listeners, Feature::TlsListeners],
+    }
+}
+
+fn live_subjects(config: &Config) -> BTreeSet<LiveSubject> {
+    config.units.values().flat_map(|unit| subjects_of(unit)).collect()
+}
+
+/// The services and certificates that one unit refers to.
+fn subjects_of(unit: &Unit) -> Vec<LiveSubject> {
+    let certificates = |route: &RouteUnit| {
+        route
+            .certificates
+            .iter()
+            .cloned()
+            .map(LiveSubject::Certificate)
+            .collect()
+    };
+    match unit {
+        Unit::Route(route) => certificates(route),
+        Unit::Pool(PoolUnit { source }) => match source {
+            PoolSource::Static(_) => vec![],
+            PoolSource::Service(service) => vec![LiveSubject::Service(service.clone())],
+        },
+        Unit::DataPlane(plane) => {
+            let tls = plane.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+            let defaults = tls.filter_map(|tls| tls.default_certificate.clone());
+            defaults.map(LiveSubject::Certificate).collect()
+        }
     }
 }
 
@@ -187,6 +229,13 @@ fn check_whole(config: &Config, errors: &mut Errors) {
             format!("{units} objects in one fleet; at most {MAX_UNITS} are allowed"),
         );
     }
+    let subjects = live_subjects(config).len();
+    if subjects > MAX_LIVE_SUBJECTS {
+        errors.add(
+            "",
+            format!("{subjects} services and certificates in one fleet; at most {MAX_LIVE_SUBJECTS} are allowed"),
+        );
+    }
     let mut planes = data_planes(config).map(|(key, _)| key);
     let first = planes.next();
     if first.is_none() {
@@ -211,6 +260,7 @@ fn check_route(config: &Config, route: &RouteUnit, errors: &mut Errors) {
         created_at_seconds: _,
         hosts,
         rules,
+        certificates,
     } = route;
     let is_regex = |host: &&HostPattern| matches!(host, HostPattern::Regex(_));
     let regexes = hosts.iter().filter(is_regex).count();
@@ -229,6 +279,10 @@ fn check_route(config: &Config, route: &RouteUnit, errors: &mut Errors) {
     let names: Vec<_> = rules.iter().filter_map(|rule| rule.name.as_ref()).collect();
     for name in duplicates(&names) {
         errors.add("rules", format!("two rules are called {name:?}"));
+    }
+    errors.at_most("certificates", certificates.len(), MAX_CERTIFICATES_PER_ROUTE);
+    for certificate in duplicates(certificates) {
+        errors.add("certificates", format!("{certificate} is there twice"));
     }
 }
 
@@ -273,7 +327,17 @@ fn check_match(place: &str, one: &RouteMatch, errors: &mut Errors) {
 }
 
 fn check_pool(pool: &PoolUnit, errors: &mut Errors) {
-    let PoolUnit { endpoints } = pool;
+    let PoolUnit { source } = pool;
+    match source {
+        PoolSource::Static(endpoints) => check_endpoints(endpoints, errors),
+        PoolSource::Service(ServiceRef { port, .. }) if *port == ServicePort::Number(0) => {
+            errors.add("service.port", "must not be 0");
+        }
+        PoolSource::Service(_) => {}
+    }
+}
+
+fn check_endpoints(endpoints: &[Endpoint], errors: &mut Errors) {
     errors.at_most("endpoints", endpoints.len(), MAX_ENDPOINTS_PER_POOL);
     for (index, endpoint) in endpoints.iter().enumerate() {
         if endpoint.address.port() == 0 {
@@ -292,7 +356,9 @@ fn check_pool(pool: &PoolUnit, errors: &mut Errors) {
 fn check_data_plane(plane: &DataPlaneUnit, errors: &mut Errors) {
     let DataPlaneUnit { listeners } = plane;
     errors.count("listeners", listeners.len(), MAX_LISTENERS);
-    for (index, Listener { name, port }) in listeners.iter().enumerate() {
+    for (index, Listener { name, port, tls }) in listeners.iter().enumerate() {
+        // Which certificate there is by default is any name; whether there is one is the live lane's to find out.
+        let (None | Some(ListenerTls { default_certificate: _ })) = tls;
         if *port == 0 {
             errors.add(format!("listeners[{index}].port"), "must not be 0");
         }
@@ -332,7 +398,9 @@ fn duplicates<T: Ord>(items: &[T]) -> Vec<&T> {
 mod tests {
     use super::*;
     use crate::matching::{HeaderMatch, PathMatch, ValueMatch};
-    use crate::unit::{Endpoint, Timeouts, Weight};
+    use crate::reference::CertificateRef;
+    use crate::unit::{Timeouts, Weight};
+    use std::str::FromStr;
     use std::sync::Arc;
 
     fn key(text: &str) -> ObjectKey {
@@ -350,6 +418,7 @@ mod tests {
             created_at_seconds: None,
             hosts: vec![HostPattern::Any],
             rules: vec![rule],
+            certificates: vec![],
         }
     }
 
@@ -364,13 +433,12 @@ mod tests {
         Listener {
             name: name.parse().unwrap(),
             port,
+            tls: None,
         }
     }
 
     fn good() -> Config {
-        let pool = PoolUnit {
-            endpoints: vec![endpoint("10.0.0.1:80")],
-        };
+        let pool = PoolUnit::of_endpoints(vec![endpoint("10.0.0.1:80")]);
         let plane = DataPlaneUnit {
             listeners: vec![listener("http", 8080)],
         };
@@ -402,12 +470,8 @@ mod tests {
 
     fn with_endpoints(endpoints: Vec<Endpoint>) -> impl Fn(&mut Config) {
         move |config| {
-            config.insert(
-                key("Pool a/pool"),
-                Unit::Pool(PoolUnit {
-                    endpoints: endpoints.clone(),
-                }),
-            );
+            let pool = PoolUnit::of_endpoints(endpoints.clone());
+            config.insert(key("Pool a/pool"), Unit::Pool(pool));
         }
     }
 
@@ -423,7 +487,14 @@ mod tests {
     #[test]
     fn a_good_one_passes_and_says_what_it_needs() {
         let snapshot = Snapshot::check(good()).unwrap();
-        assert_eq!(snapshot.features(), Feature::ALL.into_iter().collect());
+        let features = [
+            Feature::Listeners,
+            Feature::Pools,
+            Feature::Routes,
+            Feature::StaticEndpoints,
+        ];
+        assert_eq!(snapshot.features(), features.into_iter().collect());
+        assert_eq!(snapshot.live_subjects(), BTreeSet::new());
         assert_eq!(snapshot.listeners(), [listener("http", 8080)]);
         assert_eq!(
             (
@@ -434,6 +505,69 @@ mod tests {
             (1, 1, 1)
         );
         check(with_endpoints(vec![]), &[]);
+    }
+
+    fn certificate(text: &str) -> CertificateRef {
+        text.parse().unwrap()
+    }
+
+    /// A service's endpoints, a route with a certificate, a listener with another.
+    fn with_live_values(config: &mut Config) {
+        let source = PoolSource::Service("a/api:http".parse().unwrap());
+        config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit { source }));
+        with_route(|route| route.certificates.push(certificate("a/shop")))(config);
+        let mut https = listener("https", 8443);
+        https.tls = Some(ListenerTls {
+            default_certificate: Some(certificate("a/default")),
+        });
+        with_listeners(vec![https])(config);
+    }
+
+    #[test]
+    fn what_the_live_lane_brings_is_named_and_needs_its_features() {
+        let mut config = good();
+        with_live_values(&mut config);
+        let snapshot = Snapshot::check(config).unwrap();
+        let subjects: Vec<String> = snapshot.live_subjects().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            subjects,
+            ["Service a/api:http", "Certificate a/default", "Certificate a/shop"]
+        );
+        let features = snapshot.features();
+        assert!(features.contains(&Feature::ServicePools) && features.contains(&Feature::TlsListeners));
+        assert!(!features.contains(&Feature::StaticEndpoints));
+    }
+
+    #[test]
+    fn live_references_are_bounded_and_named_once() {
+        check(
+            with_route(|route| route.certificates = vec![certificate("a/shop"); 9]),
+            &[
+                "ProxyRoute a/route certificates: has 9 entries; at most 8 are allowed",
+                "ProxyRoute a/route certificates: a/shop is there twice",
+            ],
+        );
+        let zero = ServiceRef {
+            port: ServicePort::Number(0),
+            ..ServiceRef::from_str("a/api:http").unwrap()
+        };
+        check(
+            move |config| {
+                let source = PoolSource::Service(zero.clone());
+                config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit { source }));
+            },
+            &["Pool a/pool service.port: must not be 0"],
+        );
+        let many = |config: &mut Config| {
+            for index in 0..=MAX_LIVE_SUBJECTS {
+                let source = PoolSource::Service(format!("a/s{index}:80").parse().unwrap());
+                config.insert(key(&format!("Pool a/p{index}")), Unit::Pool(PoolUnit { source }));
+            }
+        };
+        check(
+            many,
+            &["20001 services and certificates in one fleet; at most 20000 are allowed"],
+        );
     }
 
     #[test]

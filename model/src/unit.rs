@@ -11,6 +11,7 @@ use crate::host::HostPattern;
 use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
+use crate::reference::{CertificateRef, ServiceRef};
 
 /// What one object means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +33,8 @@ pub struct RouteUnit {
     pub hosts: Vec<HostPattern>,
     /// Its rules, in the author's order; never empty.
     pub rules: Vec<Rule>,
+    /// What clients that come over TLS are shown, each for those of the hosts that it names; none twice.
+    pub certificates: Vec<CertificateRef>,
 }
 
 /// One rule of a route.
@@ -72,11 +75,30 @@ impl TimeoutMillis {
     }
 }
 
-/// A named group of upstream endpoints. Weighted round robin over them.
+/// A named group of upstream endpoints.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PoolUnit {
-    /// In the author's order, no address twice. May be empty: then requests get `no_endpoint`.
-    pub endpoints: Vec<Endpoint>,
+    /// Where its endpoints come from.
+    pub source: PoolSource,
+}
+
+/// Where the endpoints of a pool come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PoolSource {
+    /// They are written down: weighted round robin over them. In the author's order, no address twice. May be empty:
+    /// then requests get `no_endpoint`.
+    Static(Vec<Endpoint>),
+    /// They are those of a Service, which the live lane brings: round robin over those that are ready.
+    Service(ServiceRef),
+}
+
+impl PoolUnit {
+    /// A pool of these endpoints.
+    pub fn of_endpoints(endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            source: PoolSource::Static(endpoints),
+        }
+    }
 }
 
 /// One upstream address.
@@ -121,4 +143,13 @@ pub struct Listener {
     pub name: Name,
     /// The TCP port; never 0.
     pub port: u16,
+    /// How it speaks TLS; `None`: in the clear.
+    pub tls: Option<ListenerTls>,
+}
+
+/// How a listener speaks TLS: with the certificates of the routes, chosen by the name that the client asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ListenerTls {
+    /// For names that no route has a certificate for. `None`: the handshake is refused.
+    pub default_certificate: Option<CertificateRef>,
 }

@@ -5,14 +5,18 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use sluice_model::arbitrary::{keys, snapshots};
-use sluice_model::{Digest, Feature, InstanceId, Kind, ObjectKey, RevisionId};
+use sluice_model::arbitrary::{addresses, certificates, keys, services, snapshots};
+use sluice_model::{Digest, Feature, InstanceId, Kind, LiveSubject, ObjectKey, RevisionId, Zone};
 
-use crate::delivery::{Ack, Downward, Hello, Nack, Refusal, Upward, UpwardMessage};
+use crate::delivery::{Ack, Downward, Hello, LiveRefused, Nack, Refusal, Upward, UpwardMessage};
+use crate::live::{
+    EndpointState, HeldValue, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, SealedLive,
+};
 use crate::manifest::{Manifest, ObjectChange, SourceRef};
 use crate::order::{Candidate, Members, Order};
 use crate::report::{Report, RoleReport, ScopeReport, ServedRole};
 use crate::sections::{self, revision_digest};
+use crate::signed::Audience;
 
 pub(crate) fn digests() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest)
@@ -143,22 +147,71 @@ fn hellos() -> impl Strategy<Value = Hello> {
         "\\PC{0,9}",
         "[a-f0-9]{8}",
         vec("[a-z]{1,5}/v[0-9]", 0..3),
-        any::<[u64; 2]>(),
+        any::<[u64; 3]>(),
         held,
+        vec(held_values(), 0..4),
     )
         .prop_map(
-            |(build, boot_id, features, [epoch, booted_epoch], (stable, candidate, held_sections, order))| Hello {
-                build,
-                boot_id,
-                features,
-                epoch,
-                stable,
-                candidate,
-                held_sections,
-                order,
-                booted_epoch,
+            |(build, boot_id, features, [epoch, booted_epoch, live_term], held, live_held)| {
+                let (stable, candidate, held_sections, order) = held;
+                Hello {
+                    build,
+                    boot_id,
+                    features,
+                    epoch,
+                    stable,
+                    candidate,
+                    held_sections,
+                    order,
+                    booted_epoch,
+                    live_term,
+                    live_held,
+                }
             },
         )
+}
+
+fn subjects() -> impl Strategy<Value = LiveSubject> {
+    prop_oneof![
+        services().prop_map(LiveSubject::Service),
+        certificates().prop_map(LiveSubject::Certificate),
+    ]
+}
+
+fn held_values() -> impl Strategy<Value = HeldValue> {
+    (subjects(), digests()).prop_map(|(subject, digest)| HeldValue { subject, digest })
+}
+
+fn live_values() -> impl Strategy<Value = LiveValue> {
+    let state = select(vec![EndpointState::Ready, EndpointState::Draining]);
+    let zone = option::of("[A-Za-z][a-z0-9._-]{0,5}[a-z]".prop_map(|text| text.parse::<Zone>().unwrap()));
+    let endpoints = btree_map(addresses(), (state, zone), 0..5);
+    let endpoints = (services(), endpoints).prop_map(|(service, endpoints)| {
+        let endpoint = |(address, (state, zone))| LiveEndpoint { address, state, zone };
+        LiveValue::Endpoints {
+            service,
+            endpoints: std::collections::BTreeMap::into_iter(endpoints).map(endpoint).collect(),
+        }
+    });
+    let der = || vec(any::<u8>(), 1..20);
+    let material = (certificates(), vec(der().prop_map(Bytes::from), 1..4), der());
+    let material = material.prop_map(|(certificate, chain, key)| LiveValue::Certificate {
+        certificate,
+        chain,
+        key: PrivateKeyBytes::new(key),
+    });
+    prop_oneof![endpoints, material]
+}
+
+pub(crate) fn live_updates() -> impl Strategy<Value = LiveUpdate> {
+    (1_u64.., 1_u64.., live_values()).prop_map(|(term, sequence, value)| LiveUpdate {
+        audience: Audience {
+            cluster: "c-1".parse().unwrap(),
+            fleet: "edge".parse().unwrap(),
+        },
+        stamp: LiveStamp { term, sequence },
+        value,
+    })
 }
 
 pub(crate) fn upwards() -> impl Strategy<Value = Upward> {
@@ -170,7 +223,14 @@ pub(crate) fn upwards() -> impl Strategy<Value = Upward> {
     });
     let nack = (any::<u64>(), select(&Refusal::ALL[..]), "\\PC{0,20}");
     let nack = nack.prop_map(|(epoch, reason, detail)| Nack { epoch, reason, detail });
+    let refused = (option::of(subjects()), select(&Refusal::ALL[..]), "\\PC{0,20}");
+    let refused = refused.prop_map(|(subject, reason, detail)| LiveRefused {
+        subject,
+        reason,
+        detail,
+    });
     let message = prop_oneof![
+        refused.prop_map(UpwardMessage::LiveRefused),
         hellos().prop_map(UpwardMessage::Hello),
         ack.prop_map(UpwardMessage::Ack),
         nack.prop_map(UpwardMessage::Nack),
@@ -184,6 +244,7 @@ pub(crate) fn downwards() -> impl Strategy<Value = Downward> {
     prop_oneof![
         bytes().prop_map(Downward::Order),
         bytes().prop_map(Downward::Manifest),
+        bytes().prop_map(|envelope| Downward::Live(SealedLive(envelope))),
         (digests(), bytes()).prop_map(|(digest, wire)| Downward::Section { digest, wire }),
         option::of("[a-z]{1,9}:[0-9]{2}").prop_map(|address| Downward::NotLeader { address }),
     ]

@@ -1,11 +1,12 @@
 //! The messages of the delivery stream as checked types. Signed content is opaque here.
 
 use bytes::Bytes;
-use sluice_model::limits::{MAX_FEATURES_IN_MESSAGE, MAX_MESSAGE_TEXT_BYTES, MAX_SECTIONS_IN_MESSAGE};
-use sluice_model::{Digest, InstanceId, RevisionId};
+use sluice_model::limits::{MAX_FEATURES_IN_MESSAGE, MAX_LIVE_HELD, MAX_MESSAGE_TEXT_BYTES, MAX_SECTIONS_IN_MESSAGE};
+use sluice_model::{Digest, InstanceId, LiveSubject, RevisionId};
 
 use crate::canonical::{DecodeError, each, required, wrong};
 use crate::identity::{digest_from, digest_to, revision_maybe, revision_to, text};
+use crate::live::{HeldValue, SealedLive};
 use crate::pb;
 use crate::report::Report;
 
@@ -31,6 +32,8 @@ pub enum UpwardMessage {
     Want(Vec<Digest>),
     /// What it observed.
     Report(Report),
+    /// A live update is refused.
+    LiveRefused(LiveRefused),
 }
 
 /// Who an instance is and what it holds.
@@ -55,6 +58,10 @@ pub struct Hello {
     /// The epoch with which its process started from disk; 0: with nothing. An instance that started with the
     /// candidate's order has restarted, or crashed, after it had swapped.
     pub booted_epoch: u64,
+    /// The highest term of a live update that it holds; 0: none.
+    pub live_term: u64,
+    /// What it holds of the live lane; see [`HeldValue::within_bounds`].
+    pub live_held: Vec<HeldValue>,
 }
 
 /// An order is applied.
@@ -73,6 +80,17 @@ pub struct Ack {
 pub struct Nack {
     /// Of the order that could not be followed; 0 if not even that could be read.
     pub epoch: u64,
+    /// Why, for programs.
+    pub reason: Refusal,
+    /// Why, for people.
+    pub detail: String,
+}
+
+/// A live update is refused; the value held before stays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LiveRefused {
+    /// Whose; `None` if not even that could be read.
+    pub subject: Option<LiveSubject>,
     /// Why, for programs.
     pub reason: Refusal,
     /// Why, for people.
@@ -123,6 +141,8 @@ pub enum Downward {
         /// Where; `None`: nobody does right now.
         address: Option<String>,
     },
+    /// A signed live update.
+    Live(SealedLive),
 }
 
 impl Refusal {
@@ -204,6 +224,7 @@ impl From<&Upward> for pb::Upward {
                 sections: sections.iter().map(digest_to).collect(),
             }),
             UpwardMessage::Report(report) => Message::Report(report.to_proto()),
+            UpwardMessage::LiveRefused(refused) => Message::LiveRefused(refused.to_proto()),
         };
         Self {
             instance: instance.to_string(),
@@ -228,6 +249,7 @@ impl TryFrom<pb::Upward> for Upward {
             }),
             Message::Want(pb::Want { sections }) => UpwardMessage::Want(digests_from("sections", sections)?),
             Message::Report(report) => UpwardMessage::Report(Report::from_proto(report)?),
+            Message::LiveRefused(refused) => UpwardMessage::LiveRefused(LiveRefused::from_proto(refused)?),
         };
         Ok(Self {
             instance: text("instance", &instance)?,
@@ -248,6 +270,8 @@ impl Hello {
             held_sections,
             order,
             booted_epoch,
+            live_term,
+            live_held,
         } = self;
         pb::Hello {
             build: build.clone(),
@@ -259,6 +283,8 @@ impl Hello {
             held_sections: held_sections.iter().map(digest_to).collect(),
             order: order.clone(),
             booted_epoch: *booted_epoch,
+            live_term: *live_term,
+            live_held: live_held.iter().map(held_to).collect(),
         }
     }
 
@@ -273,6 +299,8 @@ impl Hello {
             held_sections,
             order,
             booted_epoch,
+            live_term,
+            live_held,
         } = proto;
         if features.len() > MAX_FEATURES_IN_MESSAGE {
             return Err(wrong("features", format!("{} are too many", features.len())));
@@ -287,6 +315,8 @@ impl Hello {
             held_sections: digests_from("held_sections", held_sections)?,
             order,
             booted_epoch,
+            live_term,
+            live_held: held_from(live_held)?,
         })
     }
 }
@@ -317,6 +347,55 @@ impl Ack {
             candidate: revision_maybe("candidate", candidate)?,
         })
     }
+}
+
+impl LiveRefused {
+    fn to_proto(&self) -> pb::LiveRefused {
+        let Self {
+            subject,
+            reason,
+            detail,
+        } = self;
+        pb::LiveRefused {
+            subject: subject.as_ref().map(ToString::to_string).unwrap_or_default(),
+            reason: reason.to_proto().into(),
+            detail: detail.clone(),
+        }
+    }
+
+    fn from_proto(proto: pb::LiveRefused) -> Result<Self, DecodeError> {
+        let pb::LiveRefused {
+            subject,
+            reason,
+            detail,
+        } = proto;
+        let subject = Some(subject).filter(|subject| !subject.is_empty());
+        Ok(Self {
+            subject: subject.map(|subject| text("subject", &subject)).transpose()?,
+            reason: Refusal::from_proto(reason)?,
+            detail: short("detail", detail)?,
+        })
+    }
+}
+
+fn held_to(held: &HeldValue) -> pb::LiveHeld {
+    let HeldValue { subject, digest } = held;
+    pb::LiveHeld {
+        subject: subject.to_string(),
+        digest: digest_to(digest),
+    }
+}
+
+fn held_from(held: Vec<pb::LiveHeld>) -> Result<Vec<HeldValue>, DecodeError> {
+    if held.len() > MAX_LIVE_HELD {
+        return Err(wrong("live_held", format!("{} are too many", held.len())));
+    }
+    each("live_held", held, |pb::LiveHeld { subject, digest }| {
+        Ok(HeldValue {
+            subject: text("subject", &subject)?,
+            digest: digest_from("digest", &digest)?,
+        })
+    })
 }
 
 /// Text for people, of bounded length.
@@ -350,6 +429,7 @@ impl From<&Downward> for pb::Downward {
             Downward::NotLeader { address } => Message::NotLeader(pb::NotLeader {
                 address: address.clone().unwrap_or_default(),
             }),
+            Downward::Live(SealedLive(envelope)) => Message::Live(envelope.clone()),
         };
         Self { message: Some(message) }
     }
@@ -371,6 +451,7 @@ impl TryFrom<pb::Downward> for Downward {
             Message::NotLeader(pb::NotLeader { address }) => Self::NotLeader {
                 address: Some(address).filter(|address| !address.is_empty()),
             },
+            Message::Live(envelope) => Self::Live(SealedLive(envelope)),
         })
     }
 }
@@ -423,6 +504,15 @@ mod tests {
         refused(from_a(nack(0, String::new())), "unknown reason 0");
         refused(from_a(nack(99, String::new())), "unknown reason 99");
         refused(from_a(nack(1, "x".repeat(20_000))), "20000 bytes");
+        let live = |subject: &str, reason: i32| {
+            pb::upward::Message::LiveRefused(pb::LiveRefused {
+                subject: subject.into(),
+                reason,
+                detail: String::new(),
+            })
+        };
+        refused(from_a(live("Secret a/b", 1)), "subject");
+        refused(from_a(live("", 0)), "unknown reason 0");
     }
 
     #[test]

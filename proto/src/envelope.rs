@@ -4,6 +4,7 @@
 //! a trusted key of the right role has vouched for it, and nothing is ever encoded again to be verified.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use bytes::Bytes;
 use sluice_model::limits::MAX_SIGNATURES;
@@ -19,6 +20,8 @@ pub enum PayloadType {
     Manifest,
     /// An [`crate::Order`].
     Order,
+    /// A [`crate::live::LiveUpdate`].
+    Live,
 }
 
 impl PayloadType {
@@ -27,6 +30,7 @@ impl PayloadType {
         match self {
             Self::Manifest => "application/vnd.sluice.manifest.v1+protobuf",
             Self::Order => "application/vnd.sluice.order.v1+protobuf",
+            Self::Live => "application/vnd.sluice.live.v1+protobuf",
         }
     }
 
@@ -35,12 +39,14 @@ impl PayloadType {
         match self {
             Self::Manifest => Role::Manifest,
             Self::Order => Role::Order,
+            Self::Live => Role::Live,
         }
     }
 }
 
-/// An envelope, not verified: only to be looked at. Use [`verify`] to believe what is in it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// An envelope, not verified: only to be looked at. Use [`verify`] to believe what is in it. Its payload, which may be a
+/// private key, is not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// Media type of the payload.
     pub payload_type: String,
@@ -59,13 +65,30 @@ pub struct Signature {
     pub signature: Bytes,
 }
 
-/// A payload that a trusted key of the right role has signed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A payload that a trusted key of the right role has signed. Not printed either.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Verified {
     /// The bytes that were signed.
     pub payload: Bytes,
     /// The trusted keys that did, in ascending order; never none.
     pub key_ids: Vec<KeyId>,
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.payload.len();
+        write!(
+            f,
+            "Envelope({}, {bytes} bytes, {:?})",
+            self.payload_type, self.signatures
+        )
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Verified({} bytes by {:?})", self.payload.len(), self.key_ids)
+    }
 }
 
 /// Why an envelope is refused.

@@ -1,7 +1,7 @@
-//! Conversions of keys, digests and revision ids.
+//! Conversions of keys, digests, revision ids and references.
 
 use bytes::Bytes;
-use sluice_model::{Digest, Kind, Name, ObjectKey, RevisionId};
+use sluice_model::{CertificateRef, Digest, Kind, Name, ObjectKey, RevisionId, ServicePort, ServiceRef};
 
 use crate::canonical::{DecodeError, required, wrong};
 use crate::pb;
@@ -76,4 +76,51 @@ pub(crate) fn revision_in(field: &str, revision: Option<pb::RevisionId>) -> Resu
 /// A revision that may be missing.
 pub(crate) fn revision_maybe(field: &str, revision: Option<pb::RevisionId>) -> Result<Option<RevisionId>, DecodeError> {
     revision.map(|revision| revision_from(field, revision)).transpose()
+}
+
+pub(crate) fn service_to(service: &ServiceRef) -> pb::ServiceRef {
+    use pb::service_ref::Port;
+    let ServiceRef { namespace, name, port } = service;
+    let port = match port {
+        ServicePort::Named(name) => Port::PortName(name.to_string()),
+        ServicePort::Number(number) => Port::PortNumber(u32::from(*number)),
+    };
+    pb::ServiceRef {
+        namespace: namespace.to_string(),
+        name: name.to_string(),
+        port: Some(port),
+    }
+}
+
+pub(crate) fn service_from(service: pb::ServiceRef) -> Result<ServiceRef, DecodeError> {
+    use pb::service_ref::Port;
+    let pb::ServiceRef { namespace, name, port } = service;
+    let port = match required("port", port)? {
+        Port::PortName(name) => ServicePort::Named(text("port_name", &name)?),
+        Port::PortNumber(number) => match u16::try_from(number) {
+            Ok(number) if number > 0 => ServicePort::Number(number),
+            Ok(_) | Err(_) => return Err(wrong("port_number", format!("{number} is no port"))),
+        },
+    };
+    Ok(ServiceRef {
+        namespace: text("namespace", &namespace)?,
+        name: text("name", &name)?,
+        port,
+    })
+}
+
+pub(crate) fn certificate_to(certificate: &CertificateRef) -> pb::CertificateRef {
+    let CertificateRef { namespace, name } = certificate;
+    pb::CertificateRef {
+        namespace: namespace.to_string(),
+        name: name.to_string(),
+    }
+}
+
+pub(crate) fn certificate_from(certificate: pb::CertificateRef) -> Result<CertificateRef, DecodeError> {
+    let pb::CertificateRef { namespace, name } = certificate;
+    Ok(CertificateRef {
+        namespace: text("namespace", &namespace)?,
+        name: text("name", &name)?,
+    })
 }

@@ -4,6 +4,7 @@
 //!  Snapshot ─► sections ─► Manifest ─┐
 //!                                    ├─► envelope (signed) ─► delivery stream ─► open_… ─► assemble ─► Config
 //!                          Order ────┘                                        (verify, then decode)
+//!                     LiveUpdate ────► envelope (signed, another key) ─► delivery stream ─► open_live
 //! ```
 //!
 //! [`pb`] is what the `.proto` files say; beside it stand typed domain structs, and every conversion takes its source
@@ -26,6 +27,41 @@
 )]
 pub mod pb {
     tonic::include_proto!("sluice.v1");
+
+    /// These may hold a private key in the clear, so what is printed of them is how long it is.
+    mod redacted {
+        use std::fmt;
+
+        impl fmt::Debug for super::CertificateMaterial {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "CertificateMaterial({:?}, redacted)", self.certificate)
+            }
+        }
+
+        impl fmt::Debug for super::Envelope {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "Envelope({}, {} bytes)", self.payload_type, self.payload.len())
+            }
+        }
+
+        impl fmt::Debug for super::Downward {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "Downward({:?})", self.message)
+            }
+        }
+
+        impl fmt::Debug for super::downward::Message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    Self::Order(envelope) => write!(f, "Order({} bytes)", envelope.len()),
+                    Self::Manifest(envelope) => write!(f, "Manifest({} bytes)", envelope.len()),
+                    Self::Section(section) => write!(f, "Section({} bytes)", section.wire.len()),
+                    Self::NotLeader(hint) => write!(f, "NotLeader({:?})", hint.address),
+                    Self::Live(envelope) => write!(f, "Live({} bytes, redacted)", envelope.len()),
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -36,6 +72,7 @@ pub mod envelope;
 pub mod hash;
 mod identity;
 pub mod keys;
+pub mod live;
 pub mod manifest;
 mod matches;
 pub mod order;
@@ -45,9 +82,13 @@ pub mod signed;
 mod units;
 
 pub use canonical::{DecodeError, Wire, strict_decode};
-pub use delivery::{Ack, Downward, Hello, Nack, Refusal, Upward, UpwardMessage};
+pub use delivery::{Ack, Downward, Hello, LiveRefused, Nack, Refusal, Upward, UpwardMessage};
 pub use envelope::{Envelope, PayloadType, Verified, VerifyError, sign, verify};
 pub use keys::{KeyId, KeySet, Role, Signer, TrustedKey};
+pub use live::{
+    EndpointState, HeldValue, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, SealedLive, open_live,
+    seal_live,
+};
 pub use manifest::{Manifest, ObjectChange, SourceRef};
 pub use order::{Candidate, Members, Order};
 pub use report::{Report, RoleReport, ScopeReport, ServedRole};

@@ -349,7 +349,7 @@ mod tests {
     }
 
     fn pool(key: &str) -> Entry {
-        let unit = Arc::new(Unit::Pool(PoolUnit { endpoints: vec![] }));
+        let unit = Arc::new(Unit::Pool(PoolUnit::of_endpoints(vec![])));
         Entry {
             key: key.parse().unwrap(),
             unit,

@@ -47,7 +47,7 @@ pub enum OpenError {
 }
 
 impl Audience {
-    fn must_be(&self, expected: &Self) -> Result<(), OpenError> {
+    pub(crate) fn must_be(&self, expected: &Self) -> Result<(), OpenError> {
         if self == expected {
             return Ok(());
         }

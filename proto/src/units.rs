@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Listener, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
+    DataPlaneUnit, Endpoint, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts,
+    Unit, Weight,
 };
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
-use crate::identity::{key_in, key_to, text};
+use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
 use crate::matches::{host_from, host_to, match_from, match_to};
 use crate::pb;
 
@@ -59,11 +60,13 @@ fn route_to(route: &RouteUnit) -> pb::Route {
         created_at_seconds,
         hosts,
         rules,
+        certificates,
     } = route;
     pb::Route {
         created_at_seconds: *created_at_seconds,
         hosts: hosts.iter().map(host_to).collect(),
         rules: rules.iter().map(rule_to).collect(),
+        certificates: certificates.iter().map(certificate_to).collect(),
     }
 }
 
@@ -72,11 +75,13 @@ fn route_from(route: pb::Route) -> Result<RouteUnit, DecodeError> {
         created_at_seconds,
         hosts,
         rules,
+        certificates,
     } = route;
     Ok(RouteUnit {
         created_at_seconds,
         hosts: each("hosts", hosts, host_from)?,
         rules: each("rules", rules, rule_from)?,
+        certificates: each("certificates", certificates, certificate_from)?,
     })
 }
 
@@ -130,17 +135,27 @@ fn timeouts_from(timeouts: pb::Timeouts) -> Result<Timeouts, DecodeError> {
 }
 
 fn pool_to(pool: &PoolUnit) -> pb::Pool {
-    let PoolUnit { endpoints } = pool;
-    pb::Pool {
-        endpoints: endpoints.iter().map(endpoint_to).collect(),
+    let PoolUnit { source } = pool;
+    match source {
+        PoolSource::Static(endpoints) => pb::Pool {
+            endpoints: endpoints.iter().map(endpoint_to).collect(),
+            service: None,
+        },
+        PoolSource::Service(service) => pb::Pool {
+            endpoints: vec![],
+            service: Some(service_to(service)),
+        },
     }
 }
 
 fn pool_from(pool: pb::Pool) -> Result<PoolUnit, DecodeError> {
-    let pb::Pool { endpoints } = pool;
-    Ok(PoolUnit {
-        endpoints: each("endpoints", endpoints, endpoint_from)?,
-    })
+    let pb::Pool { endpoints, service } = pool;
+    let source = match service {
+        Some(_) if !endpoints.is_empty() => return Err(wrong("service", "is there beside endpoints")),
+        Some(service) => PoolSource::Service(service_from(service).map_err(|error| error.within("service"))?),
+        None => PoolSource::Static(each("endpoints", endpoints, endpoint_from)?),
+    };
+    Ok(PoolUnit { source })
 }
 
 fn endpoint_to(endpoint: &Endpoint) -> pb::Endpoint {
@@ -173,18 +188,34 @@ fn data_plane_from(plane: pb::DataPlane) -> Result<DataPlaneUnit, DecodeError> {
 }
 
 fn listener_to(listener: &Listener) -> pb::Listener {
-    let Listener { name, port } = listener;
+    let Listener { name, port, tls } = listener;
     pb::Listener {
         name: name.to_string(),
         port: u32::from(*port),
+        tls: tls.as_ref().map(tls_to),
     }
 }
 
+fn tls_to(tls: &ListenerTls) -> pb::ListenerTls {
+    let ListenerTls { default_certificate } = tls;
+    pb::ListenerTls {
+        default_certificate: default_certificate.as_ref().map(certificate_to),
+    }
+}
+
+fn tls_from(tls: pb::ListenerTls) -> Result<ListenerTls, DecodeError> {
+    let pb::ListenerTls { default_certificate } = tls;
+    Ok(ListenerTls {
+        default_certificate: default_certificate.map(certificate_from).transpose()?,
+    })
+}
+
 fn listener_from(listener: pb::Listener) -> Result<Listener, DecodeError> {
-    let pb::Listener { name, port } = listener;
+    let pb::Listener { name, port, tls } = listener;
     let port = u16::try_from(port).map_err(|_| wrong("port", format!("{port} is no port")))?;
     Ok(Listener {
         name: text("name", &name)?,
         port,
+        tls: tls.map(tls_from).transpose().map_err(|error| error.within("tls"))?,
     })
 }

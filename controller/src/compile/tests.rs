@@ -354,15 +354,11 @@ fn an_object_in_two_places_serves_as_it_did() {
     let base = [rollout(), route("a", "api")].concat();
     let twice = [base.clone(), pool("api", 80), pool("api", 81)].concat();
     let first = |compiled: &Compiled| {
-        compiled
-            .snapshot
-            .as_ref()
-            .unwrap()
-            .pool(&key("Pool shop/api"))
-            .unwrap()
-            .endpoints[0]
-            .address
-            .port()
+        let pool = compiled.snapshot.as_ref().unwrap().pool(&key("Pool shop/api"));
+        match &pool.unwrap().source {
+            PoolSource::Static(endpoints) => endpoints[0].address.port(),
+            PoolSource::Service(service) => panic!("{service}"),
+        }
     };
     let mut world = World::with(&[base.clone(), pool("api", 79)].concat());
     let (compiled, problems) = world.compile(&view(&twice));

@@ -423,6 +423,10 @@ impl Fleet {
                 Some(report) => self.happen(Event::Report(report), now),
                 None => Next::Nothing,
             },
+            UpwardMessage::LiveRefused(refused) => {
+                tracing::warn!(%instance, reason = refused.reason.as_str(), detail = refused.detail, "a live value is refused");
+                Next::Nothing
+            }
             UpwardMessage::Hello(_) | UpwardMessage::Want(_) => Next::Nothing, // the stream's business
         }
     }

@@ -4,19 +4,114 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use sluice_crds::PoolSpec;
-use sluice_model::limits::MAX_WEIGHT;
-use sluice_model::unit::{Endpoint, PoolUnit, Unit, Weight};
+use sluice_crds::{PoolSpec, RemovalBrake as BrakeSpec, ServiceReference};
+use sluice_model::limits::{MAX_WEIGHT, REMOVAL_BRAKE_HOLD_MAX_MS};
+use sluice_model::unit::{Endpoint, PoolSource, PoolUnit, Unit, Weight};
+use sluice_model::{ServicePort, ServiceRef};
 
-use super::{Findings, Meaning};
+use super::{Findings, Meaning, quantity};
+use crate::live::RemovalBrake;
+use crate::objects::Object;
 use crate::problem::FieldPath;
 
-pub(super) fn translate(spec: &PoolSpec, findings: &mut Findings<'_>) -> Option<Meaning> {
-    let PoolSpec { endpoints } = spec;
-    let field = FieldPath::root("spec").field("endpoints");
-    let mut units = Vec::with_capacity(endpoints.len());
+pub(super) fn translate(object: &Object, spec: &PoolSpec, findings: &mut Findings<'_>) -> Option<Meaning> {
+    let PoolSpec {
+        endpoints: written,
+        service,
+        removal_brake,
+    } = spec;
+    let field = FieldPath::root("spec");
+    let source = match (written.as_slice(), service) {
+        (written, None) if !written.is_empty() => {
+            PoolSource::Static(endpoints(&field.field("endpoints"), written, findings))
+        }
+        ([], Some(service)) => PoolSource::Service(service_of(object, &field.field("service"), service, findings)?),
+        (written, _) => {
+            neither_or_both(&field, written.is_empty(), findings);
+            return None;
+        }
+    };
+    let brake = match (removal_brake, service) {
+        (None, _) => RemovalBrake::default(),
+        (Some(spec), Some(_)) => brake(&field.field("removalBrake"), spec, findings)?,
+        (Some(_), None) => {
+            findings.error(
+                &field.field("removalBrake"),
+                "endpoints that are written down change by rollout, not at once",
+                "remove it, or use a service",
+            );
+            return None;
+        }
+    };
+    Some(Meaning::Pool {
+        unit: Arc::new(Unit::Pool(PoolUnit { source })),
+        brake,
+    })
+}
+
+fn neither_or_both(field: &FieldPath, neither: bool, findings: &mut Findings<'_>) {
+    if neither {
+        findings.error(field, "there are neither endpoints nor a service", "add one of the two");
+    } else {
+        findings.error(
+            &field.field("service"),
+            "there are endpoints and a service",
+            "remove one of the two",
+        );
+    }
+}
+
+fn service_of(
+    object: &Object,
+    field: &FieldPath,
+    spec: &ServiceReference,
+    findings: &mut Findings<'_>,
+) -> Option<ServiceRef> {
+    let ServiceReference { name, port } = spec;
+    let name = findings.ok(
+        &field.field("name"),
+        name.parse(),
+        "use the name of a Service in this namespace",
+    );
+    let port = findings.ok(
+        &field.field("port"),
+        port.0.to_string().parse::<ServicePort>(),
+        "use the port's name, or its number without quotes",
+    );
+    Some(ServiceRef {
+        namespace: object.key.namespace.clone(),
+        name: name?,
+        port: port?,
+    })
+}
+
+fn brake(field: &FieldPath, spec: &BrakeSpec, findings: &mut Findings<'_>) -> Option<RemovalBrake> {
+    let BrakeSpec {
+        max_percent_at_once,
+        for_,
+    } = spec;
+    let default = RemovalBrake::default();
+    let field = field.field("for");
+    let hold_ms = match for_ {
+        None => default.hold_ms,
+        Some(text) => {
+            let hold = findings.ok(&field, quantity::millis(&text.0), "write it as 30s, 5m or 1h")?;
+            let hold = Some(hold)
+                .filter(|hold| *hold <= REMOVAL_BRAKE_HOLD_MAX_MS)
+                .ok_or_else(|| format!("{text} is too long"));
+            findings.ok(&field, hold, "use at most 1h")?
+        }
+    };
+    Some(RemovalBrake {
+        max_percent_at_once: max_percent_at_once.unwrap_or(default.max_percent_at_once),
+        hold_ms,
+    })
+}
+
+fn endpoints(field: &FieldPath, written: &[sluice_crds::Endpoint], findings: &mut Findings<'_>) -> Vec<Endpoint> {
+    let mut units = Vec::with_capacity(written.len());
     let mut seen: BTreeMap<SocketAddr, usize> = BTreeMap::new();
-    for (index, written) in endpoints.iter().enumerate() {
+    for (index, written) in written.iter().enumerate() {
         let Some(unit) = endpoint(&field.index(index), written, findings) else {
             continue;
         };
@@ -33,14 +128,12 @@ pub(super) fn translate(spec: &PoolSpec, findings: &mut Findings<'_>) -> Option<
     }
     if !units.is_empty() && units.iter().all(|unit| unit.weight.get() == 0) {
         findings.error(
-            &field,
+            field,
             "every endpoint has weight 0, so none gets a request",
             "give one a weight above 0",
         );
     }
-    Some(Meaning::Pool {
-        unit: Arc::new(Unit::Pool(PoolUnit { endpoints: units })),
-    })
+    units
 }
 
 fn endpoint(field: &FieldPath, spec: &sluice_crds::Endpoint, findings: &mut Findings<'_>) -> Option<Endpoint> {

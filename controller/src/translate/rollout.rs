@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sluice_crds::{
-    DataPlane, Gate as GateSpec, GateMetric, NumberOrText, OnIdle as OnIdleSpec, OnNoData as OnNoDataSpec, RolloutSpec,
-    Stage as StageSpec,
+    DataPlane, Gate as GateSpec, GateMetric, ListenerTls as ListenerTlsSpec, NumberOrText, OnIdle as OnIdleSpec,
+    OnNoData as OnNoDataSpec, RolloutSpec, Stage as StageSpec,
 };
-use sluice_model::unit::{DataPlaneUnit, Listener, Unit};
+use sluice_model::unit::{DataPlaneUnit, Listener, ListenerTls, Unit};
 
-use super::{Findings, FleetPlan, Meaning, fleet, quantity};
+use super::{Findings, FleetPlan, Meaning, certificate, fleet, quantity};
 use crate::problem::FieldPath;
 use crate::rollout::{
     Gate, LatencyLimit, Limit, OnIdle, OnNoData, PerMillion, Plan, PlanError, Progress, RateLimit, Stage,
@@ -72,7 +72,7 @@ fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -
     let DataPlane { listeners } = spec;
     let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
     let mut units = Vec::with_capacity(listeners.len());
-    for (index, sluice_crds::Listener { name, port }) in listeners.iter().enumerate() {
+    for (index, sluice_crds::Listener { name, port, tls }) in listeners.iter().enumerate() {
         if let Some(first) = ports.get(port) {
             let what = format!("{} has port {port} too", field.index(*first));
             findings.error(
@@ -84,9 +84,22 @@ fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -
             ports.insert(*port, index);
         }
         let name = findings.ok(&field.index(index).field("name"), name.parse(), "rename it")?;
-        units.push(Listener { name, port: *port });
+        let tls = tls
+            .as_ref()
+            .map(|spec| listener_tls(&field.index(index).field("tls"), spec, findings));
+        units.push(Listener { name, port: *port, tls });
     }
     Some(DataPlaneUnit { listeners: units })
+}
+
+fn listener_tls(field: &FieldPath, spec: &ListenerTlsSpec, findings: &mut Findings<'_>) -> ListenerTls {
+    let ListenerTlsSpec { default_certificate } = spec;
+    let field = field.field("defaultCertificate");
+    ListenerTls {
+        default_certificate: default_certificate
+            .as_ref()
+            .and_then(|spec| certificate(&field, spec, findings)),
+    }
 }
 
 fn stages_of(field: &FieldPath, specs: &[StageSpec], findings: &mut Findings<'_>) -> Option<Vec<Stage>> {

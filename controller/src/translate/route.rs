@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use sluice_crds::{
     HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, ProxyRouteSpec, QueryParamMatch,
-    RouteMatch as MatchSpec, RouteRule, RouteTimeouts, ValueMatchType,
+    RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
 };
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
 use sluice_model::unit::{RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
-use sluice_model::{Kind, ObjectKey};
+use sluice_model::{CertificateRef, Kind, ObjectKey};
 
-use super::{Findings, Meaning, fleet, quantity};
+use super::{Findings, Meaning, certificate, fleet, quantity};
 use crate::objects::Object;
 use crate::problem::FieldPath;
 
@@ -22,6 +22,7 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
         hostnames,
         hostname_regex,
         rules,
+        tls,
     } = spec;
     let field = FieldPath::root("spec");
     let mut hosts = names(&field.field("hostnames"), hostnames, findings);
@@ -33,16 +34,29 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
     let rules: Vec<Rule> = numbered
         .filter_map(|(index, one)| rule(object, &field.field("rules").index(index), one, findings))
         .collect();
+    let certificates = tls
+        .as_ref()
+        .map(|spec| certificates(&field.field("tls"), spec, findings));
     let fleet = fleet(fleet_name, findings)?;
     let unit = RouteUnit {
         created_at_seconds: object.created_at_seconds,
         hosts,
         rules,
+        certificates: certificates.unwrap_or_default(),
     };
     Some(Meaning::Route {
         fleet,
         unit: Arc::new(Unit::Route(unit)),
     })
+}
+
+fn certificates(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> Vec<CertificateRef> {
+    let RouteTls { certificates } = spec;
+    let field = field.field("certificates");
+    let numbered = certificates.iter().enumerate();
+    numbered
+        .filter_map(|(index, one)| certificate(&field.index(index), one, findings))
+        .collect()
 }
 
 fn names(field: &FieldPath, hostnames: &[String], findings: &mut Findings<'_>) -> Vec<HostPattern> {

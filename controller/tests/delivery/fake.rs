@@ -181,6 +181,7 @@ async fn converse(
                     Downward::Section { digest, wire } => {
                         held.lock().unwrap().sections.insert(digest, wire);
                     }
+                    Downward::Live(_) => {}
                     Downward::NotLeader { .. } => panic!("there is one controller"),
                 }
                 if let Some((order, bytes)) = waiting.take_if(|(order, _)| missing(held, order, id).is_empty()) {
@@ -207,6 +208,8 @@ fn hello(held: &Mutex<Held>) -> UpwardMessage {
         held_sections: held.sections.keys().copied().collect(),
         order: order.map(|(_, bytes)| bytes.clone()),
         booted_epoch: 0,
+        live_term: 0,
+        live_held: vec![],
     })
 }
 

@@ -194,6 +194,8 @@ impl Delivery {
             held_sections,
             order,
             booted_epoch,
+            live_term: 0,
+            live_held: vec![],
         }
     }
 
@@ -254,6 +256,8 @@ impl Stream<'_> {
             Downward::Manifest(envelope) => Delivered::Manifest(envelope),
             Downward::Section { digest, wire } => Delivered::Section { digest, wire },
             Downward::NotLeader { address } => return Err(Ended::Elsewhere(address)),
+            // Nothing here holds live values yet.
+            Downward::Live(_) => return Ok(()),
         };
         self.delivery.worker.take(delivered).await;
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
-use sluice_model::unit::{PoolUnit, RouteUnit, Rule, Timeouts};
+use sluice_model::unit::{Endpoint, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
 use sluice_model::{ObjectKey, RevisionId, Snapshot};
 
 use crate::pool::balancer::Schedule;
@@ -244,8 +244,12 @@ fn route_entry(
 }
 
 fn pool_entry(stamp: Stamp, key: &ObjectKey, pool: &PoolUnit) -> PoolEntry {
-    let weights: Vec<u32> = pool.endpoints.iter().map(|endpoint| endpoint.weight.get()).collect();
-    let endpoints = pool.endpoints.iter().map(|endpoint| {
+    let written: &[Endpoint] = match &pool.source {
+        PoolSource::Static(endpoints) => endpoints,
+        PoolSource::Service(_) => &[], // the live lane's
+    };
+    let weights: Vec<u32> = written.iter().map(|endpoint| endpoint.weight.get()).collect();
+    let endpoints = written.iter().map(|endpoint| {
         let text = endpoint.address.to_string();
         EndpointEntry {
             address: endpoint.address,

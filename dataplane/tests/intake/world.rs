@@ -38,6 +38,7 @@ pub fn config(port: u16, pools: &[&str]) -> Config {
     let listeners = vec![Listener {
         name: "http".parse().unwrap(),
         port,
+        tls: None,
     }];
     let fleet: ObjectKey = "Rollout shop/edge".parse().unwrap();
     assert_eq!(fleet.kind, Kind::Rollout);
@@ -47,7 +48,7 @@ pub fn config(port: u16, pools: &[&str]) -> Config {
             address: "127.0.0.1:7001".parse().unwrap(),
             weight: Weight::ONE,
         }];
-        config.insert(pool_key(name), Unit::Pool(PoolUnit { endpoints }));
+        config.insert(pool_key(name), Unit::Pool(PoolUnit::of_endpoints(endpoints)));
     }
     config
 }

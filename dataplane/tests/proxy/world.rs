@@ -37,9 +37,7 @@ impl Setup {
             address: *address,
             weight: Weight::ONE,
         };
-        let unit = PoolUnit {
-            endpoints: endpoints.iter().map(endpoint).collect(),
-        };
+        let unit = PoolUnit::of_endpoints(endpoints.iter().map(endpoint).collect());
         self.config.insert(key(&format!("Pool t/{name}")), Unit::Pool(unit));
         self
     }
@@ -61,6 +59,7 @@ impl Setup {
             created_at_seconds: None,
             hosts: vec![HostPattern::hostname("a.test").unwrap()],
             rules: vec![rule],
+            certificates: vec![],
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{pool}")), Unit::Route(unit));
@@ -80,6 +79,7 @@ pub(crate) fn listener(name: &str, port: u16) -> Listener {
     Listener {
         name: name.parse().unwrap(),
         port,
+        tls: None,
     }
 }
 
