@@ -15,11 +15,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use sluice_proto::live::{EndpointState, LiveEndpoint};
 use tokio::net::TcpListener;
 
-use crate::listener::Listeners;
-use crate::live::{Generation, LiveStore};
+use crate::listener::{Listeners, OpenListener};
+use crate::live::{Endpoints, Generation, LiveStore};
+use crate::pool::rotation::EndpointEntry;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::certificate::Certificate;
 
 /// Admin connections at a time: a few scrapers and people.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
@@ -98,9 +101,12 @@ impl Admin {
             "/api/v2/config/current" => self.live(current),
             "/api/v2/routes" => self.live(|admin| admin.by_generation(routes)),
             "/api/v2/pools" => self.live(|admin| admin.by_generation(pools)),
+            "/api/v2/services" => self.live(services),
+            "/api/v2/certificates" => self.live(certificates),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /healthz /ready /metrics /api/v2/config/current /api/v2/routes /api/v2/pools\n",
+                "there are /healthz /ready /metrics /api/v2/config/current /api/v2/routes /api/v2/pools \
+                 /api/v2/services /api/v2/certificates\n",
             ),
         }
     }
@@ -128,10 +134,11 @@ impl Admin {
 
 fn current(admin: &Admin) -> Value {
     let live = admin.store.load();
-    let listeners = admin.listeners.addresses();
-    let listeners = listeners
-        .iter()
-        .map(|(name, address)| json!({ "name": name, "address": address }));
+    let listeners = admin.listeners.open();
+    let listeners = listeners.iter().map(|OpenListener { name, address, tls }| {
+        let default = tls.as_ref().and_then(|tls| tls.default_certificate.as_ref());
+        json!({ "name": name, "address": address, "tls": tls.is_some(), "default_certificate": default })
+    });
     let revision = |generation: &Generation| {
         json!({
             "revision": generation.revision.to_string(),
@@ -177,15 +184,51 @@ fn routes(generation: &Generation) -> Value {
 }
 
 fn pools(generation: &Generation) -> Value {
-    let endpoint =
-        |endpoint: &crate::live::EndpointEntry| json!({ "address": endpoint.address, "weight": endpoint.weight });
+    let endpoint = |endpoint: &EndpointEntry| json!({ "address": endpoint.address, "weight": endpoint.weight });
     let pools = generation.pools.iter();
     pools
         .map(|pool| {
-            let endpoints: Vec<Value> = pool.endpoints.iter().map(endpoint).collect();
-            json!({ "pool": pool.key, "endpoints": endpoints })
+            let endpoints: Vec<Value> = pool.rotation().endpoints().iter().map(endpoint).collect();
+            let service = match &pool.endpoints {
+                Endpoints::Written(_) => None,
+                Endpoints::Fed(service, _) => Some(service),
+            };
+            json!({ "pool": pool.key, "service": service, "endpoints": endpoints })
         })
         .collect()
+}
+
+/// Every endpoint that is known, in rotation or not.
+fn services(admin: &Admin) -> Value {
+    let endpoint = |endpoint: &LiveEndpoint| {
+        let LiveEndpoint { address, state, zone } = endpoint;
+        let state = match state {
+            EndpointState::Ready => "ready",
+            EndpointState::Draining => "draining",
+        };
+        json!({ "address": address, "state": state, "zone": zone })
+    };
+    let known = admin.store.values().services.list();
+    let one = |(service, endpoints): &(_, Arc<[LiveEndpoint]>)| json!({ "service": service, "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>() });
+    json!({ "services": known.iter().map(one).collect::<Vec<_>>() })
+}
+
+fn certificates(admin: &Admin) -> Value {
+    let held = admin.store.values().certificates.list();
+    let one = |(reference, certificate): &(_, Arc<Certificate>)| {
+        json!({
+            "certificate": reference,
+            "fingerprint_sha256": certificate.fingerprint(),
+            "not_before": moment(certificate.not_before_seconds()),
+            "not_after": moment(certificate.not_after_seconds()),
+            "hosts": certificate.names(),
+        })
+    };
+    json!({ "certificates": held.iter().map(one).collect::<Vec<_>>() })
+}
+
+fn moment(seconds: i64) -> Option<String> {
+    Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

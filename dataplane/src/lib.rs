@@ -5,10 +5,10 @@
 //!                                                     │ one load per request
 //!  server ─ starts ─► worker (one per core) ─► proxy ─┤ route: router   (a leaf)
 //!                        ▲                            │ pick: pool      (a leaf)
-//!                     listener                        └ record: telemetry, stats
+//!                     listener ─► tls (a leaf)        └ record: telemetry, stats
 //! ```
 //!
-//! Leaves (`router`, `pool`, `middleware`) decide or hold and do not know each other; `proxy` acts, and it alone knows
+//! Leaves (`router`, `pool`, `middleware`, `tls`) decide or hold and do not know each other; `proxy` acts, and it alone knows
 //! the order. Only `config` writes `live`.
 #![cfg_attr(
     test,
@@ -30,5 +30,6 @@ pub mod server;
 pub mod shutdown;
 pub mod stats;
 pub mod telemetry;
+pub mod tls;
 mod worker;
 pub use instance::run;

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use sluice_model::Name;
 use sluice_model::limits::LISTEN_BACKLOG;
-use sluice_model::unit::Listener;
+use sluice_model::unit::{Listener, ListenerTls};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::worker::Command;
+use crate::worker::accept::Speech;
 
 /// How long a worker may take to drain the accept queue of a listener that is gone.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -98,14 +99,24 @@ type Place = (SocketAddr, Option<String>);
 #[derive(Debug)]
 struct Open {
     id: u64,
-    name: Name,
-    local: SocketAddr,
+    seen: OpenListener,
+}
+
+/// A listener that accepts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenListener {
+    /// As configured.
+    pub name: Name,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How it speaks TLS; `None`: in the clear.
+    pub tls: Option<ListenerTls>,
 }
 
 /// Sockets that are bound and do not listen yet. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Prepared {
-    wanted: Vec<(Place, Name)>,
+    wanted: Vec<(Place, Listener)>,
     new: BTreeMap<Place, (SocketAddr, Vec<Socket>)>,
 }
 
@@ -142,13 +153,13 @@ impl Listeners {
 
     /// Binds what is new, for all workers. Nothing changes yet, and on an error nothing has changed.
     pub fn prepare(&self, listeners: &[Listener]) -> Result<Prepared, ListenError> {
-        let mut wanted: Vec<(Place, Name)> = Vec::new();
+        let mut wanted: Vec<(Place, Listener)> = Vec::new();
         let mut new = BTreeMap::new();
         for listener in listeners {
             let place = self.place(listener);
             if let Some((_, other)) = wanted.iter().find(|(known, _)| *known == place) {
                 return Err(ListenError::Twice {
-                    one: other.to_string(),
+                    one: other.name.to_string(),
                     other: listener.name.to_string(),
                     address: place.0,
                 });
@@ -162,7 +173,7 @@ impl Listeners {
                 })?;
                 new.insert(place.clone(), bound);
             }
-            wanted.push((place, listener.name.clone()));
+            wanted.push((place, listener.clone()));
         }
         Ok(Prepared { wanted, new })
     }
@@ -170,23 +181,25 @@ impl Listeners {
     /// Begins to accept on what is new, then drains and closes what is gone. Connections that are open stay.
     pub async fn commit(&self, prepared: Prepared) -> Result<(), ListenError> {
         let Prepared { wanted, new } = prepared;
-        let names: BTreeMap<Place, Name> = wanted.into_iter().collect();
+        let wanted: BTreeMap<Place, Listener> = wanted.into_iter().collect();
         for (place, (local, sockets)) in new {
-            let Some(name) = names.get(&place) else { continue };
-            self.begin(place, name.clone(), local, sockets).await?;
+            let Some(listener) = wanted.get(&place) else { continue };
+            self.begin(place, listener, local, sockets).await?;
+        }
+        for (id, speech) in self.update(&wanted) {
+            self.tell(|| Command::Retune {
+                id,
+                speech: speech.clone(),
+            })
+            .await;
         }
         let gone: Vec<u64> = {
             let mut open = self.lock();
             let gone: Vec<Place> = open
                 .keys()
-                .filter(|place| !names.contains_key(*place))
+                .filter(|place| !wanted.contains_key(*place))
                 .cloned()
                 .collect();
-            for (place, name) in &names {
-                if let Some(open) = open.get_mut(place) {
-                    open.name = name.clone();
-                }
-            }
             gone.iter()
                 .filter_map(|place| open.remove(place))
                 .map(|open| open.id)
@@ -196,13 +209,37 @@ impl Listeners {
         Ok(())
     }
 
+    /// Names those that stay as they are called now. Those that are to speak otherwise, with what.
+    fn update(&self, wanted: &BTreeMap<Place, Listener>) -> Vec<(u64, Speech)> {
+        let mut changed = Vec::new();
+        for (place, Open { id, seen }) in self.lock().iter_mut() {
+            let Some(Listener { name, port: _, tls }) = wanted.get(place) else {
+                continue;
+            };
+            seen.name.clone_from(name);
+            if seen.tls != *tls {
+                seen.tls.clone_from(tls);
+                changed.push((*id, Speech::of(tls.as_ref())));
+            }
+        }
+        changed
+    }
+
+    async fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            // A worker that is gone accepts nothing anyway.
+            let _ = worker.send(command()).await;
+        }
+    }
+
     async fn begin(
         &self,
         place: Place,
-        name: Name,
+        listener: &Listener,
         local: SocketAddr,
         sockets: Vec<Socket>,
     ) -> Result<(), ListenError> {
+        let Listener { name, port: _, tls } = listener;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         for socket in &sockets {
             socket.listen(LISTEN_BACKLOG).map_err(|source| ListenError::Bind {
@@ -212,13 +249,18 @@ impl Listeners {
             })?;
         }
         for (worker, socket) in self.workers.iter().zip(sockets) {
-            let socket = socket.into();
-            if worker.send(Command::Listen { id, socket }).await.is_err() {
+            let (socket, speech) = (socket.into(), Speech::of(tls.as_ref()));
+            if worker.send(Command::Listen { id, socket, speech }).await.is_err() {
                 tracing::error!(listener = %name, "a worker is gone and does not accept");
             }
         }
-        tracing::info!(listener = %name, address = %local, "listening");
-        self.lock().insert(place, Open { id, name, local });
+        tracing::info!(listener = %name, address = %local, tls = tls.is_some(), "listening");
+        let seen = OpenListener {
+            name: name.clone(),
+            address: local,
+            tls: tls.clone(),
+        };
+        self.lock().insert(place, Open { id, seen });
         Ok(())
     }
 
@@ -254,8 +296,12 @@ impl Listeners {
 
     /// Where it listens, by name.
     pub fn addresses(&self) -> Vec<(Name, SocketAddr)> {
-        let open = self.lock();
-        open.values().map(|open| (open.name.clone(), open.local)).collect()
+        self.open().into_iter().map(|open| (open.name, open.address)).collect()
+    }
+
+    /// The listeners that accept.
+    pub fn open(&self) -> Vec<OpenListener> {
+        self.lock().values().map(|open| open.seen.clone()).collect()
     }
 }
 

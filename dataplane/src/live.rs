@@ -1,11 +1,12 @@
 //! What serves: `Live`, the one or two generations of an instance, and the one `ArcSwap` that holds it.
 //!
 //! A `Generation` is a checked snapshot made ready: router compiled, references turned into indices, turns written
-//! out. It never changes; a request sees exactly one. Its stamp stands in each of its parts and is compared wherever
+//! out. It never changes; a request sees exactly one. What it only refers to, by name, is in [`values`]. Its stamp stands in each of its parts and is compared wherever
 //! one part leads to the next, so that a request that mixed two generations would be counted and not only be
 //! impossible by argument.
 
 mod generation;
+pub mod values;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +15,8 @@ use arc_swap::ArcSwapOption;
 pub use crate::stats::Role;
 use crate::stats::Stats;
 use crate::telemetry::names::Names;
-pub use generation::{BuildError, EndpointEntry, Generation, PoolEntry, RouteEntry, RuleEntry, Slots, Stamp};
+pub use generation::{BuildError, Endpoints, Generation, PoolEntry, RouteEntry, RuleEntry, Slots, Stamp};
+use values::LiveValues;
 
 /// What an instance serves.
 #[derive(Debug)]
@@ -41,7 +43,8 @@ struct Shared {
     /// large table takes longer than a request should wait.
     retired: Mutex<Vec<Arc<Live>>>,
     stats: Stats,
-    names: Names,
+    names: Arc<Names>,
+    values: LiveValues,
 }
 
 /// Holds what serves. Clones share it. Only configuration delivery stores.
@@ -53,12 +56,14 @@ pub struct LiveStore {
 impl LiveStore {
     /// Nothing serves yet; at most `metric_names` routes and endpoints keep their names in metrics.
     pub fn new(metric_names: usize) -> Self {
+        let names = Arc::new(Names::new(metric_names));
         Self {
             shared: Arc::new(Shared {
                 live: ArcSwapOption::empty(),
                 retired: Mutex::default(),
                 stats: Stats::default(),
-                names: Names::new(metric_names),
+                values: LiveValues::new(names.clone()),
+                names,
             }),
         }
     }
@@ -88,6 +93,11 @@ impl LiveStore {
     /// A request's way to what serves: a pointer comparison while nothing changes.
     pub(crate) fn cell(&self) -> &ArcSwapOption<Live> {
         &self.shared.live
+    }
+
+    /// What generations refer to, as it is now.
+    pub fn values(&self) -> &LiveValues {
+        &self.shared.values
     }
 
     /// What gates judge by.

@@ -1,6 +1,9 @@
-//! Pools of upstream endpoints: which one is next (`balancer`) and which connections to it are idle (`connections`).
+//! Pools of upstream endpoints: which there are (`rotation`; `services` where they come and go), which one is next
+//! (`balancer`) and which connections to it are idle (`connections`).
 //!
-//! Balancing state is per worker and per generation; connections are per worker, keyed by address, and survive swaps.
+//! Cursors are per worker and per generation; connections are per worker, keyed by address, and survive swaps.
 
 pub mod balancer;
 pub mod connections;
+pub mod rotation;
+pub mod services;

@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use sluice_model::authority;
 use sluice_model::{RequestFacts, unit::TimeoutMillis};
 
-use crate::middleware::forwarded::{self, Scheme};
+use crate::middleware::forwarded;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
@@ -67,7 +67,7 @@ async fn answer(mut exchange: Box<Exchange>, request: Request<Incoming>) -> Resp
 async fn live(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Answer, Failure> {
     exchange.choose_lane()?;
     let survey = Survey::of(request.headers());
-    let way = admit::admit(&mut request, &survey)?;
+    let way = admit::admit(&mut request, &survey, exchange.connection.scheme())?;
     exchange.admitted(&request);
     if way == Way::Here {
         return Ok(Answer::Here);
@@ -85,6 +85,11 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Option<
         .get(http::header::HOST)
         .and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| authority::parse(host).ok());
+    if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), &host)
+        && !tls.takes(&host.host)
+    {
+        return Err(Failure::Misdirected);
+    }
     let facts = RequestFacts {
         host: host.as_ref().map(|authority| &*authority.host),
         path: request.uri().path(),
@@ -109,12 +114,8 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Option<
 /// What the upstream gets to see: nothing that concerned only the hop before, and what this hop vouches for.
 fn prepare(exchange: &Exchange, survey: &Survey, headers: &mut HeaderMap) {
     survey.strip_request(headers);
-    forwarded::apply(
-        headers,
-        &exchange.connection.client,
-        Scheme::Http,
-        exchange.host.as_ref(),
-    );
+    let connection = &exchange.connection;
+    forwarded::apply(headers, &connection.client, connection.scheme(), exchange.host.as_ref());
     headers.insert(X_REQUEST_ID, exchange.request_id.clone());
     if survey.transfer_encodings > 0 {
         // Said here so that the framing that goes on is ours, also for methods that usually have no body.

@@ -6,6 +6,7 @@
 pub(crate) mod accept;
 pub(crate) mod chance;
 pub(crate) mod connection;
+mod handshake;
 pub(crate) mod lane;
 
 use std::cell::{Cell, RefCell};
@@ -23,7 +24,7 @@ use crate::pool::connections::Idle;
 use crate::proxy::forward::Upstream;
 use crate::telemetry::access_log::{Buffer, Sink};
 use crate::telemetry::counters::WorkerCounters;
-use accept::Acceptors;
+use accept::{Acceptors, Speech};
 use chance::Chance;
 use connection::{Connection, Wish};
 use lane::Serving;
@@ -37,6 +38,15 @@ pub(crate) enum Command {
         id: u64,
         /// The socket, non-blocking.
         socket: std::net::TcpListener,
+        /// What is spoken there.
+        speech: Speech,
+    },
+    /// What is spoken changes, for connections to come.
+    Retune {
+        /// As given in `Listen`.
+        id: u64,
+        /// What is spoken from now on.
+        speech: Speech,
     },
     /// Serve what its queue holds, then close it.
     Unlisten {
@@ -86,6 +96,8 @@ pub(crate) struct Worker {
     serving: RefCell<Option<Rc<Serving>>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
+    /// How many endpoints had left their services when the sweep last looked.
+    departures: Cell<u64>,
 }
 
 /// Whether clients are asked to go elsewhere.
@@ -127,7 +139,8 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
-                Some(Command::Listen { id, socket }) => acceptors.listen(&worker, id, socket),
+                Some(Command::Listen { id, socket, speech }) => acceptors.listen(&worker, id, socket, speech),
+                Some(Command::Retune { id, speech }) => acceptors.retune(id, speech),
                 Some(Command::Unlisten { id, done }) => acceptors.unlisten(id, done),
                 Some(Command::AskToLeave) => worker.leaving.set(Leaving::Yes),
                 Some(Command::Finish) => worker.wish_all(Wish::Finish),
@@ -158,6 +171,7 @@ impl Worker {
             serving: RefCell::default(),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
+            departures: Cell::new(0),
         }
     }
 
@@ -180,11 +194,22 @@ impl Worker {
     fn sweep(&self, now: Instant) {
         let limit = Duration::from_secs(UPSTREAM_IDLE_TIMEOUT_SECONDS);
         self.idle.borrow_mut().prune(now, limit, Upstream::is_closed);
+        self.leave_departed();
         for connection in self.connections.borrow().values() {
             connection.check_pace(now);
         }
         // A worker without requests must not keep an old generation alive.
         drop(self.serving());
+    }
+
+    /// Closes idle connections to endpoints that left their service.
+    fn leave_departed(&self) {
+        let (gone, departures) = self.store.values().services.departed_since(self.departures.get());
+        self.departures.set(departures);
+        let mut idle = self.idle.borrow_mut();
+        for address in &gone {
+            idle.forget(address);
+        }
     }
 
     fn wish_all(&self, wish: Wish) {

@@ -4,6 +4,11 @@
 #[path = "proxy/world.rs"]
 mod world;
 
+#[path = "proxy/services.rs"]
+mod services;
+#[path = "proxy/tls.rs"]
+mod tls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -183,10 +188,10 @@ async fn nothing_is_served_before_there_is_a_revision() {
     assert!(world.get("/").await.contains("\"not_ready\""));
     assert!(world.admin("/ready").await.starts_with("HTTP/1.1 503"));
     assert!(world.admin("/healthz").await.starts_with("HTTP/1.1 200"));
-    world.store.store(live(
+    world.serve(
         1,
         Setup::default().pool("echo", &[echo().await]).route("/", "echo", None),
-    ));
+    );
     assert!(world.admin("/ready").await.starts_with("HTTP/1.1 200"));
     assert!(world.get("/").await.starts_with("HTTP/1.1 200"));
     for view in ["config/current", "routes", "pools"] {
@@ -420,8 +425,8 @@ async fn a_candidate_gets_its_share_and_its_own_figures() {
     let both = |share| {
         Arc::new(Live {
             epoch: 2,
-            stable: generation(1, Role::Stable, setup(good)),
-            candidate: Some((generation(2, Role::Candidate, setup(bad)), share)),
+            stable: generation(1, Role::Stable, setup(good), world.store.values()),
+            candidate: Some((generation(2, Role::Candidate, setup(bad), world.store.values()), share)),
         })
     };
     world.store.store(both(1_000_000));
@@ -491,7 +496,7 @@ async fn swaps_under_load_fail_nothing_and_mix_nothing() {
     let until = Instant::now() + Duration::from_secs(2);
     let mut number = 2;
     while Instant::now() < until {
-        world.store.store(live(number, setup(number)));
+        world.serve(number, setup(number));
         number += 1;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

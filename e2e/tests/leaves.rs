@@ -14,8 +14,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sluice_controller::compile::Compiler;
 use sluice_controller::source::folder::Folder;
-use sluice_dataplane::live::{Generation, Role};
+use sluice_dataplane::live::{Generation, LiveStore, Role};
 use sluice_model::{Digest, RequestFacts, RevisionId};
+use sluice_proto::live::{EndpointState, LiveEndpoint};
 
 /// Where a change must be seen besides the digest.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -265,22 +266,31 @@ fn outcome(objects: &BTreeMap<&str, Value>) -> Outcome {
     }
 }
 
-/// What the built generation does: with each probe, with its pools' turns, and where it listens.
+/// What the built generation does: with each probe, with its pools' turns, with hellos, and where it listens.
 fn live(snapshot: sluice_model::Snapshot) -> Vec<String> {
     let revision = RevisionId {
         number: 1,
         digest: Digest([0; 32]),
     };
-    let generation = Generation::build(revision, Role::Stable, Arc::new(snapshot), &[], None).unwrap();
+    let store = LiveStore::new(24);
+    let api = LiveEndpoint {
+        address: "10.0.0.7:8007".parse().unwrap(),
+        state: EndpointState::Ready,
+        zone: None,
+    };
+    let values = store.values();
+    values.services.replace("demo/api:http".parse().unwrap(), [api].into());
+    let generation = Generation::build(revision, Role::Stable, Arc::new(snapshot), &[], values, None).unwrap();
     let mut seen: Vec<String> = probes().iter().map(|probe| decide(&generation, probe)).collect();
     for pool in &generation.pools {
-        let turn = |cursor| Some(&*pool.endpoints.get(pool.schedule.turn(cursor)?)?.text);
+        let rotation = pool.rotation();
+        let turn = |cursor| Some(&*rotation.endpoints().get(rotation.turn(cursor)?)?.text);
         let turns: Vec<&str> = (0..10).filter_map(turn).collect();
         seen.push(format!("{}: {turns:?}", pool.text));
     }
     seen.push(format!("{:?}", generation.snapshot.listeners()));
-    // What the live lane has to bring before it serves.
-    seen.push(format!("{:?}", generation.snapshot.live_subjects()));
+    let certificates: Vec<_> = generation.names.candidates("a.example.com").collect();
+    seen.push(format!("{certificates:?}"));
     seen
 }
 

@@ -155,6 +155,14 @@ pub const HEADER_READ_TIMEOUT_SECONDS: u64 = 10;
 pub const CLIENT_IDLE_TIMEOUT_SECONDS: u64 = 75;
 /// Client connections of one worker; beyond, accepting waits and the kernel's queue does what queues do.
 pub const MAX_CONNECTIONS_PER_WORKER: usize = 16_384;
+/// From accepting a TLS connection to the end of its handshake: two round trips and a signature. A phone on a bad line
+/// fits in; one that sends a byte a second does not.
+pub const TLS_HANDSHAKE_TIMEOUT_SECONDS: u64 = 5;
+/// What is read and thrown away of a client that is refused before TLS, so that it sees why.
+pub const TLS_REFUSAL_LINGER_BYTES: usize = 64 << 10;
+/// Endpoints that left their services and whose idle connections workers may not have closed yet: a second's worth of
+/// the largest service. What is forgotten ages out.
+pub const MAX_DEPARTED_ENDPOINTS: usize = 8192;
 /// Connections that the kernel accepts before we do.
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// From SYN to ACK of an upstream connection. Upstreams are near; a second is three SYN retries short of hopeless.

@@ -42,7 +42,8 @@ impl Target for Serving {
             ServedRole::Stable => Role::Stable,
             ServedRole::Candidate => Role::Candidate,
         };
-        Generation::build(revision, role, snapshot, counted, previous).map_err(|error| error.to_string())
+        let values = self.store.values();
+        Generation::build(revision, role, snapshot, counted, values, previous).map_err(|error| error.to_string())
     }
 
     fn prepare(&self, listeners: &[Listener]) -> Result<Prepared, String> {

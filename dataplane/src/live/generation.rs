@@ -2,18 +2,19 @@
 //! part bears the generation's stamp.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use http::HeaderValue;
-use sluice_model::unit::{Endpoint, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
-use sluice_model::{ObjectKey, RevisionId, Snapshot};
+use sluice_model::unit::{PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
+use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
-use crate::pool::balancer::Schedule;
+use super::values::LiveValues;
+use crate::pool::rotation::Rotation;
+use crate::pool::services::Feed;
 use crate::router::Router;
 use crate::stats::Role;
 use crate::telemetry::names::Names;
+use crate::tls;
 
 /// Tells one generation from every other in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,19 +63,6 @@ pub struct RouteEntry {
     pub counted: Option<u16>,
 }
 
-/// One endpoint of a pool.
-#[derive(Debug)]
-pub struct EndpointEntry {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The same, as text.
-    pub text: Arc<str>,
-    /// The same, as `Host` for requests that came without one.
-    pub host: HeaderValue,
-    /// Its weight.
-    pub weight: u32,
-}
-
 /// One pool.
 #[derive(Debug)]
 pub struct PoolEntry {
@@ -84,19 +72,34 @@ pub struct PoolEntry {
     pub key: ObjectKey,
     /// `namespace/name`.
     pub text: Arc<str>,
-    /// In the author's order.
-    pub endpoints: Vec<EndpointEntry>,
-    /// Whose turn it is.
-    pub schedule: Schedule,
+    /// Its endpoints.
+    pub endpoints: Endpoints,
 }
 
-/// Where the parts of a generation are counted: per route and rule, and per pool and endpoint.
+/// Where the endpoints of a pool are.
+#[derive(Debug)]
+pub enum Endpoints {
+    /// Here: they are part of the revision.
+    Written(Arc<Rotation>),
+    /// With the service, and other ones from one request to the next.
+    Fed(ServiceRef, Arc<Feed>),
+}
+
+impl PoolEntry {
+    /// The endpoints as they are now. Requests ask their worker instead, which remembers.
+    pub fn rotation(&self) -> Arc<Rotation> {
+        match &self.endpoints {
+            Endpoints::Written(rotation) => rotation.clone(),
+            Endpoints::Fed(_, feed) => Arc::clone(&feed.load()),
+        }
+    }
+}
+
+/// Where the routes of a generation are counted. (Endpoints know themselves: they may change.)
 #[derive(Debug)]
 pub struct Slots {
     /// By route, then rule.
     pub routes: Vec<Vec<u16>>,
-    /// By pool, then endpoint.
-    pub pools: Vec<Vec<u16>>,
 }
 
 /// A snapshot made ready to serve.
@@ -114,6 +117,8 @@ pub struct Generation {
     pub snapshot: Arc<Snapshot>,
     /// Which route and rule take a request.
     pub router: Arc<Router>,
+    /// Which certificates are for which hosts.
+    pub names: Arc<tls::names::Names>,
     /// In the order of `Snapshot::routes`.
     pub routes: Vec<RouteEntry>,
     /// In the order of `Snapshot::pools`.
@@ -124,19 +129,21 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Makes `snapshot` ready. Costs what the snapshot's size costs, except that the router of `previous` is taken over
-    /// if it has the same routes: so much for changes of endpoints and for promoting a candidate.
+    /// Makes `snapshot` ready; what it only refers to it finds in `values`, now and later. Costs what the snapshot's size
+    /// costs, except that the router of `previous` is taken over if it has the same routes: so much for changes of
+    /// endpoints and for promoting a candidate.
     pub fn build(
         revision: RevisionId,
         role: Role,
         snapshot: Arc<Snapshot>,
         counted: &[ObjectKey],
+        values: &LiveValues,
         previous: Option<&Self>,
     ) -> Result<Arc<Self>, BuildError> {
         let stamp = Stamp(NEXT_STAMP.fetch_add(1, Ordering::Relaxed));
         let pools: Vec<PoolEntry> = snapshot
             .pools()
-            .map(|(key, pool)| pool_entry(stamp, key, pool))
+            .map(|(key, pool)| pool_entry(stamp, key, pool, values))
             .collect();
         let pool_index: HashMap<&ObjectKey, u32> = pools.iter().map(|pool| &pool.key).zip(0..).collect();
         let scopes: HashMap<&ObjectKey, u16> = counted.iter().zip(0..).collect();
@@ -146,18 +153,21 @@ impl Generation {
             entry.counted = scopes.get(key).copied();
             routes.push(entry);
         }
-        let router = previous
-            .filter(|previous| same_routes(&previous.snapshot, &snapshot))
-            .map_or_else(
-                || Arc::new(Router::compile(&snapshot)),
-                |previous| previous.router.clone(),
-            );
+        let same = previous.filter(|previous| same_routes(&previous.snapshot, &snapshot));
+        let (router, names) = match same {
+            Some(previous) => (previous.router.clone(), previous.names.clone()),
+            None => {
+                let names = tls::names::Names::compile(snapshot.routes().map(|(_, route)| route));
+                (Arc::new(Router::compile(&snapshot)), Arc::new(names))
+            }
+        };
         Ok(Arc::new(Self {
             stamp,
             revision,
             revision_text: revision.to_string().into(),
             role,
             router,
+            names,
             routes,
             pools,
             counted: counted.to_vec(),
@@ -176,15 +186,14 @@ impl Generation {
                     .map(|rule| names.route(&route.text, pool_text(rule.pool)))
                     .collect()
             };
-            let of_pool = |pool: &PoolEntry| {
-                let endpoints = pool.endpoints.iter();
-                endpoints
-                    .map(|endpoint| names.endpoint(&pool.text, &endpoint.text))
-                    .collect()
-            };
+            for pool in &self.pools {
+                match &pool.endpoints {
+                    Endpoints::Written(rotation) => rotation.resolve_slots(|text| names.endpoint(&pool.text, text)),
+                    Endpoints::Fed(_, _) => {} // by the registry, each time that they change
+                }
+            }
             Slots {
                 routes: self.routes.iter().map(of_route).collect(),
-                pools: self.pools.iter().map(of_pool).collect(),
             }
         });
     }
@@ -193,11 +202,6 @@ impl Generation {
     pub fn route_slot(&self, route: u32, rule: u32) -> Option<u16> {
         let slots = self.slots.get()?;
         slots.routes.get(route as usize)?.get(rule as usize).copied()
-    }
-
-    /// Where an endpoint's requests are counted.
-    pub fn endpoint_slot(&self, pool: u32, endpoint: usize) -> Option<u16> {
-        self.slots.get()?.pools.get(pool as usize)?.get(endpoint).copied()
     }
 }
 
@@ -243,26 +247,16 @@ fn route_entry(
     })
 }
 
-fn pool_entry(stamp: Stamp, key: &ObjectKey, pool: &PoolUnit) -> PoolEntry {
-    let written: &[Endpoint] = match &pool.source {
-        PoolSource::Static(endpoints) => endpoints,
-        PoolSource::Service(_) => &[], // the live lane's
+fn pool_entry(stamp: Stamp, key: &ObjectKey, pool: &PoolUnit, values: &LiveValues) -> PoolEntry {
+    let text = path_text(key);
+    let endpoints = match &pool.source {
+        PoolSource::Static(endpoints) => Endpoints::Written(Arc::new(Rotation::weighted(endpoints))),
+        PoolSource::Service(service) => Endpoints::Fed(service.clone(), values.services.feed(service, &text)),
     };
-    let weights: Vec<u32> = written.iter().map(|endpoint| endpoint.weight.get()).collect();
-    let endpoints = written.iter().map(|endpoint| {
-        let text = endpoint.address.to_string();
-        EndpointEntry {
-            address: endpoint.address,
-            host: HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("")),
-            text: text.into(),
-            weight: endpoint.weight.get(),
-        }
-    });
     PoolEntry {
         stamp,
         key: key.clone(),
-        text: path_text(key),
-        schedule: Schedule::new(&weights),
-        endpoints: endpoints.collect(),
+        text,
+        endpoints,
     }
 }

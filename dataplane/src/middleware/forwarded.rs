@@ -16,12 +16,15 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 pub enum Scheme {
     /// In the clear.
     Http,
+    /// In TLS.
+    Https,
 }
 
 impl Scheme {
     fn value(self) -> HeaderValue {
         match self {
             Self::Http => HeaderValue::from_static("http"),
+            Self::Https => HeaderValue::from_static("https"),
         }
     }
 }
@@ -78,13 +81,13 @@ mod tests {
         );
         assert_eq!(headers[X_FORWARDED_FOR], "10.0.0.9");
         headers.append(X_FORWARDED_FOR, value("10.1.1.1"));
-        headers.insert(X_FORWARDED_PROTO, value("https"));
-        apply(&mut headers, &value("10.0.0.8"), Scheme::Http, None);
+        headers.insert(X_FORWARDED_PROTO, value("gopher"));
+        apply(&mut headers, &value("10.0.0.8"), Scheme::Https, None);
         assert_eq!(headers[X_FORWARDED_FOR], "10.0.0.9, 10.1.1.1, 10.0.0.8");
         assert_eq!(headers.get_all(X_FORWARDED_FOR).iter().count(), 1);
         assert_eq!(
             (&headers[X_FORWARDED_PROTO], headers.get(X_FORWARDED_HOST)),
-            (&value("http"), None)
+            (&value("https"), None)
         );
     }
 }

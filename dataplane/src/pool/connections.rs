@@ -55,6 +55,12 @@ impl<C> Idle<C> {
         self.count = self.by_address.values().map(Vec::len).sum();
     }
 
+    /// Lets go of those to one address, which is out of service.
+    pub fn forget(&mut self, address: &SocketAddr) {
+        let gone = self.by_address.remove(address).map_or(0, |list| list.len());
+        self.count = self.count.saturating_sub(gone);
+    }
+
     /// Lets go of all.
     pub fn clear(&mut self) {
         self.by_address.clear();
@@ -97,5 +103,7 @@ mod tests {
         assert_eq!(idle.put(address, 999, start), Some(999));
         idle.prune(start, Duration::from_secs(1), |number| *number > 9);
         assert_eq!(idle.len(), 10);
+        idle.forget(&address);
+        assert_eq!((idle.take(address), idle.len()), (None, 0));
     }
 }

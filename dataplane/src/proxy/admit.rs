@@ -10,6 +10,7 @@ use sluice_model::{authority, path};
 
 use super::failure::Failure;
 use super::headers::Survey;
+use crate::middleware::forwarded::Scheme as Spoken;
 
 /// What the proxy does with an admitted request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,12 +22,12 @@ pub(super) enum Way {
 }
 
 /// Checks a request and brings its target and its host into canonical form. RFC 9112 §3.2.
-pub(super) fn admit(request: &mut Request<Incoming>, survey: &Survey) -> Result<Way, Failure> {
+pub(super) fn admit(request: &mut Request<Incoming>, survey: &Survey, spoken: Spoken) -> Result<Way, Failure> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Failure::MethodNotAllowed);
     }
     survey.check_request(request.headers())?;
-    settle_host(request, survey)?;
+    settle_host(request, survey, spoken)?;
     let way = settle_target(request)?;
     if *request.method() == Method::OPTIONS && survey.max_forwards > 0 {
         return count_hop(request.headers_mut()).map(|here| if way == Way::Here { way } else { here });
@@ -35,14 +36,18 @@ pub(super) fn admit(request: &mut Request<Incoming>, survey: &Survey) -> Result<
 }
 
 /// Exactly one valid host. The authority of an absolute target goes before `Host` and replaces it (§3.2.2).
-fn settle_host(request: &mut Request<Incoming>, survey: &Survey) -> Result<(), Failure> {
+fn settle_host(request: &mut Request<Incoming>, survey: &Survey, spoken: Spoken) -> Result<(), Failure> {
     match (survey.hosts, request.version()) {
         (1, _) => {}
         (0, Version::HTTP_10 | Version::HTTP_09) => {}
         (_, _) => return Err(Failure::BadRequest),
     }
     if request.uri().scheme().is_some() {
-        if request.uri().scheme() != Some(&Scheme::HTTP) {
+        let expected = match spoken {
+            Spoken::Http => Scheme::HTTP,
+            Spoken::Https => Scheme::HTTPS,
+        };
+        if request.uri().scheme() != Some(&expected) {
             return Err(Failure::BadRequest);
         }
         let named = request.uri().authority().ok_or(Failure::BadRequest)?;

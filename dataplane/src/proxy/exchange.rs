@@ -10,15 +10,16 @@ use sluice_model::authority;
 
 use super::body::Watch;
 use super::failure::{Failure, Whose};
-use crate::live::{EndpointEntry, PoolEntry, RouteEntry};
+use crate::live::{PoolEntry, RouteEntry};
 use crate::middleware::request_id;
+use crate::pool::rotation::EndpointEntry;
 use crate::stats::Verdict;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::names::{NONE, OTHER};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
-use crate::worker::lane::Lane;
+use crate::worker::lane::{Chosen, Lane};
 
 /// Where a request was routed: indices in its generation.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ pub(crate) struct Exchange {
     method: Method,
     uri: Uri,
     routed: Option<Routed>,
-    endpoint: Option<usize>,
+    endpoint: Option<Chosen>,
     sent: Option<Instant>,
     upstream_micros: Option<u64>,
     retries: u64,
@@ -111,11 +112,11 @@ impl Exchange {
 
     /// The endpoint it goes to.
     pub(super) fn endpoint(&self) -> Option<&EndpointEntry> {
-        self.pool()?.1.endpoints.get(self.endpoint?)
+        self.endpoint.as_ref()?.endpoint()
     }
 
     /// An endpoint was chosen.
-    pub(super) fn chose(&mut self, endpoint: usize) {
+    pub(super) fn chose(&mut self, endpoint: Chosen) {
         self.endpoint = Some(endpoint);
     }
 
@@ -211,10 +212,8 @@ impl Exchange {
             route.request_sizes.record(self.bytes_in());
             route.response_sizes.record(self.bytes_out);
         }
-        if let (Some(to), Some(generation), Some(endpoint), Some(_)) =
-            (self.routed, generation, self.endpoint, self.sent)
-        {
-            let slot = generation.endpoint_slot(to.pool, endpoint).unwrap_or(OTHER);
+        if let (Some(endpoint), Some(_)) = (&self.endpoint, self.sent) {
+            let slot = endpoint.slot().unwrap_or(OTHER);
             if let Some(endpoint) = counters.endpoint(slot) {
                 endpoint.requests.add(self.retries.saturating_add(1));
                 if let Some(micros) = self.upstream_micros {
@@ -251,6 +250,13 @@ impl Exchange {
         line.number("bytes_in", self.bytes_in());
         line.number("bytes_out", self.bytes_out);
         line.text("client", self.connection.client.as_bytes());
+        if let Some(facts) = self.connection.tls.get() {
+            line.text("tls", facts.version.as_str().as_bytes());
+            line.text("tls_cipher", facts.cipher.as_bytes());
+            if let Some(name) = &facts.name {
+                line.text("sni", name.as_bytes());
+            }
+        }
         line.text("instance", self.worker.instance.as_bytes());
     }
 

@@ -18,6 +18,8 @@ pub enum Failure {
     NotImplemented,
     /// A version of HTTP that is unknown.
     VersionNotSupported,
+    /// It came by a TLS connection that was opened for another host.
+    Misdirected,
     /// No rule takes it.
     NoRoute,
     /// Its pool has no endpoint with a weight.
@@ -64,7 +66,7 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -72,6 +74,7 @@ impl Failure {
         Self::ExpectationFailed,
         Self::NotImplemented,
         Self::VersionNotSupported,
+        Self::Misdirected,
         Self::NoRoute,
         Self::NoEndpoint,
         Self::NotReady,
@@ -93,6 +96,7 @@ impl Failure {
             Self::ExpectationFailed => "expectation_failed",
             Self::NotImplemented => "not_implemented",
             Self::VersionNotSupported => "version_not_supported",
+            Self::Misdirected => "misdirected",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::NotReady => "not_ready",
@@ -115,6 +119,7 @@ impl Failure {
             Self::ExpectationFailed => 417,
             Self::NotImplemented => 501,
             Self::VersionNotSupported => 505,
+            Self::Misdirected => 421,
             Self::NoRoute => 404,
             Self::NoEndpoint | Self::NotReady => 503,
             Self::RequestTimeout => 504,
@@ -134,6 +139,7 @@ impl Failure {
             | Self::ExpectationFailed
             | Self::NotImplemented
             | Self::VersionNotSupported
+            | Self::Misdirected
             | Self::NoRoute
             | Self::ClientClosed => Whose::Client,
             Self::RequestTimeout | Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => {
@@ -156,6 +162,7 @@ impl Failure {
             | Self::ExpectationFailed
             | Self::NotImplemented
             | Self::VersionNotSupported
+            | Self::Misdirected
             | Self::NoRoute
             | Self::NoEndpoint
             | Self::NotReady
@@ -176,6 +183,7 @@ impl Failure {
             Self::ExpectationFailed => "the only expectation that can be met is 100-continue",
             Self::NotImplemented => "this transfer coding is not implemented",
             Self::VersionNotSupported => "this version of HTTP is not supported",
+            Self::Misdirected => "this connection was opened for another host; use one of its own",
             Self::NoRoute => "no route takes this request",
             Self::NoEndpoint => "no endpoint is configured for this request",
             Self::NotReady => "no configuration is active yet",

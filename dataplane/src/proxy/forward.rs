@@ -108,10 +108,10 @@ pub(super) async fn forward(exchange: &mut Exchange, request: Request<Incoming>)
 
 fn choose(exchange: &mut Exchange) -> Result<SocketAddr, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
-    let (index, pool) = exchange.pool().ok_or(Failure::Internal)?;
-    let endpoint = lane.next_endpoint(index).ok_or(Failure::NoEndpoint)?;
-    let address = pool.endpoints.get(endpoint).ok_or(Failure::Internal)?.address;
-    exchange.chose(endpoint);
+    let (index, _) = exchange.pool().ok_or(Failure::Internal)?;
+    let chosen = lane.next_endpoint(index).ok_or(Failure::NoEndpoint)?;
+    let address = chosen.endpoint().ok_or(Failure::Internal)?.address;
+    exchange.chose(chosen);
     Ok(address)
 }
 

@@ -2,8 +2,11 @@
 //! scrapes; sums are made at the scrape.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::proxy::failure::Failure;
+use crate::tls::facts::{Facts, Session, Version};
+use crate::tls::failure::HandshakeFailure;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -126,11 +129,58 @@ pub struct EndpointCounters {
     pub durations: Durations,
 }
 
+/// Of TLS handshakes.
+#[derive(Debug, Default)]
+pub struct TlsCounters {
+    /// By version, in the order of `Version::ALL`.
+    versions: [Counter; Version::ALL.len()],
+    /// By `HandshakeFailure::index`.
+    failures: [Counter; HandshakeFailure::ALL.len()],
+    /// Those that went on from an earlier session.
+    pub resumed: Counter,
+    /// From accepting to the end of the handshake.
+    pub durations: Durations,
+}
+
+impl TlsCounters {
+    /// Counts a handshake that is complete.
+    pub fn record(&self, facts: &Facts, elapsed: Duration) {
+        if let Some(counter) = self.version(facts.version) {
+            counter.add(1);
+        }
+        match facts.session {
+            Session::Fresh => {}
+            Session::Resumed => self.resumed.add(1),
+        }
+        self.durations
+            .record(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts one that failed.
+    pub fn failed(&self, failure: HandshakeFailure) {
+        if let Some(counter) = self.failure(failure) {
+            counter.add(1);
+        }
+    }
+
+    /// The counter of one version.
+    pub fn version(&self, version: Version) -> Option<&Counter> {
+        self.versions.get(version as usize)
+    }
+
+    /// The counter of one way to fail.
+    pub fn failure(&self, failure: HandshakeFailure) -> Option<&Counter> {
+        self.failures.get(failure.index())
+    }
+}
+
 /// All counters of one worker.
 #[derive(Debug)]
 pub struct WorkerCounters {
     routes: Box<[RouteCounters]>,
     endpoints: Box<[EndpointCounters]>,
+    /// Of TLS handshakes.
+    pub tls: TlsCounters,
     /// Open client connections (a gauge).
     pub connections: Counter,
     /// Requests being answered (a gauge).
@@ -149,6 +199,7 @@ impl WorkerCounters {
         Self {
             routes: (0..slots).map(|_| RouteCounters::default()).collect(),
             endpoints: (0..slots).map(|_| EndpointCounters::default()).collect(),
+            tls: TlsCounters::default(),
             connections: Counter::default(),
             inflight: Counter::default(),
             reconnects: Counter::default(),

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::counters::{DURATION_BOUNDS_MICROS, Durations, RouteCounters, Sizes, WorkerCounters};
+use super::counters::{Counter, DURATION_BOUNDS_MICROS, Durations, RouteCounters, Sizes, WorkerCounters};
 use crate::live::LiveStore;
 use crate::proxy::failure::Failure;
+use crate::tls::facts::Version;
+use crate::tls::failure::HandshakeFailure;
 
 /// All counters of one process.
 #[derive(Debug)]
@@ -60,6 +62,7 @@ impl Metrics {
         self.render_routes(&mut page);
         self.render_endpoints(&mut page);
         self.render_pools(&mut page);
+        self.render_tls(&mut page);
         self.render_process(&mut page);
         self.render_delivery(&mut page);
         page.text
@@ -158,7 +161,7 @@ impl Metrics {
         );
         let Some(live) = self.store.load() else { return };
         let most = self.store.names().slots();
-        let count = |pool: &crate::live::PoolEntry| pool.endpoints.len() as u64;
+        let count = |pool: &crate::live::PoolEntry| pool.rotation().endpoints().len() as u64;
         for pool in live.stable.pools.iter().take(most) {
             page.sample("", &[("pool", &pool.text)], count(pool));
         }
@@ -173,6 +176,63 @@ impl Metrics {
             let role = generation.role.as_str();
             page.sample("", &[("revision", &generation.revision_text), ("role", role)], 1);
         }
+    }
+
+    fn render_tls(&self, page: &mut Page) {
+        page.family(
+            "proxy_tls_handshakes_total",
+            "counter",
+            "TLS handshakes that were completed.",
+        );
+        for version in Version::ALL {
+            let of = |worker: &WorkerCounters| worker.tls.version(version).map_or(0, Counter::get);
+            page.sample("", &[("version", version.as_str())], self.sum(of));
+        }
+        page.family(
+            "proxy_tls_resumed_total",
+            "counter",
+            "TLS handshakes that resumed an earlier session.",
+        );
+        page.sample("", &[], self.sum(|worker| worker.tls.resumed.get()));
+        page.family(
+            "proxy_tls_handshake_failures_total",
+            "counter",
+            "TLS handshakes that failed, by reason.",
+        );
+        for failure in HandshakeFailure::ALL {
+            let of = |worker: &WorkerCounters| worker.tls.failure(failure).map_or(0, Counter::get);
+            page.sample("", &[("reason", failure.as_str())], self.sum(of));
+        }
+        page.family(
+            "proxy_tls_handshake_seconds",
+            "histogram",
+            "From accepting a connection to the end of its TLS handshake.",
+        );
+        page.histogram(&[], self.workers.iter().map(|worker| &worker.tls.durations));
+        self.render_certificates(page);
+    }
+
+    /// The first that end keep their names, as many as there are names for; the rest end later than these.
+    fn render_certificates(&self, page: &mut Page) {
+        page.family(
+            "proxy_certificate_not_after_seconds",
+            "gauge",
+            "When a certificate ends, in seconds since 1970. Those that end first are named.",
+        );
+        let mut held = self.store.values().certificates.list();
+        held.sort_by_key(|(_, certificate)| certificate.not_after_seconds());
+        for (reference, certificate) in held.iter().take(self.store.names().slots()) {
+            let ends = u64::try_from(certificate.not_after_seconds()).unwrap_or_default();
+            page.sample("", &[("certificate", &reference.to_string())], ends);
+        }
+        page.family("proxy_certificates", "gauge", "Certificates that this instance holds.");
+        page.sample("", &[], held.len() as u64);
+        page.family(
+            "proxy_services",
+            "gauge",
+            "Services whose endpoints this instance knows.",
+        );
+        page.sample("", &[], self.store.values().services.list().len() as u64);
     }
 
     fn render_process(&self, page: &mut Page) {

@@ -1,12 +1,15 @@
 //! Accepting on one worker's sockets, and stopping without losing anyone: closing one socket of a `SO_REUSEPORT` group
 //! resets the connections in its queue, so the queue is emptied first.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_model::limits::MAX_CONNECTIONS_PER_WORKER;
+use sluice_model::unit::ListenerTls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
@@ -16,35 +19,70 @@ use super::{Worker, connection};
 /// descriptors left.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// What is spoken on the connections of a listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Speech {
+    /// HTTP in the clear.
+    Clear,
+    /// HTTP in TLS.
+    Tls(Arc<ListenerTls>),
+}
+
+impl Speech {
+    /// As the listener is configured.
+    pub(crate) fn of(tls: Option<&ListenerTls>) -> Self {
+        tls.map_or(Self::Clear, |tls| Self::Tls(Arc::new(tls.clone())))
+    }
+}
+
+/// An accepting task, as its worker sees it.
+struct Accepting {
+    stop: oneshot::Sender<oneshot::Sender<()>>,
+    speech: Rc<RefCell<Speech>>,
+}
+
 /// The accepting tasks of one worker, by listener.
 #[derive(Default)]
 pub(super) struct Acceptors {
-    stops: HashMap<u64, oneshot::Sender<oneshot::Sender<()>>>,
+    tasks: HashMap<u64, Accepting>,
 }
 
 impl Acceptors {
     /// Begins accepting.
-    pub(super) fn listen(&mut self, worker: &Rc<Worker>, id: u64, socket: std::net::TcpListener) {
+    pub(super) fn listen(&mut self, worker: &Rc<Worker>, id: u64, socket: std::net::TcpListener, speech: Speech) {
         match TcpListener::from_std(socket) {
             Ok(listener) => {
                 let (stop, stopped) = oneshot::channel();
-                self.stops.insert(id, stop);
-                tokio::task::spawn_local(accept(worker.clone(), listener, stopped));
+                let speech = Rc::new(RefCell::new(speech));
+                tokio::task::spawn_local(accept(worker.clone(), listener, speech.clone(), stopped));
+                self.tasks.insert(id, Accepting { stop, speech });
             }
             Err(error) => tracing::error!(%error, "a listening socket could not be registered"),
         }
     }
 
+    /// Connections accepted from now on speak otherwise; those that are open go on.
+    pub(super) fn retune(&mut self, id: u64, speech: Speech) {
+        if let Some(task) = self.tasks.get(&id) {
+            *task.speech.borrow_mut() = speech;
+        }
+    }
+
     /// Stops accepting; `done` hears when the socket is closed.
     pub(super) fn unlisten(&mut self, id: u64, done: oneshot::Sender<()>) {
-        if let Some(stop) = self.stops.remove(&id) {
+        if let Some(task) = self.tasks.remove(&id) {
             // If the task is gone, `done` is dropped with the message, which whoever waits takes for an answer.
-            drop(stop.send(done));
+            drop(task.stop.send(done));
         }
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, mut stopped: oneshot::Receiver<oneshot::Sender<()>>) {
+async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    speech: Rc<RefCell<Speech>>,
+    mut stopped: oneshot::Receiver<oneshot::Sender<()>>,
+) {
     let done = loop {
         if worker.connection_count() >= MAX_CONNECTIONS_PER_WORKER {
             tokio::time::sleep(PAUSE).await;
@@ -56,12 +94,12 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, mut stopped: oneshot:
         tokio::select! {
             done = &mut stopped => break done.ok(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => connection::serve(&worker, stream, peer),
+                Ok((stream, peer)) => connection::serve(&worker, stream, peer, &speech.borrow()),
                 Err(error) => pause(&error).await,
             },
         }
     };
-    drain(&worker, listener);
+    drain(&worker, listener, &speech.borrow());
     if let Some(done) = done {
         // Nobody waits any more: fine.
         let _ = done.send(());
@@ -76,10 +114,10 @@ async fn pause(error: &std::io::Error) {
     }
 }
 
-fn drain(worker: &Rc<Worker>, listener: TcpListener) {
+fn drain(worker: &Rc<Worker>, listener: TcpListener, speech: &Speech) {
     let Ok(listener) = listener.into_std() else { return };
     while let Some((stream, peer)) = next_in_queue(&listener) {
-        connection::serve(worker, stream, peer);
+        connection::serve(worker, stream, peer, speech);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Deadlines are checked once a second by the worker's sweep instead of by a timer per request: 10 s may become 11.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,13 +19,18 @@ use sluice_model::limits::{CLIENT_IDLE_TIMEOUT_SECONDS, HEADER_READ_TIMEOUT_SECO
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Worker;
+use super::accept::Speech;
+use super::{Worker, handshake};
+use crate::middleware::forwarded::Scheme;
 use crate::proxy;
 use crate::proxy::failure::Failure;
+use crate::tls::facts::Facts;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
+    /// TLS is being agreed upon, which has a deadline of its own.
+    Handshake,
     /// Resting between requests.
     Idle,
     /// A request head is expected or arriving.
@@ -60,6 +65,8 @@ pub(crate) struct Connection {
     pub(crate) client: HeaderValue,
     /// The client's place among all clients, in millionths.
     pub(crate) cohort: u32,
+    /// What its handshake left behind; empty: it is in the clear.
+    pub(crate) tls: OnceCell<Facts>,
     /// How the socket is to be closed.
     pub(crate) closing: Cell<Closing>,
     /// The id of the request under way: what is left of it after a panic.
@@ -71,18 +78,35 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(peer: SocketAddr) -> Self {
+    fn new(peer: SocketAddr, phase: Phase) -> Self {
         let ip = peer.ip().to_canonical();
         Self {
             client: HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             cohort: cohort(ip),
+            tls: OnceCell::new(),
             closing: Cell::new(Closing::Orderly),
             request_id: RefCell::default(),
-            phase: Cell::new(Phase::Head),
+            phase: Cell::new(phase),
             since: Cell::new(Instant::now()),
             wish: Cell::new(Wish::Stay),
             waker: RefCell::default(),
         }
+    }
+
+    /// What is spoken on it.
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self.tls.get() {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        }
+    }
+
+    /// The handshake is complete: the first request is expected.
+    pub(super) fn secured(&self, facts: Facts) {
+        // Empty until now: a connection has one handshake.
+        let _ = self.tls.set(facts);
+        self.phase.set(Phase::Head);
+        self.since.set(Instant::now());
     }
 
     /// A request begins.
@@ -109,7 +133,7 @@ impl Connection {
         let limit = match self.phase.get() {
             Phase::Idle => CLIENT_IDLE_TIMEOUT_SECONDS,
             Phase::Head => HEADER_READ_TIMEOUT_SECONDS,
-            Phase::Busy => return,
+            Phase::Handshake | Phase::Busy => return,
         };
         if now.saturating_duration_since(self.since.get()) >= Duration::from_secs(limit) {
             self.wish(Wish::Abort);
@@ -160,29 +184,52 @@ impl Drop for Admission {
 }
 
 /// Serves a connection until it ends.
-pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, speech: &Speech) {
     // Fails only on a connection that is dead already; the codec will notice.
     let _ = stream.set_nodelay(true);
-    let connection = Rc::new(Connection::new(peer));
+    let phase = match speech {
+        Speech::Clear => Phase::Head,
+        Speech::Tls(_) => Phase::Handshake,
+    };
+    let connection = Rc::new(Connection::new(peer, phase));
     let admission = Admission {
         id: worker.admit(&connection),
         worker: worker.clone(),
     };
     let worker = worker.clone();
-    tokio::task::spawn_local(async move {
-        let ended = drive(&worker, &connection, stream).await;
-        drop(admission);
-        if let Some(failure) = ended.err().and_then(|error| parse_failure(&error)) {
-            proxy::respond::refused_by_codec(&worker, &connection, failure);
-        }
-    });
-}
-
-async fn drive(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: TcpStream) -> hyper::Result<()> {
-    let io = TokioIo::new(ClientStream {
+    let stream = ClientStream {
         stream,
         connection: connection.clone(),
-    });
+    };
+    match speech {
+        Speech::Clear => tokio::task::spawn_local(async move { drive(&worker, &connection, stream, admission).await }),
+        Speech::Tls(tls) => {
+            let tls = tls.clone();
+            tokio::task::spawn_local(async move {
+                if let Some(stream) = handshake::perform(&worker, &connection, &tls, stream).await {
+                    drive(&worker, &connection, stream, admission).await;
+                }
+            })
+        }
+    };
+}
+
+async fn drive<S>(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: S, admission: Admission)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let ended = exchange(worker, connection, stream).await;
+    drop(admission);
+    if let Some(failure) = ended.err().and_then(|error| parse_failure(&error)) {
+        proxy::respond::refused_by_codec(worker, connection, failure);
+    }
+}
+
+async fn exchange<S>(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: S) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let io = TokioIo::new(stream);
     let service = service_fn(|request| proxy::serve(worker.clone(), connection.clone(), request));
     let mut builder = http1::Builder::new();
     builder.max_header_size(MAX_REQUEST_HEAD_BYTES);
@@ -221,9 +268,18 @@ fn parse_failure(error: &hyper::Error) -> Option<Failure> {
 }
 
 /// The socket, telling the connection when bytes come and closing as it says.
-struct ClientStream {
+pub(super) struct ClientStream {
     stream: TcpStream,
     connection: Rc<Connection>,
+}
+
+impl ClientStream {
+    /// The first byte that the client sends, which stays to be read. `None`: it sends none.
+    pub(super) async fn peek_first(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let seen = self.stream.peek(&mut first).await?;
+        Ok((seen > 0).then_some(first[0]))
+    }
 }
 
 impl Drop for ClientStream {

@@ -1,11 +1,13 @@
 //! One worker's view of what serves: each generation with the worker's own cursors and counters beside it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Worker;
-use crate::live::{Generation, Live};
+use crate::live::{Endpoints, Generation, Live, PoolEntry};
+use crate::pool::rotation::{EndpointEntry, Rotation};
+use crate::pool::services::Feed;
 use crate::stats::Block;
 
 /// A generation and what one worker keeps for it.
@@ -14,8 +16,55 @@ pub(crate) struct Lane {
     pub(crate) generation: Arc<Generation>,
     /// Where its gate statistics are counted.
     pub(crate) stats: Arc<Block>,
-    /// One cursor per pool.
-    cursors: Box<[Cell<u32>]>,
+    /// In the order of the generation's pools.
+    pools: Box<[Turns]>,
+}
+
+/// One worker's turns through one pool.
+struct Turns {
+    cursor: Cell<u32>,
+    /// The rotation that was used last. Of written endpoints there is no other.
+    seen: RefCell<Rc<Arc<Rotation>>>,
+}
+
+/// The endpoint that a request goes to. Holds the rotation, which may have been replaced since.
+#[derive(Clone)]
+pub(crate) struct Chosen {
+    rotation: Rc<Arc<Rotation>>,
+    place: usize,
+}
+
+impl Chosen {
+    /// The endpoint.
+    pub(crate) fn endpoint(&self) -> Option<&EndpointEntry> {
+        self.rotation.endpoints().get(self.place)
+    }
+
+    /// Where it is counted.
+    pub(crate) fn slot(&self) -> Option<u16> {
+        self.rotation.slot(self.place)
+    }
+}
+
+impl Turns {
+    /// The cursor begins at random: workers do not all begin with the same endpoint, and frequent changes do not favour
+    /// the first.
+    fn new(pool: &PoolEntry, worker: &Worker) -> Self {
+        Self {
+            cursor: Cell::new(worker.chance.next() as u32),
+            seen: RefCell::new(Rc::new(pool.rotation())),
+        }
+    }
+
+    /// The rotation of now. A pointer comparison while nothing changes.
+    fn of_feed(&self, feed: &Feed) -> Rc<Arc<Rotation>> {
+        let now = feed.load();
+        let mut seen = self.seen.borrow_mut();
+        if !Arc::ptr_eq(&seen, &now) {
+            *seen = Rc::new(Arc::clone(&now));
+        }
+        seen.clone()
+    }
 }
 
 /// `Live` as one worker serves it.
@@ -27,24 +76,26 @@ pub(crate) struct Serving {
 }
 
 impl Lane {
-    /// Every cursor begins at random: workers do not all begin with the same endpoint, and frequent changes do not
-    /// favour the first.
     fn new(generation: &Arc<Generation>, worker: &Worker) -> Rc<Self> {
-        let cursor = |_| Cell::new(worker.chance.next() as u32);
         let stats = worker.store.stats();
         Rc::new(Self {
             stats: stats.register(generation.role, generation.revision, &generation.counted),
-            cursors: generation.pools.iter().map(cursor).collect(),
+            pools: generation.pools.iter().map(|pool| Turns::new(pool, worker)).collect(),
             generation: generation.clone(),
         })
     }
 
-    /// The index of the endpoint of `pool` whose turn it is.
-    pub(crate) fn next_endpoint(&self, pool: u32) -> Option<usize> {
-        let cursor = self.cursors.get(pool as usize)?;
-        let turn = cursor.get();
-        cursor.set(turn.wrapping_add(1));
-        self.generation.pools.get(pool as usize)?.schedule.turn(turn)
+    /// The endpoint of `pool` whose turn it is.
+    pub(crate) fn next_endpoint(&self, pool: u32) -> Option<Chosen> {
+        let turns = self.pools.get(pool as usize)?;
+        let turn = turns.cursor.get();
+        turns.cursor.set(turn.wrapping_add(1));
+        let rotation = match &self.generation.pools.get(pool as usize)?.endpoints {
+            Endpoints::Written(_) => turns.seen.borrow().clone(),
+            Endpoints::Fed(_, feed) => turns.of_feed(feed),
+        };
+        let place = rotation.turn(turn)?;
+        Some(Chosen { rotation, place })
     }
 }
 

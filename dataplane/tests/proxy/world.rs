@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sluice_dataplane::listener::{Binding, Sharing};
+use sluice_dataplane::live::values::LiveValues;
 use sluice_dataplane::live::{Generation, Live, LiveStore, Role};
 use sluice_dataplane::server::{DataPlane, Handle, Options};
 use sluice_dataplane::telemetry::access_log::Target;
@@ -15,10 +16,10 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Listener, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
+    DataPlaneUnit, Endpoint, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
 };
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A configuration in the making.
@@ -66,6 +67,32 @@ impl Setup {
         self
     }
 
+    /// A route of this name for one host, all of it to one pool, with certificates.
+    pub(crate) fn host(mut self, name: &str, host: &str, pool: &str, certificates: &[&str]) -> Self {
+        let unit = RouteUnit {
+            created_at_seconds: None,
+            hosts: vec![HostPattern::hostname(host).unwrap()],
+            rules: vec![Rule {
+                name: None,
+                matches: vec![RouteMatch::default()],
+                pool: key(&format!("Pool t/{pool}")),
+                timeouts: Arc::default(),
+            }],
+            certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        self.config
+            .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// A pool whose endpoints are those of a service.
+    pub(crate) fn service(mut self, name: &str, service: &str) -> Self {
+        let source = PoolSource::Service(service.parse().unwrap());
+        self.config
+            .insert(key(&format!("Pool t/{name}")), Unit::Pool(PoolUnit { source }));
+        self
+    }
+
     pub(crate) fn snapshot(mut self) -> Arc<Snapshot> {
         let unit = DataPlaneUnit {
             listeners: vec![listener("http", 80)],
@@ -83,20 +110,20 @@ pub(crate) fn listener(name: &str, port: u16) -> Listener {
     }
 }
 
-pub(crate) fn generation(number: u64, role: Role, setup: Setup) -> Arc<Generation> {
+pub(crate) fn generation(number: u64, role: Role, setup: Setup, values: &LiveValues) -> Arc<Generation> {
     let revision = RevisionId {
         number,
         digest: Digest([number as u8; 32]),
     };
     let snapshot = setup.snapshot();
     let counted: Vec<ObjectKey> = snapshot.routes().map(|(key, _)| key.clone()).take(2).collect();
-    Generation::build(revision, role, snapshot, &counted, None).unwrap()
+    Generation::build(revision, role, snapshot, &counted, values, None).unwrap()
 }
 
-pub(crate) fn live(number: u64, setup: Setup) -> Arc<Live> {
+pub(crate) fn live(number: u64, setup: Setup, values: &LiveValues) -> Arc<Live> {
     Arc::new(Live {
         epoch: number,
-        stable: generation(number, Role::Stable, setup),
+        stable: generation(number, Role::Stable, setup, values),
         candidate: None,
     })
 }
@@ -113,8 +140,13 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn start(setup: Setup) -> Self {
         let world = Self::start_empty().await;
-        world.store.store(live(1, setup));
+        world.serve(1, setup);
         world
+    }
+
+    /// Swaps this in.
+    pub(crate) fn serve(&self, number: u64, setup: Setup) {
+        self.store.store(live(number, setup, self.store.values()));
     }
 
     pub(crate) async fn start_empty() -> Self {
@@ -127,23 +159,49 @@ impl World {
             workers: Some(2),
             binding: Binding {
                 ip: any.ip(),
-                overrides: [("http".into(), any), ("more".into(), any)].into(),
+                overrides: ["http", "more", "https"].map(|name| (name.into(), any)).into(),
                 sharing: Sharing::Exclusive,
             },
             admin: Some(any),
             access_log: Target::File(log.clone()),
         };
         let handle = DataPlane::start(options, store.clone()).await.unwrap();
-        let prepared = handle.listeners().prepare(&[listener("http", 80)]).unwrap();
-        handle.listeners().commit(prepared).await.unwrap();
-        let address = handle.listeners().addresses()[0].1;
-        Self {
+        let mut world = Self {
             handle,
             store,
-            address,
+            address: any,
             log,
             folder_kept: folder,
-        }
+        };
+        world.address = world.listen(listener("http", 80)).await;
+        world
+    }
+
+    /// Listens here instead of anywhere else.
+    pub(crate) async fn listen(&self, listener: Listener) -> SocketAddr {
+        let listeners = self.handle.listeners();
+        let prepared = listeners.prepare(&[listener]).unwrap();
+        listeners.commit(prepared).await.unwrap();
+        listeners.addresses()[0].1
+    }
+
+    /// The value of one metric; its name is written with all of its labels.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let page = self.handle.metrics().render();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is not in\n{page}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn metric_is(&self, name: &str, value: u64) {
+        let reached = async {
+            while self.metric(name) != value {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within(reached).await;
     }
 
     /// Sends one request on a connection of its own and returns everything that comes back.
@@ -192,7 +250,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Everything until the end of the connection, be it in order or not.
-pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut all = Vec::new();
     let reading = async {
         let mut chunk = [0; 4096];
@@ -208,7 +266,7 @@ pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 /// Until and with `end`.
-pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub(crate) async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut all = Vec::new();
     let reading = async {
         while !all.ends_with(end.as_bytes()) {

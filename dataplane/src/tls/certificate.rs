@@ -1,0 +1,242 @@
+//! `Certificate`: one certificate with its key, checked and ready for handshakes. Immutable; a new one replaces it whole.
+//!
+//! Each has a TLS configuration of its own, and with it the keys of its session tickets: a session can be resumed only
+//! under the certificate it began with, in the process it began in, and for at most 12 hours.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, SignatureScheme};
+use sha2::{Digest as _, Sha256};
+use sluice_model::Digest;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// One for the process: its tables are the same for every certificate.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// What is spoken inside of TLS.
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// Why something is not a certificate that can be served. Says nothing of the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// No certificate at all.
+    #[error("the chain is empty: tls.crt needs the certificate, then those that vouch for it")]
+    NoChain,
+    /// The first of the chain cannot be read.
+    #[error("the first certificate of the chain cannot be read: {0}")]
+    Unreadable(String),
+    /// The key is of another certificate.
+    #[error("the private key does not belong to the certificate: issue both together, or put the matching tls.key in")]
+    KeyMismatch,
+    /// Anything else that the TLS library will not take.
+    #[error("it cannot be used for TLS: {0}")]
+    Unusable(String),
+}
+
+/// A certificate that serves.
+pub struct Certificate {
+    config: Arc<ServerConfig>,
+    key: Arc<CertifiedKey>,
+    hosts: BTreeSet<Box<str>>,
+    /// Without their `*.`.
+    wildcards: BTreeSet<Box<str>>,
+    addresses: BTreeSet<IpAddr>,
+    fingerprint: Digest,
+    not_before_seconds: i64,
+    not_after_seconds: i64,
+}
+
+impl Certificate {
+    /// From a chain, the leaf first, and the leaf's key. Dates are not judged: a certificate that has ended is better than
+    /// a closed door, and clients tell it themselves.
+    ///
+    /// # Errors
+    /// When the leaf cannot be read, or the key is not its key.
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, CertificateError> {
+        let leaf = chain.first().ok_or(CertificateError::NoChain)?.clone();
+        let unreadable = |error: &dyn fmt::Display| CertificateError::Unreadable(error.to_string());
+        let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|error| unreadable(&error))?;
+        let validity = parsed.validity();
+        let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        let key = Arc::new(CertifiedKey::from_der(chain, key, &PROVIDER).map_err(refused)?);
+        let mut certificate = Self {
+            config: configuration(&key)?,
+            key,
+            hosts: BTreeSet::new(),
+            wildcards: BTreeSet::new(),
+            addresses: BTreeSet::new(),
+            fingerprint: Digest(Sha256::digest(&leaf).into()),
+            not_before_seconds: not_before,
+            not_after_seconds: not_after,
+        };
+        // Only alternative names count: clients have not looked at common names for a decade (RFC 9525 §2).
+        let names = parsed.subject_alternative_name().map_err(|error| unreadable(&error))?;
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            certificate.add_name(name);
+        }
+        Ok(certificate)
+    }
+
+    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum: mail addresses and the like name no host
+    fn add_name(&mut self, name: &GeneralName<'_>) {
+        match name {
+            GeneralName::DNSName(name) => {
+                let name = name.to_ascii_lowercase();
+                match name.strip_prefix("*.") {
+                    Some(suffix) => self.wildcards.insert(suffix.into()),
+                    None => self.hosts.insert(name.into()),
+                };
+            }
+            GeneralName::IPAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                let v6 = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+                self.addresses.extend(v4.or(v6));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it names `host`, which is in lower case and without a port. A wildcard stands for one label (RFC 9525 §6.3).
+    pub fn covers(&self, host: &str) -> bool {
+        if self.hosts.contains(host) {
+            return true;
+        }
+        if let Some((label, suffix)) = host.split_once('.')
+            && !label.is_empty()
+            && self.wildcards.contains(suffix)
+        {
+            return true;
+        }
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+        !self.addresses.is_empty() && address.is_ok_and(|address: IpAddr| self.addresses.contains(&address))
+    }
+
+    /// Whether its key makes signatures of one of these kinds.
+    pub fn can_sign(&self, schemes: &[SignatureScheme]) -> bool {
+        self.key.key.choose_scheme(schemes).is_some()
+    }
+
+    /// For a handshake.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// SHA-256 of the leaf.
+    pub fn fingerprint(&self) -> &Digest {
+        &self.fingerprint
+    }
+
+    /// From when it holds, in seconds since 1970.
+    pub fn not_before_seconds(&self) -> i64 {
+        self.not_before_seconds
+    }
+
+    /// Until when it holds, in seconds since 1970.
+    pub fn not_after_seconds(&self) -> i64 {
+        self.not_after_seconds
+    }
+
+    /// What it names, as people write it.
+    pub fn names(&self) -> Vec<String> {
+        let hosts = self.hosts.iter().map(ToString::to_string);
+        let wildcards = self.wildcards.iter().map(|suffix| format!("*.{suffix}"));
+        let addresses = self.addresses.iter().map(ToString::to_string);
+        hosts.chain(wildcards).chain(addresses).collect()
+    }
+}
+
+/// Without the key.
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({}, {:?})", self.fingerprint, self.names())
+    }
+}
+
+fn configuration(key: &Arc<CertifiedKey>) -> Result<Arc<ServerConfig>, CertificateError> {
+    let resolver = SingleCertAndKey::from(Arc::clone(key));
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_safe_default_protocol_versions()
+        .map_err(refused)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    // Tickets, which the client keeps: no table that workers share, and none that an attacker fills.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+#[allow(clippy::needless_pass_by_value)] // as `map_err` gives it
+fn refused(error: rustls::Error) -> CertificateError {
+    match error {
+        rustls::Error::InconsistentKeys(_) => CertificateError::KeyMismatch,
+        other => CertificateError::Unusable(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm};
+
+    fn pair(hosts: &[&str], algorithm: &'static SignatureAlgorithm) -> (CertificateDer<'static>, Vec<u8>) {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let params = CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        (params.self_signed(&key).unwrap().der().clone(), key.serialize_der())
+    }
+
+    fn key(der: &[u8]) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(der.to_vec().into())
+    }
+
+    /// A certificate that vouches for itself.
+    pub(crate) fn issued(hosts: &[&str], algorithm: &'static SignatureAlgorithm) -> Certificate {
+        let (certificate, private) = pair(hosts, algorithm);
+        Certificate::new(vec![certificate], key(&private)).unwrap()
+    }
+
+    #[test]
+    fn it_covers_what_it_names() {
+        let hosts = ["Shop.test", "*.wild.test", "10.0.0.1", "::1"];
+        let certificate = issued(&hosts, &PKCS_ECDSA_P256_SHA256);
+        for host in ["shop.test", "a.wild.test", "10.0.0.1", "[::1]"] {
+            assert!(certificate.covers(host), "{host}");
+        }
+        for host in ["wild.test", "a.b.wild.test", ".wild.test", "xshop.test", "10.0.0.2", ""] {
+            assert!(!certificate.covers(host), "{host}");
+        }
+        assert_eq!(certificate.names(), ["shop.test", "*.wild.test", "10.0.0.1", "::1"]);
+        assert!(certificate.not_before_seconds() < certificate.not_after_seconds());
+    }
+
+    #[test]
+    fn what_cannot_serve_is_refused_with_the_reason() {
+        let (one, one_key) = pair(&["a.test"], &PKCS_ECDSA_P256_SHA256);
+        let (_, other_key) = pair(&["a.test"], &PKCS_ECDSA_P256_SHA256);
+        let refused = |chain: Vec<CertificateDer<'static>>, private: &[u8]| {
+            Certificate::new(chain, key(private)).map(drop).unwrap_err()
+        };
+        assert_eq!(refused(vec![one.clone()], &other_key), CertificateError::KeyMismatch);
+        assert_eq!(refused(vec![], &one_key), CertificateError::NoChain);
+        let junk = CertificateDer::from(vec![0x30, 1, 2]);
+        assert!(matches!(refused(vec![junk], &one_key), CertificateError::Unreadable(_)));
+        assert!(matches!(refused(vec![one], &[1, 2, 3]), CertificateError::Unusable(_)));
+    }
+
+    #[test]
+    fn printing_shows_no_key() {
+        let (certificate, private) = pair(&["a.test"], &PKCS_ECDSA_P256_SHA256);
+        let certificate = Certificate::new(vec![certificate], key(&private)).unwrap();
+        let printed = format!("{certificate:?}");
+        let fingerprint = certificate.fingerprint().to_string();
+        assert_eq!(printed, format!("Certificate({fingerprint}, [\"a.test\"])"));
+    }
+}

@@ -1,0 +1,171 @@
+//! The TLS handshake of one client connection: reads the hello, asks `tls` which certificate it gets, finishes or refuses,
+//! and counts what came of it. Runs on the connection's worker, within one deadline.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use rustls::server::Acceptor;
+use sluice_model::limits::{TLS_HANDSHAKE_TIMEOUT_SECONDS, TLS_REFUSAL_LINGER_BYTES};
+use sluice_model::unit::ListenerTls;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::{StartHandshake, TlsStream};
+
+use super::Worker;
+use super::connection::{ClientStream, Closing, Connection};
+use crate::proxy;
+use crate::proxy::failure::Failure;
+use crate::tls::certificate::Certificate;
+use crate::tls::facts::Facts;
+use crate::tls::failure::HandshakeFailure;
+use crate::tls::{self, Asked, plain};
+
+const LIMIT: Duration = Duration::from_secs(TLS_HANDSHAKE_TIMEOUT_SECONDS);
+
+/// Performs the handshake; `None`: it failed, and the client has been told as far as TLS has words for it.
+pub(super) async fn perform(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    tls: &ListenerTls,
+    stream: ClientStream,
+) -> Option<Secured> {
+    let began = Instant::now();
+    let shaken = tokio::time::timeout(LIMIT, shake(worker, connection, tls, stream)).await;
+    let (stream, facts) = match shaken.unwrap_or(Err(HandshakeFailure::Slow)) {
+        Ok(done) => done,
+        Err(failure) => {
+            failed(worker, connection, failure);
+            return None;
+        }
+    };
+    worker.counters.tls.record(&facts, began.elapsed());
+    connection.secured(facts);
+    Some(Secured {
+        stream,
+        connection: connection.clone(),
+    })
+}
+
+fn failed(worker: &Rc<Worker>, connection: &Connection, failure: HandshakeFailure) {
+    worker.counters.tls.failed(failure);
+    tracing::debug!(reason = failure.as_str(), client = ?connection.client, "a TLS handshake failed");
+    if failure == HandshakeFailure::PlainHttp {
+        // The one failure that is a request, and was answered as one.
+        proxy::respond::refused_by_codec(worker, connection, Failure::BadRequest);
+    }
+}
+
+type Shaken = (TlsStream<ClientStream>, Facts);
+
+async fn shake(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    tls: &ListenerTls,
+    stream: ClientStream,
+) -> Result<Shaken, HandshakeFailure> {
+    let first = stream
+        .peek_first()
+        .await
+        .map_err(|error| HandshakeFailure::of(&error))?;
+    if first.ok_or(HandshakeFailure::ClientClosed).is_ok_and(plain::is_http) {
+        say(stream, plain::SPEAK_HTTPS).await;
+        return Err(HandshakeFailure::PlainHttp);
+    }
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+    let hello = hello.map_err(|error| HandshakeFailure::of(&error))?;
+    let name: Option<Box<str>> = hello.client_hello().server_name().map(normal);
+    let Some(certificate) = choose(worker, connection, tls, &hello, name.as_deref()) else {
+        say(hello.io, plain::UNRECOGNIZED_NAME).await;
+        return Err(HandshakeFailure::UnknownName);
+    };
+    let stream = hello.into_stream(Arc::clone(certificate.config())).await;
+    let stream = stream.map_err(|error| HandshakeFailure::of(&error))?;
+    let facts = Facts::of(stream.get_ref().1, name, certificate);
+    Ok((stream, facts))
+}
+
+/// As certificates and routes write names.
+fn normal(name: &str) -> Box<str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.to_ascii_lowercase().into()
+}
+
+/// By the generation that this client meets, as its requests will.
+fn choose(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    tls: &ListenerTls,
+    hello: &StartHandshake<ClientStream>,
+    name: Option<&str>,
+) -> Option<Arc<Certificate>> {
+    let serving = worker.serving()?;
+    let hello = hello.client_hello();
+    let asked = Asked {
+        name,
+        schemes: hello.signature_schemes(),
+    };
+    let names = &serving.lane(connection.cohort).generation.names;
+    let held = &worker.store.values().certificates;
+    tls::choose(names, held, tls.default_certificate.as_ref(), &asked)
+}
+
+/// Says the last word without TLS and reads on for a moment: to close with bytes unread would reset the connection, and
+/// the client might never see it.
+async fn say(mut stream: ClientStream, word: &[u8]) {
+    if stream.write_all(word).await.is_err() || stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut scrap = [0; 1024];
+    let mut left = TLS_REFUSAL_LINGER_BYTES;
+    while left > 0 {
+        match stream.read(&mut scrap).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => left = left.saturating_sub(read),
+        }
+    }
+}
+
+/// A client connection in TLS, closing as its connection says.
+pub(super) struct Secured {
+    stream: TlsStream<ClientStream>,
+    connection: Rc<Connection>,
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.connection.closing.get() == Closing::Reset {
+            return Poll::Ready(Ok(())); // no close_notify: it would vouch for the end of the body
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
