@@ -21,6 +21,11 @@ pub struct Args {
     #[arg(long, env = "SLUICE_STATE", value_name = "DIR")]
     pub state: PathBuf,
 
+    /// Where private keys of certificates are kept, each readable by this user alone; may be a folder in memory, then a new
+    /// start waits for the controller to send them again [default: keys/ in the state folder]
+    #[arg(long, env = "SLUICE_KEYS", value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+
     /// Where health, metrics and views of what is live are served; keep it private
     #[arg(long, env = "SLUICE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,

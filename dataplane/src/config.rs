@@ -4,6 +4,7 @@
 //!  delivery ──order──► verify ── epoch rule ── remember on disk ── pending ─┐
 //!  (stream) ─manifest─► verify ────────────────────────────────────────────┤ all there?  no ──► want
 //!           ─section──► digest, unpack, decode ────────────────────────────┘    │ yes
+//!           ─live─────► verify ── newer? ── check ── in use ── keep on disk      │
 //!        ◄── ack ◄── swap ◄── keep on disk ◄── prepare listeners ◄── build ◄── check
 //!        ◄── nack: at any step; what serves does not change
 //! ```
@@ -16,8 +17,10 @@ pub mod backoff;
 pub mod build;
 pub mod delivery;
 pub mod epoch;
+pub mod files;
 mod keep;
 pub mod last_good;
+mod live;
 pub mod manifests;
 pub mod metrics;
 pub mod refusal;
@@ -34,13 +37,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sluice_model::snapshot::Snapshot;
-use sluice_model::{Digest, RevisionId};
+use sluice_model::{Digest, LiveSubject, RevisionId};
+use sluice_proto::live::{HeldValue, SealedLive};
 use sluice_proto::sections::SectionRef;
 
 use crate::identity::Identity;
 
 use epoch::{Heeded, Standing};
 use last_good::LastGood;
+use live::Values;
 use manifests::Manifests;
 use metrics::IntakeMetrics;
 use refusal::Refusal;
@@ -62,6 +67,8 @@ pub enum Delivered {
         /// Compressed.
         wire: Bytes,
     },
+    /// An envelope that should hold a live update.
+    Live(SealedLive),
 }
 
 /// What is answered.
@@ -78,6 +85,13 @@ pub enum Answer {
     },
     /// Sections that are lacking.
     Want(Vec<Digest>),
+    /// A live update is not taken; the value in use stays.
+    LiveRefused {
+        /// Of what; `None` if not even that could be read.
+        subject: Option<LiveSubject>,
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 /// What serves, by name.
@@ -108,6 +122,10 @@ pub struct Introduction {
     pub crashed_after_swap: Option<String>,
     /// Sections that need not be sent.
     pub held_sections: Vec<Digest>,
+    /// The highest term of a live value; 0 without one.
+    pub live_term: u64,
+    /// Live values that need not be sent.
+    pub live_held: Vec<HeldValue>,
 }
 
 /// One revision as it serves.
@@ -155,6 +173,7 @@ pub struct Intake<T: Target> {
     pending: Option<GenuineOrder>,
     asked: BTreeSet<Digest>,
     live: Option<LiveNow<T::Built>>,
+    values: Values,
     booted_epoch: u64,
     /// The candidate that was live when the process before this one died.
     crashed: Option<String>,
@@ -175,11 +194,14 @@ impl<T: Target> Intake<T> {
             pending: None,
             asked: BTreeSet::new(),
             live: None,
+            values: Values::default(),
             booted_epoch: 0,
             crashed: None,
             disk,
         };
         intake.recall();
+        // First: the first request of what is restored finds its endpoints.
+        intake.restore_live();
         intake.restore();
         intake
     }
@@ -190,6 +212,7 @@ impl<T: Target> Intake<T> {
             Delivered::Order(envelope) => self.take_order(envelope, now_unix_seconds),
             Delivered::Manifest(envelope) => self.take_manifest(envelope),
             Delivered::Section { digest, wire } => self.take_section(digest, wire),
+            Delivered::Live(sealed) => return self.take_live(&sealed, now_unix_seconds).into_iter().collect(),
         };
         match taken {
             Ok(()) => self.advance(),
@@ -200,6 +223,7 @@ impl<T: Target> Intake<T> {
     /// What to say when a stream opens. What was asked for on an earlier stream will be asked for again.
     pub fn introduce(&mut self) -> Introduction {
         self.asked.clear();
+        self.tidy_live();
         Introduction {
             effect: self.effect(),
             heeded_epoch: self.heeded.map_or(0, |h| h.epoch),
@@ -207,6 +231,8 @@ impl<T: Target> Intake<T> {
             booted_epoch: self.booted_epoch,
             crashed_after_swap: self.crashed.clone(),
             held_sections: self.sections.digests(),
+            live_term: self.values.term(),
+            live_held: self.values.told(),
         }
     }
 
@@ -405,6 +431,7 @@ impl<T: Target> Intake<T> {
         let candidate = live.candidate.as_ref().map(|side| side.revision.to_string());
         tracing::info!(epoch = live.order.heeded.epoch, stable = %live.stable.revision, candidate, "live");
         self.live = Some(live);
+        self.say_lacking();
         self.tidy();
     }
 

@@ -9,7 +9,6 @@ mod serving;
 pub use run::run;
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -47,13 +46,12 @@ impl Configured {
     /// When no thread can be started.
     pub fn start(
         identity: Arc<Identity>,
-        state: &Path,
+        disk: LastGood,
         controller: Controller,
         metrics: IntakeMetrics,
         serving: (impl Target, impl Observe),
     ) -> io::Result<Self> {
         let (target, observe) = serving;
-        let disk = LastGood::new(state);
         let worker = {
             let (identity, metrics) = (Arc::clone(&identity), metrics.clone());
             Worker::spawn(move || Intake::start(identity, target, disk, metrics))?

@@ -100,8 +100,8 @@ mod tests {
         let default = reference("a/default");
         let check = |name: Option<&str>, default: Option<&CertificateRef>, expected: Option<&str>| {
             let chosen = choose(&names, &held, default, &Asked { name, schemes: ALL });
-            let expected = expected.map(|text| held.get(&reference(text)).unwrap().fingerprint().clone());
-            assert_eq!(chosen.map(|c| c.fingerprint().clone()), expected, "{name:?}");
+            let expected = expected.map(|text| *held.get(&reference(text)).unwrap().fingerprint());
+            assert_eq!(chosen.map(|c| *c.fingerprint()), expected, "{name:?}");
         };
         check(Some("shop.test"), None, Some("a/shop"));
         check(Some("blog.test"), None, Some("a/wild"));

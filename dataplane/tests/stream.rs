@@ -13,6 +13,9 @@
 #[path = "intake/world.rs"]
 mod world;
 
+#[path = "stream/process.rs"]
+mod process;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -15,7 +15,7 @@ use sluice_model::limits::{
     CONTROLLER_CONNECT_WAIT_MS, CONTROLLER_KEEPALIVE_MS, CONTROLLER_SEND_WAIT_MS, MAX_LEADER_HINTS, MAX_NACK_CHARS,
     MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD, REPORT_AT_REST_MS, REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
 };
-use sluice_proto::delivery::{Ack, Downward, Hello, Nack, Upward, UpwardMessage};
+use sluice_proto::delivery::{Ack, Downward, Hello, LiveRefused, Nack, Upward, UpwardMessage};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::report::Report;
@@ -30,6 +30,7 @@ use crate::identity::Identity;
 
 use super::backoff::Backoff;
 use super::metrics::IntakeMetrics;
+use super::refusal::Refusal;
 use super::worker::{Said, Worker};
 use super::{Answer, Delivered, Effect, Introduction};
 
@@ -183,6 +184,8 @@ impl Delivery {
             booted_epoch,
             crashed_after_swap: _, // follows from the boot id and `booted_epoch`, and is said in a nack
             held_sections,
+            live_term,
+            live_held,
         } = introduction;
         Hello {
             build: env!("CARGO_PKG_VERSION").to_owned(),
@@ -194,8 +197,8 @@ impl Delivery {
             held_sections,
             order,
             booted_epoch,
-            live_term: 0,
-            live_held: vec![],
+            live_term,
+            live_held,
         }
     }
 
@@ -255,9 +258,8 @@ impl Stream<'_> {
             Downward::Order(envelope) => Delivered::Order(envelope),
             Downward::Manifest(envelope) => Delivered::Manifest(envelope),
             Downward::Section { digest, wire } => Delivered::Section { digest, wire },
+            Downward::Live(sealed) => Delivered::Live(sealed),
             Downward::NotLeader { address } => return Err(Ended::Elsewhere(address)),
-            // Nothing here holds live values yet.
-            Downward::Live(_) => return Ok(()),
         };
         self.delivery.worker.take(delivered).await;
         Ok(())
@@ -299,12 +301,19 @@ fn message_of(answer: Answer) -> UpwardMessage {
         Answer::Nack { epoch, refusal } => UpwardMessage::Nack(Nack {
             epoch,
             reason: refusal.on_the_wire(),
-            detail: format!("{}: {refusal}", refusal.reason())
-                .chars()
-                .take(MAX_NACK_CHARS)
-                .collect(),
+            detail: told(&refusal),
+        }),
+        Answer::LiveRefused { subject, refusal } => UpwardMessage::LiveRefused(LiveRefused {
+            subject,
+            reason: refusal.on_the_wire(),
+            detail: told(&refusal),
         }),
     }
+}
+
+fn told(refusal: &Refusal) -> String {
+    let text = format!("{}: {refusal}", refusal.reason());
+    text.chars().take(MAX_NACK_CHARS).collect()
 }
 
 /// Without a scheme: the stream is always TLS.

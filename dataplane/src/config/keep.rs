@@ -5,7 +5,7 @@
 use sluice_model::RevisionId;
 
 use super::Intake;
-use super::last_good::StateError;
+use super::files::StateError;
 use super::refusal::Refusal;
 use super::target::Target;
 use super::verify::GenuineOrder;

@@ -6,15 +6,16 @@
 //! last-good/candidate              there while a candidate is live: its revision. A clean shutdown removes it
 //! last-good/manifests/<digest>     by revision digest
 //! last-good/sections/<digest>      as they travel: compressed
+//! last-good/live/<digest>          endpoints of services, by digest of the subject
+//! keys/<digest>                    certificates with their private keys, readable by this user alone. --keys moves it
 //! ```
 //!
-//! Each file is written whole: to a temporary name, flushed to the device, renamed, and the folder flushed. Nothing here
-//! is trusted for having been on disk: `start` verifies signatures and digests again. This file knows bytes and paths,
+//! Each file is written whole (`files`). Nothing here is trusted for having been on disk: `start` verifies signatures and digests again. This file knows bytes and paths,
 //! not what they mean.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -22,28 +23,7 @@ use sha2::{Digest as _, Sha256};
 use sluice_model::Digest;
 
 use super::epoch::Heeded;
-
-/// A file of the state folder that could not be read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}; {}", path.display(), advice(source))]
-pub struct StateError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum, not closed: the rest has one piece of advice
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full: free some space. What serves goes on; nothing new is activated until then"
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "make the state folder writable. What serves goes on; nothing new is activated until then"
-        }
-        _ => "see to the state folder (--state). What serves goes on; nothing new is activated until then",
-    }
-}
+use super::files::{self, Care, StateError, read_bounded, sync_folder};
 
 /// What is kept under a digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,13 +32,19 @@ pub enum Kept {
     Manifest,
     /// A section as it travels, by the digest of its raw bytes.
     Section,
+    /// A live update's envelope, by the digest of its subject.
+    Value,
+    /// The same, with a private key in it.
+    Key,
 }
 
 impl Kept {
-    fn folder(self) -> &'static str {
+    fn care(self) -> Care {
         match self {
-            Self::Manifest => "manifests",
-            Self::Section => "sections",
+            Self::Manifest | Self::Section => Care::Durable,
+            // Endpoints change with every pod, and a lost one is sent again.
+            Self::Value => Care::Passing,
+            Self::Key => Care::Private,
         }
     }
 }
@@ -67,6 +53,7 @@ impl Kept {
 #[derive(Clone, Debug)]
 pub struct LastGood {
     root: PathBuf,
+    keys: PathBuf,
 }
 
 const EPOCH: &str = "epoch";
@@ -74,11 +61,17 @@ const ORDER: &str = "order.dsse";
 const CANDIDATE: &str = "candidate";
 
 impl LastGood {
-    /// Of the instance whose state is in `state`. Touches nothing yet.
+    /// Of the instance whose state is in `state`, private keys in its folder `keys`. Touches nothing yet.
     pub fn new(state: &Path) -> Self {
         Self {
             root: state.join("last-good"),
+            keys: state.join("keys"),
         }
+    }
+
+    /// With private keys in this folder instead, which may be in memory.
+    pub fn with_keys(self, keys: PathBuf) -> Self {
+        Self { keys, ..self }
     }
 
     /// Where it is, for messages.
@@ -89,10 +82,8 @@ impl LastGood {
     /// Remembers the last order heeded.
     pub fn remember(&self, heeded: &Heeded) -> Result<(), StateError> {
         let line = format!("{} {}", heeded.epoch, heeded.order);
-        self.write(
-            &self.root.join(EPOCH),
-            format!("{line} {}\n", checksum(&line)).as_bytes(),
-        )
+        let text = format!("{line} {}\n", checksum(&line));
+        files::write(&self.root.join(EPOCH), text.as_bytes(), Care::Durable)
     }
 
     /// The last order heeded. `Err` if the file is there but unreadable or damaged.
@@ -112,7 +103,7 @@ impl LastGood {
 
     /// Keeps the order that is being activated.
     pub fn keep_order(&self, envelope: &[u8]) -> Result<(), StateError> {
-        self.write(&self.root.join(ORDER), envelope)
+        files::write(&self.root.join(ORDER), envelope, Care::Durable)
     }
 
     /// The last order activated.
@@ -122,7 +113,7 @@ impl LastGood {
 
     /// Notes that this candidate is about to serve.
     pub fn note_candidate(&self, revision: &str) -> Result<(), StateError> {
-        self.write(&self.root.join(CANDIDATE), revision.as_bytes())
+        files::write(&self.root.join(CANDIDATE), revision.as_bytes(), Care::Durable)
     }
 
     /// The candidate that served when the process last stopped, unless it stopped cleanly.
@@ -147,7 +138,7 @@ impl LastGood {
 
     /// Keeps something under its digest.
     pub fn keep(&self, kept: Kept, digest: &Digest, bytes: &[u8]) -> Result<(), StateError> {
-        self.write(&self.path_of(kept, digest), bytes)
+        files::write(&self.path_of(kept, digest), bytes, kept.care())
     }
 
     /// Reads what is kept under a digest; as it is on disk, to be verified.
@@ -162,7 +153,7 @@ impl LastGood {
 
     /// The digests of what is kept, at most `max` of them. Empty if the folder cannot be read.
     pub fn list(&self, kept: Kept, max: usize) -> Vec<Digest> {
-        let Ok(entries) = fs::read_dir(self.root.join(kept.folder())) else {
+        let Ok(entries) = fs::read_dir(self.folder(kept)) else {
             return Vec::new();
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -172,7 +163,7 @@ impl LastGood {
     /// Removes everything of this sort but `wanted`, temporary files of a crash included. Best effort: what stays is
     /// only space.
     pub fn sweep(&self, kept: Kept, wanted: &BTreeSet<Digest>) {
-        let Ok(entries) = fs::read_dir(self.root.join(kept.folder())) else {
+        let Ok(entries) = fs::read_dir(self.folder(kept)) else {
             return;
         };
         for entry in entries.flatten() {
@@ -183,26 +174,17 @@ impl LastGood {
         }
     }
 
-    fn path_of(&self, kept: Kept, digest: &Digest) -> PathBuf {
-        self.root.join(kept.folder()).join(digest.to_string())
+    fn folder(&self, kept: Kept) -> PathBuf {
+        match kept {
+            Kept::Manifest => self.root.join("manifests"),
+            Kept::Section => self.root.join("sections"),
+            Kept::Value => self.root.join("live"),
+            Kept::Key => self.keys.clone(),
+        }
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-        let folder = path.parent().unwrap_or(&self.root);
-        let failed = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| StateError { action, path, source }
-        };
-        fs::create_dir_all(folder).map_err(failed("make the folder", folder))?;
-        let mut temporary = path.to_owned().into_os_string();
-        temporary.push(".tmp"); // one writer: the intake thread of the one process that owns the folder
-        let temporary = PathBuf::from(temporary);
-        let written = write_through(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written.map_err(failed("write", path))?;
-        sync_folder(folder)
+    fn path_of(&self, kept: Kept, digest: &Digest) -> PathBuf {
+        self.folder(kept).join(digest.to_string())
     }
 }
 
@@ -220,45 +202,6 @@ fn parse_heeded(text: &str) -> Option<Heeded> {
         epoch: epoch.parse().ok()?,
         order: order.parse().ok()?,
     })
-}
-
-fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn sync_folder(folder: &Path) -> Result<(), StateError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|source| StateError {
-            action: "flush the folder",
-            path: folder.to_owned(),
-            source,
-        })
-}
-
-/// `None` if there is no such file; an error if it is longer than `max_bytes`.
-fn read_bounded(path: &Path, max_bytes: usize) -> Result<Option<Bytes>, StateError> {
-    let failed = |source| StateError {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(max_bytes as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() > max_bytes {
-        let text = format!("it is longer than {max_bytes} bytes, so it is damaged");
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
-    }
-    Ok(Some(bytes.into()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use sluice_model::{Digest, RevisionId};
 
 use crate::identity::Identity;
 
-use super::last_good::{Kept, LastGood, StateError};
+use super::files::StateError;
+use super::last_good::{Kept, LastGood};
 use super::verify::{self, GenuineManifest};
 
 /// A manifest in its envelope.

@@ -1,8 +1,12 @@
 //! What the intake tells about itself: how long applying took, what was refused and why, and what it holds.
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use sluice_model::LiveSubject;
 
 use super::refusal::Refusal;
+
+const ENDPOINTS: &str = "endpoints";
+const CERTIFICATE: &str = "certificate";
 
 /// The intake's metrics. Clones share their values.
 #[derive(Clone, Debug)]
@@ -10,6 +14,7 @@ pub struct IntakeMetrics {
     /// From the moment that everything for an order is there to the swap, in seconds.
     pub apply_seconds: Histogram,
     refused: IntCounterVec,
+    live_applied: IntCounterVec,
     /// 1 while a stream to the controller is open.
     pub connected: IntGauge,
     /// The epoch of the last order heeded.
@@ -34,6 +39,13 @@ impl IntakeMetrics {
                 Opts::new("proxy_config_refused_total", "Deliveries refused, by reason."),
                 &["reason"],
             )?,
+            live_applied: IntCounterVec::new(
+                Opts::new(
+                    "proxy_live_updates_total",
+                    "Values of the live lane taken into use, by kind.",
+                ),
+                &["kind"],
+            )?,
             connected: IntGauge::new(
                 "proxy_controller_connected",
                 "1 while a stream to the controller is open.",
@@ -46,9 +58,13 @@ impl IntakeMetrics {
         };
         registry.register(Box::new(metrics.apply_seconds.clone()))?;
         registry.register(Box::new(metrics.refused.clone()))?;
+        registry.register(Box::new(metrics.live_applied.clone()))?;
         registry.register(Box::new(metrics.connected.clone()))?;
         registry.register(Box::new(metrics.epoch.clone()))?;
         registry.register(Box::new(metrics.state_unwritable.clone()))?;
+        for kind in [ENDPOINTS, CERTIFICATE] {
+            metrics.live_applied.with_label_values(&[kind]);
+        }
         for reason in Refusal::REASONS {
             metrics.refused.with_label_values(&[reason]); // a counter that is 0 is seen before it is needed
         }
@@ -58,6 +74,15 @@ impl IntakeMetrics {
     /// Counts a refusal.
     pub fn refused(&self, refusal: &Refusal) {
         self.refused.with_label_values(&[refusal.reason()]).inc();
+    }
+
+    /// Counts a value of the live lane that is taken into use.
+    pub fn live_applied(&self, subject: &LiveSubject) {
+        let kind = match subject {
+            LiveSubject::Service(_) => ENDPOINTS,
+            LiveSubject::Certificate(_) => CERTIFICATE,
+        };
+        self.live_applied.with_label_values(&[kind]).inc();
     }
 
     /// How many refusals there were for a reason.

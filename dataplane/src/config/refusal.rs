@@ -5,8 +5,9 @@
 
 use std::fmt;
 
-use sluice_model::{Digest, RevisionId};
+use sluice_model::{CertificateRef, Digest, LiveSubject, RevisionId};
 use sluice_proto::delivery::Refusal as WireReason;
+use sluice_proto::live::LiveStamp;
 
 /// What was delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +18,8 @@ pub enum Item {
     Manifest,
     /// One section of a revision.
     Section,
+    /// A signed live update.
+    Live,
 }
 
 impl fmt::Display for Item {
@@ -25,6 +28,7 @@ impl fmt::Display for Item {
             Self::Order => "order",
             Self::Manifest => "manifest",
             Self::Section => "section",
+            Self::Live => "live update",
         })
     }
 }
@@ -165,13 +169,47 @@ pub enum Refusal {
         /// The candidate.
         revision: RevisionId,
     },
+    /// Not newer than the value that is held: a replay, or a late arrival.
+    #[error("{subject} came with term {} and sequence {}, which is not above {} and {}, those of the value in use",
+            .stamp.term, .stamp.sequence, .held.term, .held.sequence)]
+    LiveStale {
+        /// Of what.
+        subject: LiveSubject,
+        /// Of the update.
+        stamp: LiveStamp,
+        /// Of the value in use.
+        held: LiveStamp,
+    },
+    /// A term further in the future than clocks can differ: it would make deaf to every later honest one.
+    #[error(
+        "the live update's term {term} is too far ahead of this instance's clock; compare the clocks of controller and instance"
+    )]
+    LiveFarFuture {
+        /// Of the update.
+        term: u64,
+    },
+    /// More subjects than an instance keeps.
+    #[error("this instance holds {max} live values already and takes no more; split the fleet")]
+    LiveTooMany {
+        /// How many it keeps.
+        max: usize,
+    },
+    /// A certificate that cannot be served.
+    #[error("certificate {certificate}: {detail}")]
+    CertificateUnusable {
+        /// Which.
+        certificate: CertificateRef,
+        /// Why, and what to do.
+        detail: String,
+    },
 }
 
 impl Refusal {
     /// Every label, sorted: the bounded set of values of `reason`.
-    pub const REASONS: [&'static str; 17] = [
+    pub const REASONS: [&'static str; 21] = [
         "build_failed",
         "builder_panicked",
+        "certificate_unusable",
         "crashed_after_swap",
         "epoch_conflict",
         "epoch_far_future",
@@ -179,6 +217,9 @@ impl Refusal {
         "invalid_configuration",
         "key_role",
         "listen_failed",
+        "live_far_future",
+        "live_stale",
+        "live_too_many",
         "malformed",
         "section_mismatch",
         "section_unwanted",
@@ -209,21 +250,29 @@ impl Refusal {
             Self::Listen { .. } => "listen_failed",
             Self::StateNotWritable { .. } => "state_not_writable",
             Self::CrashedAfterSwap { .. } => "crashed_after_swap",
+            Self::LiveStale { .. } => "live_stale",
+            Self::LiveFarFuture { .. } => "live_far_future",
+            Self::LiveTooMany { .. } => "live_too_many",
+            Self::CertificateUnusable { .. } => "certificate_unusable",
         }
     }
 
     /// The reason as the controller is told it: coarser, since it decides by it.
     pub fn on_the_wire(&self) -> WireReason {
         match self {
-            Self::TooLarge { .. } => WireReason::TooLarge,
+            Self::TooLarge { .. } | Self::LiveTooMany { .. } => WireReason::TooLarge,
             Self::Malformed { .. } | Self::SectionUnwanted { .. } | Self::SectionMismatch { .. } => {
                 WireReason::Malformed
             }
             Self::Signature { .. } | Self::KeyRole { .. } => WireReason::Signature,
             Self::Audience { .. } => WireReason::Audience,
-            Self::EpochReplayed { .. } | Self::EpochConflict { .. } | Self::EpochFarFuture { .. } => WireReason::Epoch,
+            Self::EpochReplayed { .. }
+            | Self::EpochConflict { .. }
+            | Self::EpochFarFuture { .. }
+            | Self::LiveStale { .. }
+            | Self::LiveFarFuture { .. } => WireReason::Epoch,
             Self::UnknownFeature { .. } => WireReason::Feature,
-            Self::Invalid { .. } => WireReason::Check,
+            Self::Invalid { .. } | Self::CertificateUnusable { .. } => WireReason::Check,
             Self::Build { .. } | Self::Panicked { .. } | Self::CrashedAfterSwap { .. } => WireReason::Build,
             Self::Listen { .. } => WireReason::Listen,
             Self::StateNotWritable { .. } => WireReason::Storage,

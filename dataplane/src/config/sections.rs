@@ -13,7 +13,8 @@ use sluice_model::unit::Unit;
 use sluice_model::{Digest, ObjectKey};
 use sluice_proto::sections::{self, SectionRef};
 
-use super::last_good::{Kept, LastGood, StateError};
+use super::files::StateError;
+use super::last_good::{Kept, LastGood};
 use super::refusal::Refusal;
 
 /// The units of one section.

@@ -1,14 +1,18 @@
-//! What the intake needs from the part that serves: build, prepare, swap. Three calls, so that the whole intake can be
+//! What the intake needs from the part that serves: build, prepare, swap. A few calls, so that the whole intake can be
 //! tested without a socket, and the request path without a controller.
 //!
-//! The order is the point: `build` and `prepare` may fail and change nothing that serves; `swap` cannot fail.
+//! The order is the point: `build` and `prepare` may fail and change nothing that serves; `swap` cannot fail. Values of the live
+//! lane (`set`) are checked before and cannot fail either.
 
 use std::sync::Arc;
 
 use sluice_model::snapshot::Snapshot;
 use sluice_model::unit::Listener;
-use sluice_model::{ObjectKey, RevisionId};
+use sluice_model::{CertificateRef, LiveSubject, ObjectKey, RevisionId, ServiceRef};
+use sluice_proto::live::LiveEndpoint;
 use sluice_proto::report::ServedRole;
+
+use crate::tls::certificate::Certificate;
 
 /// What one generation is built from.
 #[derive(Debug)]
@@ -36,6 +40,15 @@ pub struct NewLive<B> {
     pub candidate: Option<(Arc<B>, u32)>,
 }
 
+/// A value of the live lane, checked.
+#[derive(Debug)]
+pub enum NewValue {
+    /// The endpoints of a service.
+    Endpoints(ServiceRef, Arc<[LiveEndpoint]>),
+    /// A certificate.
+    Certificate(CertificateRef, Arc<Certificate>),
+}
+
 /// The part that serves.
 pub trait Target: Send + 'static {
     /// A revision ready to serve.
@@ -51,4 +64,10 @@ pub trait Target: Send + 'static {
 
     /// Makes `live` what every request from now on sees, starts accepting on `ports`, drains what is not among them.
     fn swap(&self, ports: Self::Ports, live: NewLive<Self::Built>);
+
+    /// Uses a value from now on, in every revision that refers to it, now or later.
+    fn set(&self, value: NewValue);
+
+    /// Nothing refers to this any more.
+    fn forget(&self, subject: &LiveSubject);
 }

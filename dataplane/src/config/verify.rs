@@ -7,6 +7,7 @@ use sluice_model::{InstanceId, RevisionId};
 use sluice_proto::canonical::{DecodeError, Wire};
 use sluice_proto::envelope::VerifyError;
 use sluice_proto::hash::sha256;
+use sluice_proto::live::{LiveUpdate, SealedLive, open_live};
 use sluice_proto::manifest::Manifest;
 use sluice_proto::order::{Candidate, Order};
 use sluice_proto::signed::{OpenError, open_manifest, open_order};
@@ -62,6 +63,11 @@ pub fn order(identity: &Identity, envelope: Bytes) -> Result<GenuineOrder, Refus
         heeded,
         envelope,
     })
+}
+
+/// The live update in an envelope.
+pub fn live(identity: &Identity, sealed: &SealedLive) -> Result<LiveUpdate, Refusal> {
+    open_live(&identity.trusted, &identity.audience, &sealed.0).map_err(|error| refusal_of(Item::Live, error))
 }
 
 /// The manifest in an envelope.

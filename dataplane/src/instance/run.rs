@@ -12,6 +12,7 @@ use super::ending::{Ending, Endings, Parent};
 use super::serving::{Observer, Serving};
 use super::{Configured, Controller};
 use crate::args::Args;
+use crate::config::last_good::LastGood;
 use crate::config::metrics::IntakeMetrics;
 use crate::identity::Identity;
 use crate::listener::{Binding, Sharing};
@@ -61,7 +62,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         address: args.controller,
         name: args.controller_name,
     };
-    let configured = Configured::start(identity, &args.state, controller, metrics, (serving, observer))
+    let disk = LastGood::new(&args.state);
+    let disk = match args.keys {
+        Some(keys) => disk.with_keys(keys),
+        None => disk,
+    };
+    let configured = Configured::start(identity, disk, controller, metrics, (serving, observer))
         .context("the intake cannot start")?;
 
     let ending = endings.next().await;

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use sluice_model::LiveSubject;
 use sluice_model::unit::Listener;
 use sluice_proto::report::{Report, RoleReport, ScopeReport, ServedRole};
 use tokio::runtime::Handle;
 
 use crate::config::Effect;
 use crate::config::delivery::Observe;
-use crate::config::target::{Blueprint, NewLive, Target};
+use crate::config::target::{Blueprint, NewLive, NewValue, Target};
 use crate::listener::{Listeners, Prepared};
 use crate::live::{Generation, Live, LiveStore};
 use crate::stats::{Role, RoleDelta, ScopeDelta};
@@ -64,6 +65,22 @@ impl Target for Serving {
         }));
         if let Err(error) = self.runtime.block_on(self.listeners.commit(ports)) {
             tracing::error!(%error, "a listener that was bound does not accept");
+        }
+    }
+
+    fn set(&self, value: NewValue) {
+        let values = self.store.values();
+        match value {
+            NewValue::Endpoints(service, endpoints) => values.services.replace(service, endpoints),
+            NewValue::Certificate(reference, certificate) => values.certificates.replace(reference, certificate),
+        }
+    }
+
+    fn forget(&self, subject: &LiveSubject) {
+        let values = self.store.values();
+        match subject {
+            LiveSubject::Service(service) => values.services.forget(service),
+            LiveSubject::Certificate(reference) => values.certificates.forget(reference),
         }
     }
 }

@@ -174,7 +174,7 @@ fn configuration(key: &Arc<CertifiedKey>) -> Result<Arc<ServerConfig>, Certifica
     Ok(Arc::new(config))
 }
 
-#[allow(clippy::needless_pass_by_value)] // as `map_err` gives it
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum: the library says it best
 fn refused(error: rustls::Error) -> CertificateError {
     match error {
         rustls::Error::InconsistentKeys(_) => CertificateError::KeyMismatch,

@@ -3,7 +3,7 @@
 
 /// To a client that speaks HTTP in the clear. No id: no request was read.
 pub const SPEAK_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    Content-Type: application/json\r\nConnection: close\r\nContent-Length: 126\r\n\r\n\
+    Content-Type: application/json\r\nConnection: close\r\nContent-Length: 129\r\n\r\n\
     {\"status\":400,\"error_category\":\"bad_request\",\"message\":\"this port speaks HTTPS, and the request came without TLS: use https://\"}\n";
 
 /// A fatal alert, `unrecognized_name` (RFC 6066 §3), as a record of its own: the handshake has no keys yet.

@@ -20,29 +20,32 @@ pub(crate) struct Lane {
     pools: Box<[Turns]>,
 }
 
+/// A rotation as one worker's requests hold it: counted by the worker alone, where all cores would share the `Arc`'s count.
+struct Seen(Arc<Rotation>);
+
 /// One worker's turns through one pool.
 struct Turns {
     cursor: Cell<u32>,
     /// The rotation that was used last. Of written endpoints there is no other.
-    seen: RefCell<Rc<Arc<Rotation>>>,
+    seen: RefCell<Rc<Seen>>,
 }
 
 /// The endpoint that a request goes to. Holds the rotation, which may have been replaced since.
 #[derive(Clone)]
 pub(crate) struct Chosen {
-    rotation: Rc<Arc<Rotation>>,
+    rotation: Rc<Seen>,
     place: usize,
 }
 
 impl Chosen {
     /// The endpoint.
     pub(crate) fn endpoint(&self) -> Option<&EndpointEntry> {
-        self.rotation.endpoints().get(self.place)
+        self.rotation.0.endpoints().get(self.place)
     }
 
     /// Where it is counted.
     pub(crate) fn slot(&self) -> Option<u16> {
-        self.rotation.slot(self.place)
+        self.rotation.0.slot(self.place)
     }
 }
 
@@ -52,16 +55,16 @@ impl Turns {
     fn new(pool: &PoolEntry, worker: &Worker) -> Self {
         Self {
             cursor: Cell::new(worker.chance.next() as u32),
-            seen: RefCell::new(Rc::new(pool.rotation())),
+            seen: RefCell::new(Rc::new(Seen(pool.rotation()))),
         }
     }
 
     /// The rotation of now. A pointer comparison while nothing changes.
-    fn of_feed(&self, feed: &Feed) -> Rc<Arc<Rotation>> {
+    fn of_feed(&self, feed: &Feed) -> Rc<Seen> {
         let now = feed.load();
         let mut seen = self.seen.borrow_mut();
-        if !Arc::ptr_eq(&seen, &now) {
-            *seen = Rc::new(Arc::clone(&now));
+        if !Arc::ptr_eq(&seen.0, &now) {
+            *seen = Rc::new(Seen(Arc::clone(&now)));
         }
         seen.clone()
     }
@@ -94,7 +97,7 @@ impl Lane {
             Endpoints::Written(_) => turns.seen.borrow().clone(),
             Endpoints::Fed(_, feed) => turns.of_feed(feed),
         };
-        let place = rotation.turn(turn)?;
+        let place = rotation.0.turn(turn)?;
         Some(Chosen { rotation, place })
     }
 }

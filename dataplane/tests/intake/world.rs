@@ -8,11 +8,11 @@ use bytes::Bytes;
 use prometheus::Registry;
 use sluice_dataplane::config::last_good::LastGood;
 use sluice_dataplane::config::metrics::IntakeMetrics;
-use sluice_dataplane::config::target::{Blueprint, NewLive, Target};
+use sluice_dataplane::config::target::{Blueprint, NewLive, NewValue, Target};
 use sluice_dataplane::config::{Answer, Delivered, Intake};
 use sluice_dataplane::identity::{Identity, TlsIdentity};
 use sluice_model::unit::{DataPlaneUnit, Endpoint, Listener, PoolUnit, Unit, Weight};
-use sluice_model::{Config, Digest, Kind, ObjectKey, RevisionId, Snapshot};
+use sluice_model::{Config, Digest, Kind, LiveSubject, ObjectKey, RevisionId, Snapshot};
 use sluice_proto::keys::{KeySet, Role, Signer};
 use sluice_proto::manifest::Manifest;
 use sluice_proto::order::{Candidate, FULL_SHARE_MILLIONTHS, Members, Order};
@@ -65,6 +65,7 @@ pub struct Revision {
 pub struct Signers {
     pub manifest: Signer,
     pub order: Signer,
+    pub live: Signer,
     pub audience: Audience,
 }
 
@@ -73,6 +74,7 @@ impl Signers {
         Self {
             manifest: Signer::from_seed(&[seed; 32], Role::Manifest),
             order: Signer::from_seed(&[seed + 1; 32], Role::Order),
+            live: Signer::from_seed(&[seed + 100; 32], Role::Live),
             audience: Audience {
                 cluster: "test".parse().unwrap(),
                 fleet: "edge".parse().unwrap(),
@@ -81,7 +83,7 @@ impl Signers {
     }
 
     pub fn trusted(&self) -> KeySet {
-        KeySet::new([self.manifest.trusted(), self.order.trusted()]).unwrap()
+        KeySet::new([self.manifest.trusted(), self.order.trusted(), self.live.trusted()]).unwrap()
     }
 
     pub fn revision(&self, number: u64, config: Config) -> Revision {
@@ -154,6 +156,9 @@ pub struct Served {
 pub struct Notes {
     pub served: Served,
     pub swaps: u64,
+    /// Values of the live lane by subject, as text.
+    pub values: BTreeMap<LiveSubject, String>,
+    pub sets: u64,
     pub builds: Vec<(RevisionId, ServedRole, Option<RevisionId>)>,
     /// Ports that somebody else has.
     pub taken: Vec<u16>,
@@ -213,6 +218,23 @@ impl Target for Noting {
             candidate: live.candidate.map(|(built, _)| built.revision),
             ports,
         };
+    }
+
+    fn set(&self, value: NewValue) {
+        let (subject, text) = match value {
+            NewValue::Endpoints(service, endpoints) => (LiveSubject::Service(service), format!("{endpoints:?}")),
+            NewValue::Certificate(reference, certificate) => (
+                LiveSubject::Certificate(reference),
+                format!("{}", certificate.fingerprint()),
+            ),
+        };
+        let mut notes = self.0.lock().unwrap();
+        notes.sets += 1;
+        notes.values.insert(subject, text);
+    }
+
+    fn forget(&self, subject: &LiveSubject) {
+        self.0.lock().unwrap().values.remove(subject).expect("it is there");
     }
 }
 
@@ -291,6 +313,10 @@ impl World {
         self.target.0.lock().unwrap().served.clone()
     }
 
+    pub fn values(&self) -> BTreeMap<LiveSubject, String> {
+        self.target.0.lock().unwrap().values.clone()
+    }
+
     pub fn last_good(&self) -> PathBuf {
         self.state.join("last-good")
     }
@@ -313,7 +339,7 @@ impl World {
                 .iter()
                 .flat_map(|answer| match answer {
                     Answer::Want(digests) => digests.clone(),
-                    Answer::Ack(_) | Answer::Nack { .. } => Vec::new(),
+                    Answer::Ack(_) | Answer::Nack { .. } | Answer::LiveRefused { .. } => Vec::new(),
                 })
                 .collect();
             if wanted.is_empty() {
@@ -343,7 +369,7 @@ pub fn reason(answer: &Answer) -> &'static str {
     match answer {
         Answer::Ack(_) => "ack",
         Answer::Want(_) => "want",
-        Answer::Nack { refusal, .. } => refusal.reason(),
+        Answer::Nack { refusal, .. } | Answer::LiveRefused { refusal, .. } => refusal.reason(),
     }
 }
 
