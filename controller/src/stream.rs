@@ -81,7 +81,7 @@ pub async fn serve(
     let server = pki.server();
     let tls = ServerTlsConfig::new()
         .identity(tonic::transport::Identity::from_pem(&server.certificate, &server.key))
-        .client_ca_root(Certificate::from_pem(pki.ca()))
+        .client_ca_root(Certificate::from_pem(pki.authority().certificate()))
         .timeout(Duration::from_millis(STREAM_HELLO_WAIT_MS));
     let keepalive = Duration::from_millis(STREAM_KEEPALIVE_MS);
     let service = DeliveryServer::new(desk)
