@@ -544,6 +544,20 @@ fn a_deleted_instance_is_not_waited_for() {
 }
 
 #[test]
+fn the_end_of_a_bake_is_told_in_utc() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(2, good);
+    let status = bench.core.status(Millis(bench.now));
+    let stage = status.stage.unwrap();
+    let until = stage.bake_until.unwrap();
+    assert!(until.ends_with('Z'), "{until}");
+    let until: jiff::Timestamp = until.parse().unwrap();
+    let left = stage.bake_ms - stage.observed_ms;
+    assert_eq!(until.as_second(), i64::try_from((bench.now + left) / 1_000).unwrap());
+}
+
+#[test]
 fn whoever_joins_serves_stable_until_the_last_stage() {
     let mut bench = three();
     bench.offer(2, &["shop"]);
