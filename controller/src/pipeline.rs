@@ -13,12 +13,12 @@ mod observed;
 pub mod offer;
 pub mod story;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_model::FleetName;
 use sluice_model::limits::PIPELINE_TICK_MS;
+use sluice_model::{FleetName, InstanceId};
 use sluice_proto::sections::unit_digest;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -101,6 +101,17 @@ impl Pipeline {
     /// Whether some fleet has a revision already.
     pub fn has_history(&self) -> bool {
         self.fleets.values().any(|fleet| fleet.core.record().stable.is_some())
+    }
+
+    /// `fleet` has these instances and no others: what its record says about others counts no more.
+    pub fn has_only(&mut self, fleet: &FleetName, instances: BTreeSet<InstanceId>) {
+        let now = (self.clock)();
+        let Some(fleet) = self.fleets.get_mut(fleet) else {
+            return;
+        };
+        // Whether to compile again is no question: `run` begins with it.
+        let _ = fleet.happen(Event::Roster(instances), now);
+        fleet.show(now);
     }
 
     /// Works until `stop`. `first` is what the source showed first, if that was waited for.

@@ -168,6 +168,7 @@ impl Core {
             Event::Connected { instance, facts } => turn.connected(&instance, facts),
             Event::Disconnected(instance) => turn.disconnected(&instance),
             Event::Removed(instance) => turn.removed(&instance),
+            Event::Roster(instances) => turn.only(&instances),
             Event::Ack { instance, epoch } => turn.acknowledged(&instance, epoch),
             Event::Nack {
                 instance,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fake::{Fake, Manners};
 use sluice_controller::pipeline::{Clock, Settings};
 use sluice_controller::rollout::{Millis, RolloutStatus};
-use sluice_controller::standalone::{Handle, Standalone, StartError};
+use sluice_controller::standalone::{Handle, Roster, Standalone, StartError};
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::{Members, pb};
 use tempfile::TempDir;
@@ -82,6 +82,7 @@ impl World {
             stream_addr: ([127, 0, 0, 1], 0).into(),
             admin_addr: ([127, 0, 0, 1], 0).into(),
             settings: Settings::default(),
+            roster: None,
         }
     }
 
@@ -540,6 +541,74 @@ async fn a_revision_that_an_instance_reports_is_never_removed() {
     let sections = || fs::read_dir(world.fleet_folder().join("sections")).unwrap().count();
     until("and then its sections", || sections() == manifest.sections.len()).await;
     controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_never_comes_back_is_forgotten_by_command_or_by_roster() {
+    let world = World::new();
+    world.rollout("10m");
+    let (controller, mut fleet) = world.serving().await;
+    let admin = controller.admin_addr();
+    world.route("a", 2);
+    let carrier = carrier_of_2(&fleet).await;
+    let id = fleet[carrier].id.clone();
+    let forget = |instance: &str| {
+        let body = format!("{{\"instance\":\"{instance}\",\"actor\":\"eve\",\"reason\":\"burnt\"}}");
+        async move { ask(admin, "POST", "/api/v2/rollouts/default/forget", &body).await }
+    };
+    let said = forget(id.as_str()).await;
+    assert!(said.contains("is connected"), "{said}");
+    let said = forget("i-99").await;
+    assert!(said.contains("knows no instance i-99"), "{said}");
+    for (body, expected) in [
+        ("{\"actor\":\"eve\"}", "say which instance"),
+        ("{\"actor\":\"eve\",\"instance\":\"A B\"}", "instance: "),
+    ] {
+        let said = ask(admin, "POST", "/api/v2/rollouts/default/forget", body).await;
+        assert!(said.contains(expected), "{body}: {said}");
+    }
+
+    fleet[carrier].disconnect();
+    until("it is away", || status(&controller).instances.total == 2).await;
+    ask(admin, "POST", "/api/v2/rollouts/default/abort", "{\"actor\":\"eve\"}").await;
+    told(&controller, "restored").await;
+    assert_eq!(status(&controller).unreached, [id.clone()]);
+    let said = forget(id.as_str()).await;
+    assert!(said.contains("\"unreached\":[]"), "{said}");
+    assert_eq!(controller.board().instances().len(), 2, "it is not shown either");
+    let audit = fs::read_to_string(world.state.path().join("audit.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(audit.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["action"], &last["instance"], &last["result"]),
+        (&"forget".into(), &id.as_str().into(), &"done".into())
+    );
+
+    fleet[carrier].connect(controller.stream_addr(), Manners::Good);
+    until("it came back after all, and is on stable", || {
+        number(&fleet[carrier]) == Some(1) && status(&controller).instances.acknowledged == 3
+    })
+    .await;
+    assert_eq!(world.record()["size"], 3);
+    controller.shutdown().await;
+
+    let left = fleet.iter().map(|fake| fake.id.clone()).filter(|left| *left != id);
+    let standalone = Standalone {
+        roster: Some(Roster {
+            fleet: "default".parse().unwrap(),
+            instances: left.collect(),
+        }),
+        ..world.standalone()
+    };
+    let controller = standalone.start_with(Arc::clone(&world.clock)).await.unwrap();
+    assert_eq!(world.record()["size"], 2, "at once, and before anybody connects");
+    controller.shutdown().await;
+}
+
+/// The place of the instance that carries revision 2, once one does.
+async fn carrier_of_2(fleet: &[Fake]) -> usize {
+    let carrier = || fleet.iter().position(|fake| number(fake) == Some(2));
+    until("a member carries it", || carrier().is_some()).await;
+    carrier().unwrap()
 }
 
 /// A request as plain as they come; gives the whole answer.

@@ -88,10 +88,9 @@ impl Plan {
             .map_err(|error| Failure::failed(format!("cannot find the sluice program itself: {error}")))?;
         let mut instances = Vec::new();
         let mut wanted = self.admin.port();
-        for number in 1..=self.instances {
+        for id in self.ids()? {
             wanted = wanted.saturating_add(1);
             let admin = port::near(SocketAddr::from((Ipv4Addr::LOCALHOST, wanted)))?;
-            let id = instance_id(&self.fleet, number)?;
             controller.enroll(&self.fleet, &id)?;
             let folder = children::folder(&self.state, &id);
             let arguments = self.arguments(controller.stream(), &folder, admin);
@@ -104,6 +103,15 @@ impl Plan {
             });
         }
         Ok(instances)
+    }
+
+    /// Who the instances are. They keep their names from one `up` to the next.
+    ///
+    /// # Errors
+    /// When the fleet's name leaves no room for a number.
+    pub fn ids(&self) -> Result<Vec<InstanceId>, Failure> {
+        let numbers = 1..=self.instances;
+        numbers.map(|number| instance_id(&self.fleet, number)).collect()
     }
 
     fn arguments(&self, stream: SocketAddr, folder: &Path, admin: SocketAddr) -> Vec<OsString> {

@@ -389,6 +389,32 @@ impl Fleet {
         self.happen(Event::Disconnected(instance.clone()), now)
     }
 
+    /// An instance that was away for good exists no more.
+    ///
+    /// # Errors
+    /// Says why not, and what to do: it is connected, nobody knows it, or the record could not be written.
+    pub fn forget(&mut self, instance: &InstanceId, now: Millis) -> Result<Next, String> {
+        let connected = self.instances.get(instance);
+        if connected.is_some_and(|connected| connected.link.is_some()) {
+            return Err(format!(
+                "{instance} is connected, so it counts; stop it first, and forget it if it is never to come back"
+            ));
+        }
+        let mentioned = self.core.record().mentioned().any(|known| known == instance);
+        if connected.is_none() && !mentioned {
+            return Err(format!(
+                "the fleet {} knows no instance {instance}, so nothing waits for it; `rollout get` lists who is not reached",
+                self.name
+            ));
+        }
+        let next = self.happen(Event::Removed(instance.clone()), now);
+        if let Some(trouble) = &self.unwritten {
+            return Err(trouble.clone());
+        }
+        self.instances.remove(instance);
+        Ok(next)
+    }
+
     /// An instance said something over the stream `link`.
     pub fn said(&mut self, instance: &InstanceId, link: LinkId, message: UpwardMessage, now: Millis) -> Next {
         let Some(connected) = self.instances.get_mut(instance) else {

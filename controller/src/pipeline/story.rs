@@ -66,6 +66,7 @@ fn of_story(story: &Story) -> &'static str {
         Story::Refusal { .. } => "refusal",
         Story::ImpossibleEpoch { .. } => "impossibleEpoch",
         Story::Commanded(_) => "commanded",
+        Story::Gone(_) => "gone",
         Story::AlreadySo(_) => "alreadySo",
     }
 }

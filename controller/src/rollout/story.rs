@@ -114,6 +114,8 @@ pub enum Story {
     },
     /// A command was carried out.
     Commanded(Command),
+    /// An instance that was waited for, or listed as not reached, exists no more.
+    Gone(InstanceId),
     /// A command asked for what already is.
     AlreadySo(Command),
 }
@@ -207,6 +209,7 @@ impl fmt::Display for Story {
                  check the clocks, then empty the instance's state folder"
             ),
             Self::Commanded(command) => fmt_command(f, command, ""),
+            Self::Gone(instance) => write!(f, "{instance} exists no more: it is waited for no longer"),
             Self::AlreadySo(command) => fmt_command(f, command, " (nothing to do)"),
         }
     }
