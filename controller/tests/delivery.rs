@@ -572,7 +572,7 @@ async fn an_instance_that_never_comes_back_is_forgotten_by_command_or_by_roster(
     until("it is away", || status(&controller).instances.total == 2).await;
     ask(admin, "POST", "/api/v2/rollouts/default/abort", "{\"actor\":\"eve\"}").await;
     told(&controller, "restored").await;
-    assert_eq!(status(&controller).unreached, [id.clone()]);
+    assert_eq!(status(&controller).unreached, std::slice::from_ref(&id));
     let said = forget(id.as_str()).await;
     assert!(said.contains("\"unreached\":[]"), "{said}");
     assert_eq!(controller.board().instances().len(), 2, "it is not shown either");
