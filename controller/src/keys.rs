@@ -35,7 +35,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// A file does not hold what it should.
-    #[error("{path}: {what}; restore it from a backup, or remove {folder} to begin with new keys and enrol every instance again", path = .path.display(), folder = .path.parent().unwrap_or(Path::new(".")).display())]
+    #[error("{path}: {what}; restore it from a backup, or remove {folder} and the folder fleets beside it to begin with new keys and no history, and enrol every instance again", path = .path.display(), folder = .path.parent().unwrap_or(Path::new(".")).display())]
     Corrupt {
         /// Which.
         path: PathBuf,

@@ -182,10 +182,15 @@ impl Pipeline {
         if self.shared.board.show_problems(&output.problems) {
             let errors = output.problems.iter().filter(|problem| problem.is_error()).count();
             let warnings = output.problems.len() - errors;
+            let an_error = output.problems.iter().find(|problem| problem.is_error());
+            let first = an_error.or(output.problems.first());
+            let problems = Happening::Problems {
+                errors,
+                warnings,
+                first: first.map(ToString::to_string),
+            };
             output.problems.iter().for_each(|problem| tracing::warn!("{problem}"));
-            self.shared
-                .board
-                .tell(None, Happening::Problems { errors, warnings }, now);
+            self.shared.board.tell(None, problems, now);
         }
         let mut next = Next::Nothing;
         for (name, compiled) in output.fleets {

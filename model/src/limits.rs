@@ -143,9 +143,9 @@ pub const MAX_SCHEDULE_TURNS: usize = 1024;
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Routes and endpoints that keep their names in metrics unless told otherwise: with 24 there are fewer than 1,000
 /// series whatever the configuration.
-pub const DEFAULT_METRIC_NAMES: usize = 24;
+pub const DEFAULT_METRIC_NAMES: u16 = 24;
 /// The most that can be asked for: each costs 5 KiB a worker.
-pub const MAX_METRIC_NAMES: usize = 200;
+pub const MAX_METRIC_NAMES: u16 = 200;
 /// Access-log lines that a worker gathers before it hands them over, in bytes.
 pub const ACCESS_LOG_CHUNK_BYTES: usize = 32 << 10;
 /// Chunks that wait for a slow sink; lines beyond are dropped and counted.
@@ -221,6 +221,9 @@ pub const RECORD_PROGRESS_MS: u64 = 1_000;
 pub const STORY_LINES: usize = 1_000;
 /// Lines of the story that a slow listener may be behind.
 pub const STORY_BEHIND_LINES: usize = 256;
+/// A trouble that was not met for so long is news when it is met again, in milliseconds; several times the longest
+/// interval of any retry.
+pub const TROUBLE_QUIET_MS: u64 = 60_000;
 /// Commands that wait for the controller; further ones are answered "busy".
 pub const COMMANDS_WAITING: usize = 16;
 /// Body of a command.

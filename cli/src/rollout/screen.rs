@@ -90,12 +90,13 @@ fn time_of_day(now: Timestamp) -> String {
     now.strftime("%H:%M:%SZ").to_string()
 }
 
-/// A bar while there is something to bake.
+/// A bar while there is something to bake. One line of the terminal whatever its width: what is too much is cut off at
+/// the end, since a line that wraps could not be moved.
 fn moving(bake_ms: u64) -> ProgressStyle {
     let template = if bake_ms > 0 {
-        "{spinner} {msg}  {bar:24}"
+        "{spinner} {bar:12} {wide_msg}"
     } else {
-        "{spinner} {msg}"
+        "{spinner} {wide_msg}"
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }

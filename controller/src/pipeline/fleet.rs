@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_model::limits::{MAX_COUNTED_SCOPES, RECORD_PROGRESS_MS};
+use sluice_model::limits::{MAX_COUNTED_SCOPES, RECORD_PROGRESS_MS, TROUBLE_QUIET_MS};
 use sluice_model::{FleetName, InstanceId, ObjectKey, RevisionId};
 use sluice_proto::{self as proto, Audience, Downward, Hello, KeySet, Manifest, UpwardMessage, open_order};
 
@@ -92,8 +92,8 @@ pub struct Fleet {
     progress_since: Option<Millis>,
     /// Why the record cannot be written, told once.
     unwritten: Option<String>,
-    /// What else does not work, told once.
-    trouble: Option<String>,
+    /// What else does not work, and when it was last met.
+    troubles: BTreeMap<String, Millis>,
     /// When to make a revision again after that failed: a full disk has room again without any object changing.
     pub(super) retry_at: Option<Millis>,
     pub(super) history_limit: usize,
@@ -131,7 +131,7 @@ impl Fleet {
             stable: None,
             progress_since: None,
             unwritten: None,
-            trouble: None,
+            troubles: BTreeMap::new(),
             retry_at: None,
             history_limit: 10,
             quarantined: vec![],
@@ -586,10 +586,11 @@ impl Fleet {
         self.retry_at.is_some_and(|at| at <= now)
     }
 
+    /// Says what does not work, once for as long as it goes on.
     pub(super) fn trouble(&mut self, trouble: String, now: Millis) {
-        if self.trouble.as_ref() != Some(&trouble) {
-            self.tell(Happening::Trouble(trouble.clone()), now);
-            self.trouble = Some(trouble);
+        self.troubles.retain(|_, met| now.since(*met) < TROUBLE_QUIET_MS);
+        if self.troubles.insert(trouble.clone(), now).is_none() {
+            self.tell(Happening::Trouble(trouble), now);
         }
     }
 

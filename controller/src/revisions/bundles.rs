@@ -25,7 +25,7 @@ pub enum BundleError {
         source: io::Error,
     },
     /// It is there but it is not what it was.
-    #[error("{path}: damaged: {what}", path = .path.display())]
+    #[error("{path}: damaged: {what}; restore it, or the keys, from a backup, or end the controller and remove {fleet}: it then begins anew with what the objects say", path = .path.display(), fleet = fleet_of(.path).display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -236,6 +236,11 @@ fn at(path: &Path) -> impl Fn(io::Error) -> BundleError {
         path: path.clone(),
         source,
     }
+}
+
+/// The folder of the fleet that the file at `path` belongs to.
+fn fleet_of(path: &Path) -> &Path {
+    path.ancestors().nth(2).unwrap_or(path)
 }
 
 fn damaged(path: &Path, what: &dyn std::fmt::Display) -> BundleError {
