@@ -248,6 +248,12 @@ impl Pipeline {
                 let next = known.said(&instance, link, *message, now);
                 (fleet, next)
             }
+            StreamEvent::SectionLost { fleet } => {
+                if let Some(known) = self.fleets.get_mut(&fleet) {
+                    known.doubt();
+                }
+                return;
+            }
             StreamEvent::Closed { fleet, instance, link } => {
                 let Some(known) = self.fleets.get_mut(&fleet) else {
                     return;
@@ -279,6 +285,7 @@ impl Pipeline {
             if fleet.is_due(now) {
                 next = Next::Recompile;
             }
+            next = fleet.pursue(now).or(next);
             fleet.collect(now);
         }
         match next {

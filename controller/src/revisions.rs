@@ -20,7 +20,7 @@ use bytes::Bytes;
 use sluice_model::{Digest, FleetName, RevisionId};
 use sluice_proto::{Audience, KeySet};
 
-pub use bundles::{BundleError, Bundles, Signed};
+pub use bundles::{BundleError, Bundles, Loss, Signed};
 pub use record::{CommitError, LoadError, RecordFile, Version};
 
 use crate::rollout::Record;

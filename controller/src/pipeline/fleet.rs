@@ -1,6 +1,8 @@
 //! One fleet: its rollout core, its record and revisions, and the way to its instances. Carries out what the core asks,
 //! in the one order that is safe: commit the record, then send.
 
+mod hand_back;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use crate::stream::{Link, LinkId};
 use crate::telemetry::Telemetry;
 
 use super::observed;
+use hand_back::Lost;
 
 /// Why a fleet cannot be governed.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,10 @@ pub struct Fleet {
     signed: Option<(proto::Order, Bytes)>,
     /// Content of stable, and where its objects came from.
     stable: Option<(RevisionId, Stable)>,
+    /// Revisions that orders may name and that are here in full.
+    whole: BTreeSet<RevisionId>,
+    /// Those that are not.
+    lost: BTreeMap<RevisionId, Lost>,
     progress_since: Option<Millis>,
     /// Why the record cannot be written, told once.
     unwritten: Option<String>,
@@ -129,6 +136,8 @@ impl Fleet {
             instances: BTreeMap::new(),
             signed: None,
             stable: None,
+            whole: BTreeSet::new(),
+            lost: BTreeMap::new(),
             progress_since: None,
             unwritten: None,
             trouble: None,
@@ -266,11 +275,12 @@ impl Fleet {
         for revision in [Some(order.stable), candidate].into_iter().flatten() {
             match self.revisions.bundles.manifest(&revision) {
                 Ok(Some(signed)) => drop(link.send(&Downward::Manifest(signed.envelope))),
-                Ok(None) => self.trouble(
-                    format!("the manifest of {revision} is gone; instances that hold it go on"),
-                    now,
-                ),
-                Err(error) => self.trouble(error.to_string(), now),
+                // Asked back from instances with the next look.
+                Ok(None) => self.doubt(),
+                Err(error) => {
+                    self.doubt();
+                    self.trouble(error.to_string(), now);
+                }
             }
         }
         let _ = link.send(&Downward::Order(envelope)); // cut off: it comes back, or not
@@ -340,6 +350,7 @@ impl Fleet {
             link.refuse(tonic::Status::aborted("another stream of this instance began"));
             link.cut();
         }
+        self.may_be_asked_again(instance);
         self.tell(Happening::Joined(instance.clone()), now);
         self.happen(
             Event::Connected {
@@ -423,12 +434,17 @@ impl Fleet {
                 Some(report) => self.happen(Event::Report(report), now),
                 None => Next::Nothing,
             },
+            UpwardMessage::Manifest { revision, envelope } => {
+                self.handed_manifest((&instance, link), revision, envelope, now)
+            }
+            UpwardMessage::Section { digest, wire } => self.handed_section((&instance, link), digest, wire, now),
             UpwardMessage::Hello(_) | UpwardMessage::Want(_) => Next::Nothing, // the stream's business
         }
     }
 
     /// What compile has to know.
     pub fn state(&mut self, now: Millis) -> FleetState {
+        self.notice_losses(now);
         let held = self.core.record().held.iter();
         FleetState {
             held: held.map(|held| (held.object.clone(), held.content)).collect(),
@@ -448,13 +464,7 @@ impl Fleet {
                 self.stable = Some((revision, stable.clone()));
                 Some(stable)
             }
-            Ok(None) => {
-                self.trouble(
-                    format!("the content of {revision} is gone; objects in error have no last good form"),
-                    now,
-                );
-                None
-            }
+            Ok(None) => None,
             Err(error) => {
                 self.trouble(error.to_string(), now);
                 None
@@ -463,6 +473,9 @@ impl Fleet {
     }
 
     fn read_stable(&self, revision: &RevisionId) -> Result<Option<Stable>, BundleError> {
+        if !self.whole.contains(revision) {
+            return Ok(None); // it is being asked back
+        }
         let Some(signed) = self.revisions.bundles.manifest(revision)? else {
             return Ok(None);
         };
@@ -493,7 +506,9 @@ impl Fleet {
     /// Removes revisions that nobody needs. Only while nothing is being tried.
     pub fn collect(&mut self, now: Millis) {
         let record = self.core.record();
-        if record.rollout.is_some() || record.restoring.is_some() || record.stable.is_none() {
+        // What is handed back has no manifest until all of it is here.
+        let busy = record.rollout.is_some() || record.restoring.is_some() || self.misses_something();
+        if busy || record.stable.is_none() {
             return;
         }
         let reported = self
