@@ -587,3 +587,119 @@ impl Fleet {
         self.shared.board.tell(Some(&self.name), happening, now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{self, Keys};
+    use crate::rollout::Target;
+    use sluice_model::Digest;
+    use sluice_proto::pb;
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    const NOW: Millis = Millis(1_800_000_000_000);
+
+    fn shared(state: &std::path::Path) -> Shared {
+        let keys = Keys::open(state).unwrap();
+        Shared {
+            trusted: keys.trusted().clone(),
+            signers: Arc::new(keys.into_signers()),
+            board: Arc::new(Board::default()),
+            telemetry: Arc::new(Telemetry::new().unwrap()),
+            state: state.to_owned(),
+            cluster: keys::cluster(state).unwrap(),
+        }
+    }
+
+    fn fleet(shared: &Shared) -> Fleet {
+        let name = "edge".parse().unwrap();
+        Fleet::open(shared.clone(), name, Plan::built_in(), Beginning::NewFleet).unwrap()
+    }
+
+    type Sent = mpsc::Receiver<Result<pb::Downward, tonic::Status>>;
+
+    fn join(fleet: &mut Fleet) -> Sent {
+        let (queue, sent) = mpsc::channel(64);
+        let link = Link::new(LinkId(1), queue, CancellationToken::new());
+        fleet.opened(&"i-1".parse().unwrap(), Hello::default(), link, NOW);
+        sent
+    }
+
+    /// The epochs of the orders that were sent.
+    fn epochs(fleet: &Fleet, sent: &mut Sent) -> Vec<u64> {
+        let audience = Audience {
+            cluster: fleet.shared.cluster.clone(),
+            fleet: fleet.name.clone(),
+        };
+        let messages = std::iter::from_fn(|| sent.try_recv().ok());
+        let messages = messages.map(|message| Downward::try_from(message.unwrap()).unwrap());
+        let orders = messages.filter_map(|message| match message {
+            Downward::Order(bytes) => Some(open_order(&fleet.shared.trusted, &audience, &bytes).unwrap().epoch),
+            Downward::Manifest(_)
+            | Downward::Section { .. }
+            | Downward::NotLeader { .. }
+            | Downward::LostManifest(_)
+            | Downward::LostSections(_) => None,
+        });
+        orders.collect()
+    }
+
+    fn first_target(fleet: &Fleet) -> Event {
+        Event::NewTarget(Target {
+            revision: RevisionId {
+                number: 1,
+                digest: Digest([1; 32]),
+            },
+            basis: fleet.core.record().basis(),
+            changed: vec![],
+            scopes: vec![],
+            still_held: vec![],
+        })
+    }
+
+    #[test]
+    fn a_crash_between_commit_and_send_is_made_good_with_the_committed_order() {
+        let state = tempfile::tempdir().unwrap();
+        let shared = shared(state.path());
+        let mut first = fleet(&shared);
+        let mut sent = join(&mut first);
+        let event = first_target(&first);
+        // What `happen` does, up to where the process dies.
+        let outcome = first.core.step(event, NOW);
+        assert!(
+            outcome.actions.contains(&Action::SendOrder(Recipients::Everybody)),
+            "{outcome:?}"
+        );
+        first.save(NOW).unwrap();
+        let committed = first.core.record().epoch;
+        assert!(committed > 0);
+        assert_eq!(epochs(&first, &mut sent), [0_u64; 0], "it died before it sent anything");
+        drop(first);
+
+        let mut second = fleet(&shared);
+        assert_eq!(second.core.record().epoch, committed);
+        let mut sent = join(&mut second);
+        second.happen(Event::Tick, Millis(NOW.0 + 1_000));
+        assert_eq!(epochs(&second, &mut sent), [committed], "the committed order, once");
+        assert_eq!(second.core.record().epoch, committed, "and no other");
+    }
+
+    #[test]
+    fn a_crash_before_the_commit_leaves_nothing_to_send() {
+        let state = tempfile::tempdir().unwrap();
+        let shared = shared(state.path());
+        let mut first = fleet(&shared);
+        let mut sent = join(&mut first);
+        let event = first_target(&first);
+        first.core.step(event, NOW);
+        // Even if somebody asked it to send: nothing is signed that is not committed.
+        first.send_order(&"i-1".parse().unwrap(), NOW);
+        assert_eq!(epochs(&first, &mut sent), [0_u64; 0]);
+        drop(first);
+        let mut second = fleet(&shared);
+        assert_eq!(second.core.record().epoch, 0);
+        let mut sent = join(&mut second);
+        assert_eq!(epochs(&second, &mut sent), [0_u64; 0]);
+    }
+}
