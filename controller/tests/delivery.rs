@@ -496,6 +496,77 @@ async fn without_anybody_who_holds_stable_a_fleet_begins_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_that_is_added_later_begins_at_once_and_one_that_lost_its_record_does_not() {
+    let world = World::new();
+    world.start().await.shutdown().await;
+    let other: sluice_model::FleetName = "other".parse().unwrap();
+    let add = || {
+        world.write(
+            "other.yaml",
+            "{apiVersion: sluice.dev/v1alpha1, kind: Rollout, metadata: {name: other}, spec: {fleet: other, \
+             dataPlane: {listeners: [{name: http, port: 8081}]}}}",
+        );
+    };
+    let begun = |controller: &Handle| {
+        controller
+            .status(&other)
+            .is_some_and(|status| status.stable_revision.is_some())
+    };
+    let controller = world.start().await;
+    assert!(controller.status(&other).is_none());
+    add();
+    // Nobody is connected: a fleet that waited to hear from instances would wait for ever.
+    until("it has a revision", || begun(&controller)).await;
+    controller.shutdown().await;
+
+    // With instances that hold something: first its objects are away too, then they come back.
+    fs::remove_dir_all(world.state.path().join("fleets/other")).unwrap();
+    fs::remove_file(world.folder.path().join("other.yaml")).unwrap();
+    let controller = world.start().await;
+    add();
+    until("it is known", || controller.status(&other).is_some()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!begun(&controller), "it was taken for a new one");
+    controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_deleted_under_a_controller_is_adopted_back() {
+    let world = World::new();
+    let (controller, fleet) = world.serving().await;
+    let before = fleet[0].order().unwrap().epoch;
+    fs::remove_file(world.fleet_folder().join("record.json")).unwrap();
+    world.route("a", 2);
+    told(&controller, "adoptedFromInstances").await;
+    told(&controller, "promoted").await;
+    // Numbered above the revision whose record could not be written.
+    until("everybody serves the change", || {
+        fleet.iter().all(|fake| number(fake) > Some(1))
+    })
+    .await;
+    let story = text_of(&controller);
+    assert!(
+        story.contains("stageOrdered") && !story.contains("\nstableLost"),
+        "{story}"
+    );
+    let adoptions = story.lines().filter(|line| line.starts_with("adopted: ")).count();
+    assert_eq!(adoptions, 1, "the first revision alone: {story}");
+    for fake in &fleet {
+        let epochs = fake.held.lock().unwrap().epochs.clone();
+        assert!(epochs.is_sorted() && epochs.last() > Some(&before), "{epochs:?}");
+    }
+    let stable = world.record()["stable"].clone();
+    let serves = fleet[0].serves().unwrap().number;
+    assert!(
+        stable
+            .as_str()
+            .is_some_and(|stable| stable.starts_with(&format!("{serves}-"))),
+        "{stable}"
+    );
+    controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_asked_for_is_not_taken() {
     let world = World::new();
     let (controller, mut fleet) = world.serving().await;
