@@ -79,7 +79,7 @@ impl Fleet {
         compiled: &Compiled,
         now: Millis,
     ) -> Result<Option<RevisionId>, OfferError> {
-        let sections = self.revisions.bundles.put_sections(snapshot)?;
+        let sections = self.revisions.put_sections(snapshot)?;
         let digest = revision_digest(&sections);
         let is_stable = self.core.record().stable.map(|stable| stable.digest) == Some(digest);
         if self.awaits_stable() && !is_stable {
@@ -87,7 +87,7 @@ impl Fleet {
         }
         let number = match self.known(digest) {
             // In use, and its manifest is here.
-            Some(known) if self.revisions.bundles.manifest(&known)?.is_some() => {
+            Some(known) if self.revisions.manifest(&known)?.is_some() => {
                 self.look_again(&known);
                 return Ok(Some(known));
             }
@@ -103,7 +103,7 @@ impl Fleet {
             .telemetry
             .sign_seconds
             .observe(began.elapsed().as_secs_f64());
-        self.revisions.bundles.put_manifest(revision, &envelope)?;
+        self.revisions.put_manifest(revision, &envelope)?;
         self.is_stored(revision);
         Ok(Some(revision))
     }

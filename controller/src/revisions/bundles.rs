@@ -51,7 +51,7 @@ pub enum Loss {
     /// Its manifest, and perhaps sections.
     Manifest,
     /// These sections of a manifest that is here.
-    Sections(Signed, Vec<Digest>),
+    Sections(Box<Signed>, Vec<Digest>),
 }
 
 /// The revisions of one fleet.
@@ -150,7 +150,7 @@ impl Bundles {
         match self.manifest(revision) {
             Ok(Some(signed)) => match self.lost_sections(&signed.manifest) {
                 sections if sections.is_empty() => Loss::Nothing,
-                sections => Loss::Sections(signed, sections),
+                sections => Loss::Sections(Box::new(signed), sections),
             },
             Ok(None) => Loss::Manifest,
             Err(error) => {

@@ -75,14 +75,14 @@ impl Fleet {
             if self.whole.contains(&revision) || self.lost.contains_key(&revision) {
                 continue;
             }
-            let lost = match self.revisions.bundles.loss(&revision) {
+            let lost = match self.revisions.loss(&revision) {
                 Loss::Nothing => {
                     self.whole.insert(revision);
                     continue;
                 }
                 Loss::Manifest => Lost::default(),
                 Loss::Sections(manifest, sections) => Lost {
-                    manifest: Some(manifest),
+                    manifest: Some(*manifest),
                     sections: sections.into_iter().collect(),
                     ..Lost::default()
                 },
@@ -235,7 +235,7 @@ impl Fleet {
         envelope: Option<Bytes>,
         now: Millis,
     ) -> Next {
-        let bundles = &self.revisions.bundles;
+        let revisions = &self.revisions;
         let Some(lost) = self.lost.get_mut(&revision) else {
             return Next::Nothing;
         };
@@ -245,9 +245,9 @@ impl Fleet {
         let Some(envelope) = envelope else {
             return self.give_up_on(from.0, revision, "it does not hold the manifest", now);
         };
-        match bundles.open_manifest(&revision, envelope) {
+        match revisions.open_manifest(&revision, envelope) {
             Ok(signed) => {
-                lost.sections = bundles.lost_sections(&signed.manifest).into_iter().collect();
+                lost.sections = revisions.lost_sections(&signed.manifest).into_iter().collect();
                 lost.manifest = Some(signed);
                 lost.asked = None;
                 self.pursue_one(revision, now)
@@ -271,7 +271,7 @@ impl Fleet {
         let (Some(signed), Some(wire)) = (&lost.manifest, wire) else {
             return self.give_up_on(from.0, revision, "it does not hold all sections", now);
         };
-        match self.revisions.bundles.put_section(&signed.manifest, &digest, &wire) {
+        match self.revisions.put_section(&signed.manifest, &digest, &wire) {
             Ok(()) => {
                 lost.sections.remove(&digest);
                 let is_last = lost.asked.as_mut().is_some_and(|asked| {
@@ -299,7 +299,8 @@ impl Fleet {
         let Some(signed) = manifest else {
             return Next::Nothing;
         };
-        if let Err(error) = self.revisions.bundles.put_manifest(revision, &signed.envelope) {
+        let envelope = signed.envelope.clone();
+        if let Err(error) = self.revisions.put_manifest(revision, &envelope) {
             self.trouble(error.to_string(), now);
             return Next::Nothing;
         }
@@ -309,10 +310,12 @@ impl Fleet {
             Happening::Mended(format!("{revision} is back, handed over by {from}")),
             now,
         );
+        // They have the order already, and wait for what it names.
         let epoch = self.core.record().epoch;
-        let behind = self.instances.iter().filter(|(_, seen)| seen.view.epoch < epoch);
-        let behind: Vec<InstanceId> = behind.map(|(instance, _)| instance.clone()).collect();
-        behind.iter().for_each(|instance| self.send_order(instance, now));
+        let behind = self.instances.values().filter(|seen| seen.view.epoch < epoch);
+        for link in behind.filter_map(|seen| seen.link.as_ref()) {
+            let _ = link.send(&Downward::Manifest(envelope.clone())); // cut off: it is sent again when it is back
+        }
         Next::Recompile
     }
 }
