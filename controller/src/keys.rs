@@ -2,7 +2,8 @@
 //! (the set that every instance is given) and `cluster`, the random id that all signed content names.
 //!
 //! Made at first start. `keys/unused` stands beside them until something is signed for the first time: while it is
-//! there, no instance can hold anything valid, so a missing record is a new fleet and not a lost one.
+//! there, no instance can hold anything valid, so a missing record is a new fleet and not a lost one. `keys/signed-for`
+//! says the same of single fleets.
 
 use std::fs;
 use std::io;

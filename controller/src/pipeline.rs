@@ -64,6 +64,8 @@ pub struct Pipeline {
     clock: Clock,
     audit: Audit,
     beginning: Beginning,
+    /// The fleets that the objects named at first.
+    at_first: Option<BTreeSet<FleetName>>,
     compiler: Compiler,
     fleets: BTreeMap<FleetName, Fleet>,
     newest: Option<Arc<View>>,
@@ -89,6 +91,7 @@ impl Pipeline {
             clock,
             audit,
             beginning,
+            at_first: None,
         };
         for name in revisions::fleets(&pipeline.shared.state) {
             let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning)?;
@@ -192,11 +195,25 @@ impl Pipeline {
             output.problems.iter().for_each(|problem| tracing::warn!("{problem}"));
             self.shared.board.tell(None, problems, now);
         }
+        let named = output.fleets.keys().cloned().collect();
         let mut next = Next::Nothing;
         for (name, compiled) in output.fleets {
             next = self.offer(name, compiled, now).or(next);
         }
+        self.at_first.get_or_insert(named);
         next
+    }
+
+    /// Whether a fleet without a record may have lost it. It has not if nothing was ever signed for it, and if it was
+    /// not there when this controller first looked: then neither a lost record nor a state folder from a backup that is
+    /// older than the fleet is taken for a new one.
+    fn beginning_of(&self, fleet: &FleetName) -> Beginning {
+        let came_later = self.at_first.as_ref().is_some_and(|first| !first.contains(fleet));
+        if came_later && self.shared.signers.never_signed_for(fleet) {
+            Beginning::NewFleet
+        } else {
+            self.beginning
+        }
     }
 
     fn offer(&mut self, name: FleetName, compiled: Compiled, now: Millis) -> Next {
@@ -209,11 +226,12 @@ impl Pipeline {
             following.max_pending_age_ms = self.settings.max_pending_age_ms;
             following
         });
+        let beginning = self.beginning_of(&name);
         let fleet = match self.fleets.entry(name) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let plan = plan.clone().unwrap_or_else(Plan::built_in);
-                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, self.beginning) {
+                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, beginning) {
                     Ok(fleet) => entry.insert(fleet),
                     Err(error) => {
                         let trouble = Happening::Trouble(error.to_string());
@@ -264,6 +282,12 @@ impl Pipeline {
                 let next = known.said(&instance, link, *message, now);
                 (fleet, next)
             }
+            StreamEvent::SectionLost { fleet } => {
+                if let Some(known) = self.fleets.get_mut(&fleet) {
+                    known.doubt();
+                }
+                return;
+            }
             StreamEvent::Closed { fleet, instance, link } => {
                 let Some(known) = self.fleets.get_mut(&fleet) else {
                     return;
@@ -295,6 +319,7 @@ impl Pipeline {
             if fleet.is_due(now) {
                 next = Next::Recompile;
             }
+            next = fleet.pursue(now).or(next);
             fleet.collect(now);
         }
         match next {

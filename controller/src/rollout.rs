@@ -180,6 +180,7 @@ impl Core {
                 turn.reported(&report);
                 return turn.outcome;
             }
+            Event::StableLost => turn.begin_anew(),
             Event::Tick => turn.ticked(),
             Event::Command(command) => turn.commanded(command),
         }

@@ -213,6 +213,11 @@ pub const STREAM_HELLO_WAIT_MS: u64 = 10_000;
 pub const STREAM_SEND_WAIT_MS: u64 = 30_000;
 /// A connection without a sign of life for this long is asked for one, and has as long again, in milliseconds.
 pub const STREAM_KEEPALIVE_MS: u64 = 10_000;
+/// Sections asked back from an instance at a time, when the controller has lost them: what waits in memory at both
+/// ends is at most so many times `MAX_SECTION_BYTES`, and fewer than the answers that may wait for an instance's stream.
+pub const HAND_BACK_SECTIONS_AT_ONCE: usize = 16;
+/// How long an instance may take to hand back what it was asked for, in milliseconds; then the next one is asked.
+pub const HAND_BACK_WAIT_MS: u64 = 10_000;
 /// How often the controller looks at its clock, in milliseconds: as often as reports come.
 pub const PIPELINE_TICK_MS: u64 = 1_000;
 /// Observed bake is written at most so often when nothing else is, in milliseconds: what a crash may cost.

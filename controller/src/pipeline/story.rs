@@ -53,6 +53,7 @@ fn of_story(story: &Story) -> &'static str {
     match story {
         Story::Adopted(_) => "adopted",
         Story::AdoptedFromInstances(_) => "adoptedFromInstances",
+        Story::StableLost(_) => "stableLost",
         Story::StageOrdered { .. } => "stageOrdered",
         Story::StageReached { .. } => "stageReached",
         Story::Baking { .. } => "baking",

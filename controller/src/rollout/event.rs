@@ -48,6 +48,8 @@ pub enum Event {
     },
     /// What an instance observed.
     Report(Report),
+    /// The content of stable is lost, and no connected instance holds it.
+    StableLost,
     /// A second passed, more or less. Without it nothing bakes, fails by silence, or is sent again.
     Tick,
     /// A person wants something.

@@ -16,6 +16,8 @@ pub enum Story {
     Adopted(RevisionId),
     /// A controller without a (current) record took stable from the instances.
     AdoptedFromInstances(RevisionId),
+    /// Its content is lost, and no connected instance holds it: the fleet begins anew.
+    StableLost(RevisionId),
     /// A rollout or its next stage was ordered.
     StageOrdered {
         /// What is tried.
@@ -166,6 +168,10 @@ impl fmt::Display for Story {
                     "no current record: took {revision} over as stable from what instances serve"
                 )
             }
+            Self::StableLost(revision) => write!(
+                f,
+                "the content of {revision} is lost, and no connected instance holds it: the fleet begins anew"
+            ),
             Self::StageOrdered { .. } => self.fmt_stage(f),
             Self::StageReached { stage, bake_ms: 0 } => write!(f, "{stage}: every member acknowledged"),
             Self::StageReached { stage, bake_ms } => {
