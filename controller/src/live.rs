@@ -7,10 +7,13 @@
 //! ```
 
 pub mod brake;
+pub mod lane;
 pub mod material;
+pub mod problems;
 pub mod resolve;
 pub mod values;
 
 pub use brake::RemovalBrake;
+pub use lane::{Lane, News};
 pub use material::Material;
-pub use values::{CertificateState, Lack, ServiceState, Values, Wanted};
+pub use values::{CertificateState, Feed, Lack, ServiceState, Values, Wanted};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use sluice_model::{CertificateRef, LiveSubject, ServiceRef};
 use sluice_proto::LiveEndpoint;
+use tokio::sync::watch;
 
 use super::Material;
 
@@ -71,6 +72,15 @@ pub struct Wanted {
     pub services: BTreeSet<ServiceRef>,
     /// Certificates.
     pub certificates: BTreeSet<CertificateRef>,
+}
+
+/// The way between a source and whoever uses its values.
+#[derive(Debug)]
+pub struct Feed {
+    /// What the source knows.
+    pub values: watch::Receiver<Arc<Values>>,
+    /// What it is asked about.
+    pub wanted: watch::Sender<Arc<Wanted>>,
 }
 
 impl Values {
