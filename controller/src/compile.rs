@@ -139,6 +139,11 @@ impl Compiler {
         }
     }
 
+    /// What the objects compiled last mean, one by one.
+    pub fn translation(&self) -> &Translation {
+        &self.translation
+    }
+
     fn brakes(&self) -> BTreeMap<ServiceRef, RemovalBrake> {
         let mut brakes: BTreeMap<ServiceRef, RemovalBrake> = BTreeMap::new();
         for item in self.translation.items.values() {

@@ -1,8 +1,9 @@
-//! What the controller signs with, as files: `keys/{manifest,order}.key` (read by `sign` alone), `keys/trusted.json`
+//! What the controller signs with, as files: `keys/{manifest,order,live}.key` (read by `sign` alone), `keys/trusted.json`
 //! (the set that every instance is given) and `cluster`, the random id that all signed content names.
 //!
 //! Made at first start. `keys/unused` stands beside them until something is signed for the first time: while it is
-//! there, no instance can hold anything valid, so a missing record is a new fleet and not a lost one.
+//! there, no instance can hold anything valid, so a missing record is a new fleet and not a lost one. `keys/signed-for`
+//! says the same of single fleets.
 
 use std::fs;
 use std::io;
@@ -10,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sluice_model::ClusterId;
-use sluice_proto::KeySet;
+use sluice_proto::{KeySet, Role};
 
 use crate::durable::{self, Access};
 use crate::sign::{self, Signers};
@@ -35,7 +36,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// A file does not hold what it should.
-    #[error("{path}: {what}; restore it from a backup, or remove {folder} to begin with new keys and enrol every instance again", path = .path.display(), folder = .path.parent().unwrap_or(Path::new(".")).display())]
+    #[error("{path}: {what}; restore it from a backup, or remove {folder} and the folder fleets beside it to begin with new keys and no history, and enrol every instance again", path = .path.display(), folder = .path.parent().unwrap_or(Path::new(".")).display())]
     Corrupt {
         /// Which.
         path: PathBuf,
@@ -88,13 +89,21 @@ impl Keys {
             let trusted = KeySet::new(signers.trusted()).map_err(|error| KeyError::corrupt(&path, error))?;
             durable::write(&path, trusted.to_json().as_bytes(), Access::Everybody).map_err(KeyError::file(&path))?;
         }
-        let trusted_json = fs::read_to_string(&path).map_err(KeyError::file(&path))?;
-        let trusted = KeySet::from_json(&trusted_json).map_err(|error| KeyError::corrupt(&path, error))?;
+        sign::make_missing(&dir)?;
+        let mut trusted_json = fs::read_to_string(&path).map_err(KeyError::file(&path))?;
+        let mut trusted = KeySet::from_json(&trusted_json).map_err(|error| KeyError::corrupt(&path, error))?;
         let signers = Signers::open(&dir)?;
+        if trusted.iter().all(|key| key.role() != Role::Live) {
+            let live = signers.trusted().into_iter().filter(|key| key.role() == Role::Live);
+            trusted =
+                KeySet::new(trusted.iter().copied().chain(live)).map_err(|error| KeyError::corrupt(&path, error))?;
+            trusted_json = trusted.to_json();
+            durable::write(&path, trusted_json.as_bytes(), Access::Everybody).map_err(KeyError::file(&path))?;
+        }
         if !signers.are_in(&trusted) {
             return Err(KeyError::corrupt(
                 &path,
-                "does not list the keys in manifest.key and order.key",
+                "does not list the keys in manifest.key, order.key and live.key",
             ));
         }
         Ok(Self {

@@ -7,7 +7,9 @@ use serde::Serialize;
 use sluice_model::{Digest, FleetName, Snapshot};
 
 use crate::compile::Compiler;
+use crate::live::{self, Wanted};
 use crate::problem::{Problem, Severity};
+use crate::source::core::Core;
 use crate::source::folder::Folder;
 use crate::source::{Coverage, View};
 
@@ -41,12 +43,27 @@ impl LintReport {
 pub fn lint(folder: &Path) -> LintReport {
     let mut folder = Folder::new(folder);
     let listing = folder.list();
-    lint_view(&folder.view(&listing))
+    let view = folder.view(&listing);
+    let core = folder.core(view.coverage.clone());
+    lint_view(&view, &core, jiff::Timestamp::now().as_second())
 }
 
-fn lint_view(view: &View) -> LintReport {
+fn lint_view(view: &View, core: &Core, now_seconds: i64) -> LintReport {
     // Contents are compared with nothing here, so they need no names.
-    let output = Compiler::new(|_, _| Digest::default()).compile(view, &BTreeMap::new());
+    let mut compiler = Compiler::new(|_, _| Digest::default());
+    let mut output = compiler.compile(view, &BTreeMap::new());
+    let wanted: Wanted = output
+        .fleets
+        .values()
+        .filter_map(|compiled| compiled.snapshot.as_ref())
+        .flat_map(Snapshot::live_subjects)
+        .collect();
+    output.problems.extend(live::problems::problems(
+        compiler.translation(),
+        &core.values(&wanted),
+        now_seconds,
+    ));
+    output.problems.sort();
     let snapshots = output
         .fleets
         .into_iter()

@@ -13,18 +13,21 @@ mod observed;
 pub mod offer;
 pub mod story;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_model::FleetName;
+use sluice_model::ServiceRef;
 use sluice_model::limits::PIPELINE_TICK_MS;
+use sluice_model::{FleetName, InstanceId};
 use sluice_proto::sections::unit_digest;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::compile::{Compiled, Compiler};
+use crate::live::{self, Feed, RemovalBrake, Values, Wanted};
+use crate::problem::Problem;
 use crate::revisions;
 use crate::rollout::{Beginning, Event, Millis, Plan};
 use crate::source::{Source, View};
@@ -64,9 +67,15 @@ pub struct Pipeline {
     clock: Clock,
     audit: Audit,
     beginning: Beginning,
+    /// The fleets that the objects named at first.
+    at_first: Option<BTreeSet<FleetName>>,
     compiler: Compiler,
     fleets: BTreeMap<FleetName, Fleet>,
     newest: Option<Arc<View>>,
+    values: Arc<Values>,
+    brakes: BTreeMap<ServiceRef, RemovalBrake>,
+    /// What compile had to say; what the live lane has to say is added each time.
+    compiled_problems: Vec<Problem>,
 }
 
 impl Pipeline {
@@ -84,14 +93,19 @@ impl Pipeline {
             compiler: Compiler::new(unit_digest),
             fleets: BTreeMap::new(),
             newest: None,
+            values: Arc::default(),
+            brakes: BTreeMap::new(),
+            compiled_problems: vec![],
             shared,
             settings,
             clock,
             audit,
             beginning,
+            at_first: None,
         };
+        let now = (pipeline.clock)();
         for name in revisions::fleets(&pipeline.shared.state) {
-            let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning)?;
+            let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning, now)?;
             pipeline.fleets.insert(name, fleet);
         }
         pipeline.show_all();
@@ -103,11 +117,23 @@ impl Pipeline {
         self.fleets.values().any(|fleet| fleet.core.record().stable.is_some())
     }
 
+    /// `fleet` has these instances and no others: what its record says about others counts no more.
+    pub fn has_only(&mut self, fleet: &FleetName, instances: BTreeSet<InstanceId>) {
+        let now = (self.clock)();
+        let Some(fleet) = self.fleets.get_mut(fleet) else {
+            return;
+        };
+        // Whether to compile again is no question: `run` begins with it.
+        let _ = fleet.happen(Event::Roster(instances), now);
+        fleet.show(now);
+    }
+
     /// Works until `stop`. `first` is what the source showed first, if that was waited for.
     pub async fn run<S: Source>(
         mut self,
         mut source: S,
         first: Option<Arc<View>>,
+        mut live: Feed,
         mut instances: mpsc::Receiver<StreamEvent>,
         mut people: mpsc::Receiver<Asked>,
         stop: CancellationToken,
@@ -118,6 +144,7 @@ impl Pipeline {
         let mut source_ended = false;
         self.newest = first;
         self.compile();
+        self.live(&mut live);
         loop {
             let rest = debounce.left_ms((self.clock)());
             tokio::select! {
@@ -132,10 +159,15 @@ impl Pipeline {
                 () = tokio::time::sleep(Duration::from_millis(rest.unwrap_or(0))), if rest.is_some() => {
                     debounce.clear();
                     self.compile();
+                    self.live(&mut live);
                 }
+                Ok(()) = live.values.changed() => self.live(&mut live),
                 Some(event) = instances.recv() => self.heard(event),
                 Some(asked) = people.recv() => self.asked(asked),
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => {
+                    self.tick();
+                    self.live(&mut live);
+                }
             }
         }
         self.end();
@@ -168,19 +200,81 @@ impl Pipeline {
             .telemetry
             .compile_seconds
             .observe(began.elapsed().as_secs_f64());
-        if self.shared.board.show_problems(&output.problems) {
-            let errors = output.problems.iter().filter(|problem| problem.is_error()).count();
-            let warnings = output.problems.len() - errors;
-            output.problems.iter().for_each(|problem| tracing::warn!("{problem}"));
-            self.shared
-                .board
-                .tell(None, Happening::Problems { errors, warnings }, now);
-        }
+        self.compiled_problems = output.problems;
+        self.brakes = output.brakes;
+        self.tell_problems(now);
+        let named = output.fleets.keys().cloned().collect();
         let mut next = Next::Nothing;
         for (name, compiled) in output.fleets {
             next = self.offer(name, compiled, now).or(next);
         }
+        self.at_first.get_or_insert(named);
         next
+    }
+
+    /// Shows what is wrong with the objects and with what they refer to, and says so if that is news.
+    fn tell_problems(&self, now: Millis) {
+        let seconds = i64::try_from(now.seconds()).unwrap_or(i64::MAX);
+        let mut problems = self.compiled_problems.clone();
+        problems.extend(live::problems::problems(
+            self.compiler.translation(),
+            &self.values,
+            seconds,
+        ));
+        problems.sort();
+        if self.shared.board.show_problems(&problems) {
+            let errors = problems.iter().filter(|problem| problem.is_error()).count();
+            let warnings = problems.len() - errors;
+            let an_error = problems.iter().find(|problem| problem.is_error());
+            let first = an_error.or(problems.first());
+            let told = Happening::Problems {
+                errors,
+                warnings,
+                first: first.map(ToString::to_string),
+            };
+            problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+            self.shared.board.tell(None, told, now);
+        }
+    }
+
+    /// Asks the source about what the fleets want now, and has them send what is new.
+    fn live(&mut self, feed: &mut Feed) {
+        let now = (self.clock)();
+        let wanted: Wanted = self
+            .fleets
+            .values_mut()
+            .flat_map(|fleet| fleet.wanted().clone())
+            .collect();
+        feed.wanted.send_if_modified(|asked| {
+            let differs = **asked != wanted;
+            if differs {
+                *asked = Arc::new(wanted);
+            }
+            differs
+        });
+        let values = feed.values.borrow_and_update().clone();
+        let is_news = !Arc::ptr_eq(&values, &self.values) && values != self.values;
+        self.values = values;
+        if is_news {
+            self.tell_problems(now);
+        }
+        for fleet in self.fleets.values_mut() {
+            if is_news || fleet.lane_is_due() {
+                fleet.live(&self.values, &self.brakes, now);
+            }
+        }
+    }
+
+    /// Whether a fleet without a record may have lost it. It has not if nothing was ever signed for it, and if it was
+    /// not there when this controller first looked: then neither a lost record nor a state folder from a backup that is
+    /// older than the fleet is taken for a new one.
+    fn beginning_of(&self, fleet: &FleetName) -> Beginning {
+        let came_later = self.at_first.as_ref().is_some_and(|first| !first.contains(fleet));
+        if came_later && self.shared.signers.never_signed_for(fleet) {
+            Beginning::NewFleet
+        } else {
+            self.beginning
+        }
     }
 
     fn offer(&mut self, name: FleetName, compiled: Compiled, now: Millis) -> Next {
@@ -193,11 +287,12 @@ impl Pipeline {
             following.max_pending_age_ms = self.settings.max_pending_age_ms;
             following
         });
+        let beginning = self.beginning_of(&name);
         let fleet = match self.fleets.entry(name) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let plan = plan.clone().unwrap_or_else(Plan::built_in);
-                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, self.beginning) {
+                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, beginning, now) {
                     Ok(fleet) => entry.insert(fleet),
                     Err(error) => {
                         let trouble = Happening::Trouble(error.to_string());
@@ -248,6 +343,12 @@ impl Pipeline {
                 let next = known.said(&instance, link, *message, now);
                 (fleet, next)
             }
+            StreamEvent::SectionLost { fleet } => {
+                if let Some(known) = self.fleets.get_mut(&fleet) {
+                    known.doubt();
+                }
+                return;
+            }
             StreamEvent::Closed { fleet, instance, link } => {
                 let Some(known) = self.fleets.get_mut(&fleet) else {
                     return;
@@ -279,6 +380,7 @@ impl Pipeline {
             if fleet.is_due(now) {
                 next = Next::Recompile;
             }
+            next = fleet.pursue(now).or(next);
             fleet.collect(now);
         }
         match next {

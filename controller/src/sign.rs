@@ -1,15 +1,18 @@
-//! Signs manifests and orders. The only file that touches the private signing keys: they are read here, held here, and
+//! Signs manifests, orders and live updates. The only file that touches the private signing keys: they are read here, held here, and
 //! nothing else ever sees them.
 //!
-//! Two keys, each of one role, so that what can describe a revision cannot order it.
+//! Three keys, each of one role, so that what can describe a revision cannot order it, and what can move an address or
+//! renew a certificate can do nothing else.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use sluice_model::FleetName;
 use sluice_proto::{
-    KeySet, Manifest, OpenError, Order, Role, Signer, TrustedKey, open_manifest, open_order, seal_manifest, seal_order,
+    KeySet, LiveUpdate, Manifest, OpenError, Order, Role, SealedLive, Signer, TrustedKey, open_live, open_manifest,
+    open_order, seal_live, seal_manifest, seal_order,
 };
 
 use crate::durable::{self, Access};
@@ -17,8 +20,11 @@ use crate::keys::{self, KeyError};
 
 const MANIFEST: &str = "manifest.key";
 const ORDER: &str = "order.key";
+const LIVE: &str = "live.key";
 /// Stands beside the keys until something is signed with them.
 const UNUSED: &str = "unused";
+/// Names the fleets that something was signed for, a file each.
+const SIGNED_FOR: &str = "signed-for";
 /// What the file of a private key begins with; 64 hex digits follow.
 const FORM: &str = "sluice-ed25519-private-key-v1 ";
 
@@ -37,9 +43,11 @@ pub enum SignError {
 pub struct Signers {
     manifest: Signer,
     order: Signer,
+    live: Signer,
     /// The public halves: what is signed here is opened once more before anybody sees it.
     trusted: KeySet,
     unused: PathBuf,
+    signed_for: PathBuf,
 }
 
 impl std::fmt::Debug for Signers {
@@ -48,19 +56,33 @@ impl std::fmt::Debug for Signers {
     }
 }
 
-/// Makes both keys in `dir`, in place of any that are there.
+/// Makes all keys in `dir`, in place of any that are there.
 ///
 /// # Errors
 /// Names the file.
 pub(crate) fn make(dir: &Path) -> Result<(), KeyError> {
+    let signed_for = dir.join(SIGNED_FOR);
+    fs::create_dir_all(&signed_for).map_err(KeyError::file(&signed_for))?;
     let unused = dir.join(UNUSED);
     durable::write(&unused, b"nothing was signed yet\n", Access::Everybody).map_err(KeyError::file(&unused))?;
-    for name in [MANIFEST, ORDER] {
-        let path = dir.join(name);
-        let text = format!("{FORM}{}\n", hex::encode(keys::random::<32>()?));
-        durable::write(&path, text.as_bytes(), Access::Owner).map_err(KeyError::file(&path))?;
+    [MANIFEST, ORDER, LIVE].into_iter().try_for_each(|name| draw(dir, name))
+}
+
+/// Makes the key for live updates in `dir`, unless it is there: folders of a build that sent none have none.
+///
+/// # Errors
+/// Names the file.
+pub(crate) fn make_missing(dir: &Path) -> Result<(), KeyError> {
+    match dir.join(LIVE).exists() {
+        true => Ok(()),
+        false => draw(dir, LIVE),
     }
-    Ok(())
+}
+
+fn draw(dir: &Path, name: &str) -> Result<(), KeyError> {
+    let path = dir.join(name);
+    let text = format!("{FORM}{}\n", hex::encode(keys::random::<32>()?));
+    durable::write(&path, text.as_bytes(), Access::Owner).map_err(KeyError::file(&path))
 }
 
 fn read(path: &Path, role: Role) -> Result<Signer, KeyError> {
@@ -76,26 +98,33 @@ fn read(path: &Path, role: Role) -> Result<Signer, KeyError> {
 }
 
 impl Signers {
-    /// Reads both keys from `dir`.
+    /// Reads all keys from `dir`.
     ///
     /// # Errors
     /// Names the file and how to mend it.
     pub(crate) fn open(dir: &Path) -> Result<Self, KeyError> {
         let manifest = read(&dir.join(MANIFEST), Role::Manifest)?;
         let order = read(&dir.join(ORDER), Role::Order)?;
-        let trusted = KeySet::new([manifest.trusted(), order.trusted()])
-            .map_err(|_| KeyError::corrupt(&dir.join(MANIFEST), "is the same key as order.key"))?;
+        let live = read(&dir.join(LIVE), Role::Live)?;
+        let trusted = KeySet::new([manifest.trusted(), order.trusted(), live.trusted()]).map_err(|_| {
+            KeyError::corrupt(
+                &dir.join(MANIFEST),
+                "and the other keys beside it are not all different",
+            )
+        })?;
         Ok(Self {
             manifest,
             order,
+            live,
             trusted,
             unused: dir.join(UNUSED),
+            signed_for: dir.join(SIGNED_FOR),
         })
     }
 
     /// The public halves, each with its role.
-    pub(crate) fn trusted(&self) -> [TrustedKey; 2] {
-        [self.manifest.trusted(), self.order.trusted()]
+    pub(crate) fn trusted(&self) -> [TrustedKey; 3] {
+        [self.manifest.trusted(), self.order.trusted(), self.live.trusted()]
     }
 
     /// Whether instances that trust `set` accept what is signed here.
@@ -108,12 +137,17 @@ impl Signers {
         self.unused.exists()
     }
 
+    /// Whether nothing was ever signed for `fleet`. Keys of a build that did not note it may have signed for any.
+    pub fn never_signed_for(&self, fleet: &FleetName) -> bool {
+        self.are_unused() || (self.signed_for.is_dir() && !self.signed_for.join(fleet.as_str()).exists())
+    }
+
     /// A signed manifest.
     ///
     /// # Errors
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn manifest(&self, manifest: &Manifest) -> Result<Bytes, SignError> {
-        self.note_use()?;
+        self.note_use(&manifest.fleet)?;
         let sealed = seal_manifest(&[&self.manifest], manifest);
         open_manifest(&self.trusted, &manifest.audience(), &sealed)?;
         Ok(sealed)
@@ -124,13 +158,28 @@ impl Signers {
     /// # Errors
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn order(&self, order: &Order) -> Result<Bytes, SignError> {
-        self.note_use()?;
+        self.note_use(&order.fleet)?;
         let sealed = seal_order(&[&self.order], order);
         open_order(&self.trusted, &order.audience(), &sealed)?;
         Ok(sealed)
     }
 
-    fn note_use(&self) -> io::Result<()> {
+    /// A signed live update. It follows an order, which notes that the keys are in use.
+    ///
+    /// # Errors
+    /// When no instance would accept it.
+    pub fn live(&self, update: &LiveUpdate) -> Result<SealedLive, SignError> {
+        let sealed = seal_live(&[&self.live], update);
+        open_live(&self.trusted, &update.audience, &sealed.0)?;
+        Ok(sealed)
+    }
+
+    /// Before anything is signed: from then on an instance of `fleet` may hold something valid.
+    fn note_use(&self, fleet: &FleetName) -> io::Result<()> {
+        let mark = self.signed_for.join(fleet.as_str());
+        if self.signed_for.is_dir() && !mark.exists() {
+            durable::write(&mark, b"", Access::Everybody)?;
+        }
         match fs::remove_file(&self.unused) {
             Ok(()) => self.unused.parent().map_or(Ok(()), durable::sync_folder),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

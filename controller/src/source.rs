@@ -3,6 +3,7 @@
 //! A source hands out complete, immutable [`View`]s, and says how complete they are: nothing may be taken for deleted
 //! because it could not be read.
 
+pub mod core;
 pub mod directory;
 pub mod folder;
 pub mod limits;

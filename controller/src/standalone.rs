@@ -1,6 +1,7 @@
 //! Standalone: the directory source in front of the pipeline, with the stream and the admin port. Another composition
 //! of the same parts, nothing in it is skipped. Used by `sluice up` and by `sluice-controller standalone`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 use sluice_model::limits::{COMMANDS_WAITING, FIRST_VIEW_WAIT_MS, STREAM_EVENTS};
-use sluice_model::{FleetName, Kind};
+use sluice_model::{FleetName, InstanceId, Kind};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -25,7 +26,7 @@ use crate::pki::{Pki, PkiError};
 use crate::problem::Problem;
 use crate::rollout::{Millis, RolloutStatus};
 use crate::source::directory::Directory;
-use crate::source::{Coverage, Source, View};
+use crate::source::{self, Coverage, Source, View};
 use crate::stream::{self, Desk};
 use crate::telemetry::Telemetry;
 
@@ -42,6 +43,17 @@ pub struct Standalone {
     pub admin_addr: SocketAddr,
     /// See [`Settings`].
     pub settings: Settings,
+    /// The only instances of one fleet that can ever connect, if whoever starts this knows.
+    pub roster: Option<Roster>,
+}
+
+/// All the instances that a fleet has. Others that its record mentions exist no more, and nothing waits for them.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    /// Which fleet.
+    pub fleet: FleetName,
+    /// Its instances.
+    pub instances: BTreeSet<InstanceId>,
 }
 
 /// Why it did not start. One line each that says what to do.
@@ -139,8 +151,12 @@ impl Standalone {
         let shared = self.shared()?;
         let pki = Pki::open(&self.state, Some(stream_addr.ip()))?;
         let audit = Audit::open(&self.state).map_err(|source| self.unwritable(source))?;
-        let pipeline = Pipeline::open(shared.clone(), self.settings, clock, audit)?;
+        let mut pipeline = Pipeline::open(shared.clone(), self.settings, clock, audit)?;
+        if let Some(Roster { fleet, instances }) = self.roster.clone() {
+            pipeline.has_only(&fleet, instances);
+        }
         let mut source = Directory::watch(&self.dir)?;
+        let (live, feeding) = source::core::feed(source.core());
         let first = first_view(&mut source).await;
         if !pipeline.has_history() {
             self.check_first(first.as_deref())?;
@@ -162,7 +178,8 @@ impl Standalone {
         };
         let ended = stop.clone();
         let tasks = vec![
-            tokio::spawn(pipeline.run(source, first, heard, asked, stop.clone())),
+            tokio::spawn(pipeline.run(source, first, live, heard, asked, stop.clone())),
+            tokio::spawn(feeding),
             tokio::spawn(admin::serve(admin_listener, admin, stop.clone())),
             tokio::spawn(async move {
                 if let Err(error) = stream::serve(stream_listener, &pki, desk, ended).await {

@@ -2,7 +2,8 @@
 //! are shown.
 
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
-use sluice_model::FleetName;
+use sluice_model::{FleetName, LiveSubject};
+use sluice_proto::Refusal;
 
 use crate::pipeline::{Board, Happening};
 use crate::rollout::{Failure, Story};
@@ -16,6 +17,9 @@ pub struct Telemetry {
     rollbacks: IntCounterVec,
     instances: IntGaugeVec,
     quarantined: IntGaugeVec,
+    live_sent: IntCounterVec,
+    live_refused: IntCounterVec,
+    doubted: IntGaugeVec,
     /// How long a compile of everything took.
     pub compile_seconds: Histogram,
     /// How long signing a manifest took.
@@ -48,6 +52,11 @@ impl Telemetry {
             &["fleet", "reason"],
         )?;
         registry.register(Box::new(rollbacks.clone()))?;
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
         let build = gauge(
             "sluice_build_info",
             "Always 1; the label says which build runs",
@@ -72,6 +81,21 @@ impl Telemetry {
                 "Objects that do not serve as they are written",
                 &["fleet"],
             )?,
+            live_sent: counter(
+                "sluice_live_updates_sent_total",
+                "Endpoints of services and certificates sent to instances",
+                &["fleet", "subject"],
+            )?,
+            live_refused: counter(
+                "sluice_live_updates_refused_total",
+                "Live updates that an instance did not take",
+                &["fleet", "reason"],
+            )?,
+            doubted: gauge(
+                "sluice_removal_brakes_held",
+                "Services whose lost endpoints stay in rotation for now",
+                &["fleet"],
+            )?,
             compile_seconds: seconds("sluice_compile_seconds", "Time to compile all objects, in seconds")?,
             sign_seconds: seconds("sluice_sign_seconds", "Time to sign a manifest, in seconds")?,
             registry,
@@ -82,6 +106,27 @@ impl Telemetry {
     pub fn quarantined(&self, fleet: &FleetName, objects: usize) {
         let objects = i64::try_from(objects).unwrap_or(i64::MAX);
         self.quarantined.with_label_values(&[fleet.as_str()]).set(objects);
+    }
+
+    /// Counts a live update that is sent to an instance.
+    pub fn live_sent(&self, fleet: &FleetName, subject: &LiveSubject) {
+        let kind = match subject {
+            LiveSubject::Service(_) => "service",
+            LiveSubject::Certificate(_) => "certificate",
+        };
+        self.live_sent.with_label_values(&[fleet.as_str(), kind]).inc();
+    }
+
+    /// Counts a live update that an instance did not take.
+    pub fn live_refused(&self, fleet: &FleetName, reason: Refusal) {
+        let labels = [fleet.as_str(), reason.as_str()];
+        self.live_refused.with_label_values(&labels).inc();
+    }
+
+    /// Sets how many services of a fleet are doubted.
+    pub fn doubted(&self, fleet: &FleetName, services: usize) {
+        let services = i64::try_from(services).unwrap_or(i64::MAX);
+        self.doubted.with_label_values(&[fleet.as_str()]).set(services);
     }
 
     /// Counts what a line of the story says.

@@ -100,7 +100,9 @@ impl Connection {
                 | UpwardMessage::Ack(_)
                 | UpwardMessage::Nack(_)
                 | UpwardMessage::Want(_)
-                | UpwardMessage::LiveRefused(_)) => return answer,
+                | UpwardMessage::LiveRefused(_)
+                | UpwardMessage::Manifest { .. }
+                | UpwardMessage::Section { .. }) => return answer,
             }
         }
     }

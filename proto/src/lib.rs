@@ -56,6 +56,8 @@ pub mod pb {
                     Self::Order(envelope) => write!(f, "Order({} bytes)", envelope.len()),
                     Self::Manifest(envelope) => write!(f, "Manifest({} bytes)", envelope.len()),
                     Self::Section(section) => write!(f, "Section({} bytes)", section.wire.len()),
+                    Self::LostManifest(revision) => write!(f, "LostManifest({revision:?})"),
+                    Self::LostSections(want) => write!(f, "LostSections({})", want.sections.len()),
                     Self::NotLeader(hint) => write!(f, "NotLeader({:?})", hint.address),
                     Self::Live(envelope) => write!(f, "Live({} bytes, redacted)", envelope.len()),
                 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 
+use super::core::Core;
 use super::folder::{Folder, Listing};
 use super::{Source, View, limits};
 
@@ -20,6 +21,13 @@ use super::{Source, View, limits};
 #[derive(Debug)]
 pub struct Directory {
     views: watch::Receiver<Option<Arc<View>>>,
+    core: watch::Receiver<Arc<Core>>,
+}
+
+/// Where the thread that watches shows what it saw.
+struct Shows {
+    views: watch::Sender<Option<Arc<View>>>,
+    core: watch::Sender<Arc<Core>>,
 }
 
 /// Why a folder cannot be watched at all.
@@ -36,16 +44,26 @@ impl Directory {
     /// # Errors
     /// When the operating system gives no thread.
     pub fn watch(path: &Path) -> Result<Self, WatchError> {
-        let (publish, views) = watch::channel(None);
+        let (show_views, views) = watch::channel(None);
+        let (show_core, core) = watch::channel(Arc::default());
+        let shows = Shows {
+            views: show_views,
+            core: show_core,
+        };
         let folder = Folder::new(path);
         thread::Builder::new()
             .name("sluice-folder".into())
-            .spawn(move || watch_until_unwanted(folder, &publish))
+            .spawn(move || watch_until_unwanted(folder, &shows))
             .map_err(|source| WatchError {
                 folder: path.to_owned(),
                 source,
             })?;
-        Ok(Self { views })
+        Ok(Self { views, core })
+    }
+
+    /// What the folder holds of Kubernetes' own kinds, as it changes.
+    pub fn core(&self) -> watch::Receiver<Arc<Core>> {
+        self.core.clone()
     }
 }
 
@@ -57,11 +75,11 @@ impl Source for Directory {
     }
 }
 
-fn watch_until_unwanted(mut folder: Folder, publish: &watch::Sender<Option<Arc<View>>>) {
+fn watch_until_unwanted(mut folder: Folder, shows: &Shows) {
     let (wake, woken) = mpsc::channel();
     let mut watcher = Watch { wake, running: None };
     let mut shown: Option<Listing> = None;
-    while !publish.is_closed() {
+    while !shows.views.is_closed() {
         watcher.ensure(folder.path());
         let listing = at_rest(&folder, &woken);
         if shown.as_ref() != Some(&listing) {
@@ -71,7 +89,9 @@ fn watch_until_unwanted(mut folder: Folder, publish: &watch::Sender<Option<Arc<V
                 shown = None;
                 continue;
             }
-            publish.send_replace(Some(Arc::new(view)));
+            // First, so that whoever has the view finds what it refers to.
+            shows.core.send_replace(Arc::new(folder.core(view.coverage.clone())));
+            shows.views.send_replace(Some(Arc::new(view)));
             shown = Some(listing);
         }
         match woken.recv_timeout(Duration::from_millis(limits::RESCAN_MILLIS)) {

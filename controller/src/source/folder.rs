@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::core::Core;
 use super::limits;
 use super::manifest::{self, Manifests};
 use super::{Coverage, View, yaml};
@@ -106,6 +107,12 @@ impl Folder {
             parts.push((name.clone(), self.file(name, stamp, bytes)));
         }
         joined(&parts)
+    }
+
+    /// What the files read last hold of Kubernetes' own kinds. `coverage` is that of their view.
+    pub fn core(&self, coverage: Coverage) -> Core {
+        let documents = self.read.values().flat_map(|(_, manifests)| &manifests.core);
+        Core::new(documents, coverage)
     }
 
     fn nothing(&self, what: &str, fix: &str) -> View {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use sluice_crds::{API_VERSION, GROUP};
 use sluice_model::{Kind, Name, ObjectKey};
 
+use super::core;
 use super::limits;
 use super::schema::{Finding, Schema, shorten, suggestion, unknown_field_fix};
 use super::yaml::{Node, Position};
@@ -22,6 +23,8 @@ use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 pub struct Manifests {
     /// The objects that could be told.
     pub objects: Vec<Arc<Object>>,
+    /// Documents of Kubernetes' own kinds.
+    pub core: Vec<core::Document>,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Whether there may be objects in it that could not be told.
@@ -76,6 +79,11 @@ fn one(file: &Arc<str>, document: Node, out: &mut Manifests) {
         file,
         document: &document,
     };
+    match core::read(&document) {
+        Some(Ok(document)) => return out.core.push(document),
+        Some(Err(core::Unreadable { field, lack })) => return reading.refuse(out, field, lack.message, lack.fix),
+        None => {}
+    }
     let Some(kind) = reading.kind(out) else { return };
     let Some(key) = reading.key(kind, out) else { return };
     let mut findings = Vec::new();

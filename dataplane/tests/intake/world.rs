@@ -339,7 +339,11 @@ impl World {
                 .iter()
                 .flat_map(|answer| match answer {
                     Answer::Want(digests) => digests.clone(),
-                    Answer::Ack(_) | Answer::Nack { .. } | Answer::LiveRefused { .. } => Vec::new(),
+                    Answer::Ack(_)
+                    | Answer::Nack { .. }
+                    | Answer::LiveRefused { .. }
+                    | Answer::Manifest { .. }
+                    | Answer::Section { .. } => Vec::new(),
                 })
                 .collect();
             if wanted.is_empty() {
@@ -369,6 +373,7 @@ pub fn reason(answer: &Answer) -> &'static str {
     match answer {
         Answer::Ack(_) => "ack",
         Answer::Want(_) => "want",
+        Answer::Manifest { .. } | Answer::Section { .. } => "handed back",
         Answer::Nack { refusal, .. } | Answer::LiveRefused { refusal, .. } => refusal.reason(),
     }
 }
