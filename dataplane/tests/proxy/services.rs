@@ -81,7 +81,7 @@ async fn a_service_without_endpoints_has_none_and_draining_ones_are_the_last_res
     );
     // Counted under its own address.
     let name = format!("proxy_upstream_requests_total{{pool=\"t/api\",endpoint=\"{two}\"}}");
-    assert_eq!(world.metric(&name), 16);
+    world.metric_is(&name, 16).await;
 }
 
 /// An upstream that counts its open connections.
