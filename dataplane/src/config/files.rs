@@ -30,6 +30,9 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// What the name of a file ends with while it is written.
+pub(super) const TEMPORARY: &str = ".tmp";
+
 /// How a file is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Care {
@@ -50,7 +53,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], care: Care) -> Result<(), StateEr
     };
     make_folder(folder, care).map_err(failed("make the folder", folder))?;
     let mut temporary = path.to_owned().into_os_string();
-    temporary.push(".tmp"); // one writer: the intake thread of the one process that owns the folder
+    temporary.push(TEMPORARY); // one writer: the intake thread of the one process that owns the folder
     let temporary = PathBuf::from(temporary);
     let written = write_through(&temporary, bytes, care).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {

@@ -160,15 +160,21 @@ impl LastGood {
         names.filter_map(|name| name.parse().ok()).take(max).collect()
     }
 
-    /// Removes everything of this sort but `wanted`, temporary files of a crash included. Best effort: what stays is
-    /// only space.
+    /// Removes everything of this sort but `wanted`, temporary files of a crash included; nothing that has another kind
+    /// of name, since whoever chose the folder for keys may keep more in it. Best effort: what stays is only space.
     pub fn sweep(&self, kept: Kept, wanted: &BTreeSet<Digest>) {
         let Ok(entries) = fs::read_dir(self.folder(kept)) else {
             return;
         };
         for entry in entries.flatten() {
-            let digest = entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
-            if digest.is_none_or(|d| !wanted.contains(&d)) {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let (name, half_written) = match name.strip_suffix(files::TEMPORARY) {
+                Some(name) => (name, true),
+                None => (name, false),
+            };
+            let ours = name.parse::<Digest>();
+            if ours.is_ok_and(|digest| half_written || !wanted.contains(&digest)) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -271,5 +277,25 @@ mod tests {
         fs::write(dir.path().join("last-good"), "a file where the folder should be").unwrap();
         let error = LastGood::new(dir.path()).remember(&heeded(1)).unwrap_err().to_string();
         assert!(error.contains("last-good") && error.contains("--state"), "{error}");
+    }
+
+    #[test]
+    fn sweeping_takes_what_is_ours_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = dir.path().join("shared");
+        let last = LastGood::new(dir.path()).with_keys(keys.clone());
+        let [wanted, unwanted] = [Digest([1; 32]), Digest([2; 32])];
+        for digest in [wanted, unwanted] {
+            last.keep(Kept::Key, &digest, b"key").unwrap();
+        }
+        fs::write(keys.join(format!("{wanted}.tmp")), "half").unwrap();
+        fs::write(keys.join("somebody-elses.pem"), "not ours").unwrap();
+        last.sweep(Kept::Key, &[wanted].into());
+        let mut left: Vec<_> = fs::read_dir(&keys)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [wanted.to_string(), "somebody-elses.pem".to_owned()]);
     }
 }

@@ -169,7 +169,9 @@ impl<T: Target> Intake<T> {
                 }
             }
         }
-        tracing::info!(values = self.values.held.len(), "live values from disk");
+        if !self.values.held.is_empty() {
+            tracing::info!(values = self.values.held.len(), "live values from disk");
+        }
     }
 
     fn restore_one(&mut self, kept: Kept, file: &Digest) -> Result<(), String> {
@@ -230,7 +232,8 @@ impl<T: Target> Intake<T> {
 
 fn say(value: &NewValue) {
     match value {
-        NewValue::Endpoints(service, endpoints) => tracing::info!(%service, count = endpoints.len(), "endpoints"),
+        // Many times a second, perhaps.
+        NewValue::Endpoints(service, endpoints) => tracing::debug!(%service, count = endpoints.len(), "endpoints"),
         NewValue::Certificate(reference, certificate) => {
             let (fingerprint, ends) = (certificate.fingerprint(), certificate.not_after_seconds());
             tracing::info!(%reference, %fingerprint, ends, hosts = ?certificate.names(), "certificate");
