@@ -263,6 +263,9 @@ impl Pipeline {
                 fleet.live(&self.values, &self.brakes, now);
             }
         }
+        if is_news && self.fleets.values().any(Fleet::is_unanswered) {
+            self.compile();
+        }
     }
 
     /// Whether a fleet without a record may have lost it. It has not if nothing was ever signed for it, and if it was
@@ -309,7 +312,7 @@ impl Pipeline {
         if let Some(plan) = plan.filter(|plan| *plan != fleet.core.record().plan) {
             next = fleet.happen(Event::PlanChanged(plan), now);
         }
-        fleet.offer(compiled, now).or(next)
+        fleet.offer(compiled, &self.values, now).or(next)
     }
 
     fn heard(&mut self, event: StreamEvent) {
