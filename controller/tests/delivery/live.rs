@@ -75,7 +75,7 @@ async fn values_reach_instances_before_their_order_and_as_they_change() {
     let world = World::new();
     let (_, key) = world.with_live_values();
     let (controller, mut fleet) = world.serving().await;
-    let both = [format!("{TLS}"), format!("{API}")];
+    let both = [TLS.to_owned(), API.to_owned()];
     for fake in &fleet {
         let log = fake.log();
         let order = log.iter().position(|line| line == "order").unwrap();
