@@ -52,7 +52,10 @@ pub(crate) struct ObjectRef {
 impl AuditLog {
     /// What is written from now on.
     pub(crate) fn from_now(path: &Path) -> anyhow::Result<Self> {
-        let from = path.metadata().with_context(|| format!("no audit log {}", path.display()))?.len();
+        let from = path
+            .metadata()
+            .with_context(|| format!("no audit log {}", path.display()))?
+            .len();
         Ok(Self {
             path: path.to_owned(),
             from,

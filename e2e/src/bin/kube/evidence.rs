@@ -40,7 +40,11 @@ pub(crate) async fn collect(world: &World) {
 async fn pods(world: &World, namespace: &str) -> Vec<String> {
     let names = ["-n", namespace, "get", "pods", "-o", "name"];
     let names = world.kubectl(&names).await.unwrap_or_default();
-    names.lines().filter_map(|name| name.strip_prefix("pod/")).map(str::to_owned).collect()
+    names
+        .lines()
+        .filter_map(|name| name.strip_prefix("pod/"))
+        .map(str::to_owned)
+        .collect()
 }
 
 async fn keep(world: &World, file: &str, arguments: &[&str]) {

@@ -63,7 +63,12 @@ impl World {
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         };
-        self.say(&format!("kubectl {}\n{}{}", arguments.join(" "), said.stdout, said.stderr));
+        self.say(&format!(
+            "kubectl {}\n{}{}",
+            arguments.join(" "),
+            said.stdout,
+            said.stderr
+        ));
         Ok(said)
     }
 }

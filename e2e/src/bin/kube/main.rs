@@ -5,6 +5,8 @@
 //!  checks/*.rs ─► registry ─► report (one by one, a line each) ─► evidence when one fails
 //!                    └─ world: client, kubectl, audit log, parts of the node
 //! ```
+// A harness speaks by panicking; what it indexes is JSON, where a missing field is null.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod audit;
 mod checks;

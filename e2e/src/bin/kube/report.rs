@@ -27,7 +27,10 @@ pub(crate) async fn run(options: Options, checks: Vec<Check>) -> anyhow::Result<
     let mut count = Count::default();
     for check in checks {
         if check.needs == Needs::OwnCluster && cluster.own().is_none() {
-            println!("{:<20} skipped: it stops parts of the node, or reads its audit log", check.name);
+            println!(
+                "{:<20} skipped: it stops parts of the node, or reads its audit log",
+                check.name
+            );
             count.skipped += 1;
             continue;
         }
@@ -39,7 +42,12 @@ pub(crate) async fn run(options: Options, checks: Vec<Check>) -> anyhow::Result<
                 count.passed += 1;
             }
             Err(why) => {
-                println!("{:<20} FAILED {:.1} s: {}", check.name, began.elapsed().as_secs_f64(), first_line(&why));
+                println!(
+                    "{:<20} FAILED {:.1} s: {}",
+                    check.name,
+                    began.elapsed().as_secs_f64(),
+                    first_line(&why)
+                );
                 println!("{:<20} see {}", "", world.folder().display());
                 world.say(&format!("FAILED: {why}"));
                 evidence::collect(&world).await;

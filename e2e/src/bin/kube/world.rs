@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use kube::Client;
@@ -68,7 +68,9 @@ impl World {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let log = File::create(folder.join("log"))?;
-        let audit = cluster.own().map(|own| AuditLog::from_now(&own.folder.join("audit.log")));
+        let audit = cluster
+            .own()
+            .map(|own| AuditLog::from_now(&own.folder.join("audit.log")));
         Ok(Self {
             check,
             log: Arc::new(Mutex::new(log)),
@@ -116,8 +118,12 @@ impl World {
     pub(crate) async fn namespace(&self, suffix: &str) -> anyhow::Result<String> {
         let name = format!("e2e-{}-{suffix}", self.check);
         // One of the same name from an interrupted run.
-        self.kubectl(&["delete", "namespace", &name, "--ignore-not-found", "--wait=true"]).await?;
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+        self.kubectl(&["delete", "namespace", &name, "--ignore-not-found", "--wait=true"])
+            .await?;
+        self.namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name.clone());
         self.kubectl(&["create", "namespace", &name]).await?;
         let label = "pod-security.kubernetes.io/enforce=restricted";
         self.kubectl(&["label", "namespace", &name, label]).await?;
@@ -140,7 +146,8 @@ impl World {
             let folder = repository::root().join("crds/yaml");
             let folder = folder.to_str().context("a path that is text")?;
             self.kubectl(&["apply", "--server-side", "-f", folder]).await?;
-            self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await?;
+            self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder])
+                .await?;
             anyhow::Ok(())
         };
         self.cluster.crds.get_or_try_init(install).await.copied()

@@ -25,7 +25,10 @@ pub(crate) async fn table(world: &World) -> anyhow::Result<()> {
         let lint = by_lint(world, number, case)?;
         for (who, verdict) in [("the API server", server), ("sluice lint", lint)] {
             if !agrees(case, &verdict) {
-                wrong.push(format!("{} {}: {who} says {verdict:?}, not {:?}", case.rule.id, case.spec, case.refused_at));
+                wrong.push(format!(
+                    "{} {}: {who} says {verdict:?}, not {:?}",
+                    case.rule.id, case.spec, case.refused_at
+                ));
             }
         }
     }
@@ -49,13 +52,25 @@ async fn by_server(world: &World, namespace: &str, case: &Case) -> anyhow::Resul
         dry_run: true,
         ..PostParams::default()
     };
-    match objects::api(world.client(), case.kind, namespace).create(&attempt, &object).await {
+    match objects::api(world.client(), case.kind, namespace)
+        .create(&attempt, &object)
+        .await
+    {
         Ok(_) => Ok(Vec::new()),
         Err(kube::Error::Api(status)) if status.is_invalid() => {
             world.say(&status.message);
             let causes = status.details.as_ref().map(|details| details.causes.as_slice());
-            let fields: Vec<_> = causes.unwrap_or_default().iter().map(|cause| cause.field.clone()).collect();
-            ensure!(status.message.contains(case.rule.message), "{}: {}", case.rule.id, status.message);
+            let fields: Vec<_> = causes
+                .unwrap_or_default()
+                .iter()
+                .map(|cause| cause.field.clone())
+                .collect();
+            ensure!(
+                status.message.contains(case.rule.message),
+                "{}: {}",
+                case.rule.id,
+                status.message
+            );
             Ok(fields)
         }
         Err(error) => Err(error).with_context(|| format!("{}: {}", case.rule.id, case.spec)),
@@ -69,7 +84,12 @@ fn by_lint(world: &World, number: usize, case: &Case) -> anyhow::Result<Vec<Stri
     let mut object = serde_json::to_value(objects::object(case.kind, NAME, &spec)?)?;
     object["metadata"]["namespace"] = "e2e".into();
     fs::write(folder.join("object.yaml"), object.to_string())?;
-    let of_the_spec = lint(&folder).problems.into_iter().map(|problem| problem.field.as_str().to_owned());
+    let of_the_spec = lint(&folder)
+        .problems
+        .into_iter()
+        .map(|problem| problem.field.as_str().to_owned());
     // A pool that is not there, or a fleet without a Rollout, is beside the point of a case about one object.
-    Ok(of_the_spec.filter(|field| field.starts_with("spec.") && !field.ends_with(".pool")).collect())
+    Ok(of_the_spec
+        .filter(|field| field.starts_with("spec.") && !field.ends_with(".pool"))
+        .collect())
 }

@@ -16,7 +16,12 @@ const OTHER_GROUP: &str = "client-side.sluice.dev";
 /// `kubectl apply --server-side` of the real ones.
 pub(crate) async fn server_side(world: &World) -> anyhow::Result<()> {
     let folder = repository::root().join("crds/yaml");
-    applied_twice(world, folder.to_str().context("a path that is text")?, &["apply", "--server-side"]).await
+    applied_twice(
+        world,
+        folder.to_str().context("a path that is text")?,
+        &["apply", "--server-side"],
+    )
+    .await
 }
 
 /// Plain `kubectl apply` of the same under another group, so that nobody's objects are touched.
@@ -39,14 +44,19 @@ async fn applied_twice(world: &World, folder: &str, apply: &[&str]) -> anyhow::R
     let apply = [apply, &["-f", folder]].concat();
     world.kubectl_unwarned(&apply).await?;
     // What the server fills in when a CRD is established is not the second apply's doing.
-    world.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await?;
+    world
+        .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder])
+        .await?;
     let before = stored(world, folder).await?;
     world.kubectl_unwarned(&apply).await?;
     let after = stored(world, folder).await?;
     for (first, second) in before.iter().zip(&after) {
         let version = |crd: &Value| crd["metadata"]["resourceVersion"].clone();
         let name = &first["metadata"]["name"];
-        ensure!(version(first) == version(second), "{name} changed when it was applied again");
+        ensure!(
+            version(first) == version(second),
+            "{name} changed when it was applied again"
+        );
         let bytes = second.to_string().len();
         ensure!(bytes < MAX_BYTES, "{name} has {bytes} bytes, of {MAX_BYTES}");
         world.say(&format!("{name}: {bytes} bytes"));
@@ -55,9 +65,14 @@ async fn applied_twice(world: &World, folder: &str, apply: &[&str]) -> anyhow::R
 }
 
 async fn stored(world: &World, folder: &str) -> anyhow::Result<Vec<Value>> {
-    let text = world.kubectl(&["get", "-f", folder, "-o", "json", "--show-managed-fields"]).await?;
+    let text = world
+        .kubectl(&["get", "-f", folder, "-o", "json", "--show-managed-fields"])
+        .await?;
     let list: Value = serde_json::from_str(&text)?;
     let items = list["items"].as_array().context("a list")?;
-    ensure!(items.len() == sluice_crds::generate::all()?.len(), "one CRD for each kind");
+    ensure!(
+        items.len() == sluice_crds::generate::all()?.len(),
+        "one CRD for each kind"
+    );
     Ok(items.clone())
 }

@@ -9,10 +9,24 @@ use sluice_e2e::repository;
 use crate::world::World;
 
 /// How a set of manifests is applied, and then compared.
-const WAYS: [(&str, &[&str], &[&[&str]]); 2] = [
+struct Way {
+    namespace: &'static str,
+    apply: &'static [&'static str],
+    diffs: &'static [&'static [&'static str]],
+}
+
+const WAYS: [Way; 2] = [
     // As kubectl does it without being told; a server-side comparison of the same is what Argo CD can be set to.
-    ("client", &["apply"], &[&["diff"], &["diff", "--server-side"]]),
-    ("server", &["apply", "--server-side"], &[&["diff", "--server-side"]]),
+    Way {
+        namespace: "client",
+        apply: &["apply"],
+        diffs: &[&["diff"], &["diff", "--server-side"]],
+    },
+    Way {
+        namespace: "server",
+        apply: &["apply", "--server-side"],
+        diffs: &[&["diff", "--server-side"]],
+    },
 ];
 
 /// Every folder of examples, and after it each of its changes.
@@ -20,11 +34,11 @@ pub(crate) async fn no_drift(world: &World) -> anyhow::Result<()> {
     world.crds().await?;
     let examples = folders(&repository::root().join("examples"))?;
     ensure!(!examples.is_empty(), "there are no examples");
-    for (suffix, apply, diffs) in WAYS {
-        let namespace = world.namespace(suffix).await?;
+    for way in WAYS {
+        let namespace = world.namespace(way.namespace).await?;
         for folder in &examples {
             for manifests in std::iter::once(folder.clone()).chain(changes(folder)?) {
-                settled(world, &namespace, &manifests, apply, diffs).await?;
+                settled(world, &namespace, &manifests, &way).await?;
             }
         }
     }
@@ -32,17 +46,11 @@ pub(crate) async fn no_drift(world: &World) -> anyhow::Result<()> {
 }
 
 /// `kubectl apply` of it without a warning, then every comparison finds nothing.
-async fn settled(
-    world: &World,
-    namespace: &str,
-    manifests: &Path,
-    apply: &[&str],
-    diffs: &[&[&str]],
-) -> anyhow::Result<()> {
+async fn settled(world: &World, namespace: &str, manifests: &Path, way: &Way) -> anyhow::Result<()> {
     let from = manifests.to_string_lossy();
     let target = ["-n", namespace, "-f", &from];
-    world.kubectl_unwarned(&[apply, &target].concat()).await?;
-    for diff in diffs {
+    world.kubectl_unwarned(&[way.apply, &target].concat()).await?;
+    for diff in way.diffs {
         // kubectl diff fails when there is a difference, which it prints.
         world.kubectl_unwarned(&[diff, &target[..]].concat()).await?;
     }
@@ -51,7 +59,11 @@ async fn settled(
 
 fn folders(parent: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(parent)?.collect::<Result<Vec<_>, _>>()?;
-    let mut folders: Vec<_> = entries.iter().map(fs::DirEntry::path).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<_> = entries
+        .iter()
+        .map(fs::DirEntry::path)
+        .filter(|path| path.is_dir())
+        .collect();
     folders.sort();
     Ok(folders)
 }
@@ -61,7 +73,9 @@ fn changes(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let Ok(entries) = fs::read_dir(folder.join("changes")) else {
         return Ok(Vec::new());
     };
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut files = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     files.sort();
     Ok(files)
 }

@@ -23,7 +23,11 @@ pub(crate) async fn every_field(world: &World) -> anyhow::Result<()> {
 /// Every field below `schema`, as `kubectl explain` names it: items of lists have no name of their own.
 fn walk(schema: &Value, path: &str, fields: &mut Vec<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let path = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
         walk(property, &path, fields);
         fields.push(path);
     }
@@ -38,7 +42,10 @@ async fn explained(world: &World, plural: &str, field: &str) -> anyhow::Result<(
     let said = world.kubectl(&["explain", &format!("{plural}.{field}")]).await?;
     let text = said.split_once("DESCRIPTION:\n").map(|(_, below)| below);
     let first = text.and_then(|text| text.lines().next()).unwrap_or_default().trim();
-    ensure!(!first.is_empty() && first != "<empty>", "{plural} {field} is not explained: {said}");
+    ensure!(
+        !first.is_empty() && first != "<empty>",
+        "{plural} {field} is not explained: {said}"
+    );
     Ok(())
 }
 

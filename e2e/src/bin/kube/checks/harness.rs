@@ -17,8 +17,18 @@ pub(crate) async fn stands(world: &World) -> anyhow::Result<()> {
     let namespace = world.namespace("a").await?;
     let pool = "{apiVersion: sluice.dev/v1alpha1, kind: Pool, metadata: {name: seen}, \
                 spec: {endpoints: [{address: 10.0.0.1, port: 80}]}}";
-    world.kubectl_with(pool, &["-n", &namespace, "apply", "-f", "-"]).await?;
-    let secret = ["-n", &namespace, "create", "secret", "generic", "seen", "--from-literal=key=hidden"];
+    world
+        .kubectl_with(pool, &["-n", &namespace, "apply", "-f", "-"])
+        .await?;
+    let secret = [
+        "-n",
+        &namespace,
+        "create",
+        "secret",
+        "generic",
+        "seen",
+        "--from-literal=key=hidden",
+    ];
     world.kubectl(&secret).await?;
     audited(world, &namespace).await?;
     for part in ["apiserver", "kubelet"] {
@@ -56,8 +66,13 @@ async fn audited(world: &World, namespace: &str) -> anyhow::Result<()> {
     };
     let pool = entry("pools").await;
     ensure!(!pool.user.username.is_empty(), "nobody wrote the Pool");
-    let body = pool.request_object.context("the body of a write to our kinds is not in the audit log")?;
+    let body = pool
+        .request_object
+        .context("the body of a write to our kinds is not in the audit log")?;
     ensure!(body["spec"]["endpoints"][0]["port"] == 80, "{body}");
-    ensure!(entry("secrets").await.request_object.is_none(), "the audit log holds a Secret's body");
+    ensure!(
+        entry("secrets").await.request_object.is_none(),
+        "the audit log holds a Secret's body"
+    );
     Ok(())
 }
