@@ -2,8 +2,9 @@
 # Images: built by buildah from Dockerfiles, loaded into the node. Nothing can be pulled in there, so what a Dockerfile
 # begins from is made here, under the name that it uses.
 
-# The base that our Dockerfiles name by default (BASE_IMAGE).
+# The images that our Dockerfiles begin from when they are told nothing else.
 base_tag=gcr.io/distroless/cc-debian12:nonroot
+toolchain_tag=docker.io/library/rust:1.90-bookworm
 
 # A store of our own, so that nobody's images are touched. Plain copies: overlays do not stack on every file system.
 images() { buildah --root "$cache/images" --runroot "$cache/images-run" --storage-driver vfs "$@"; }
@@ -42,6 +43,32 @@ base_image() {
     printf 'FROM scratch\nCOPY . /\nUSER 65532:65532\n' |
         images build --isolation chroot --quiet --tag "$base_tag" -f - "$root" >/dev/null
     rm -rf "$root"
+}
+
+# What rust:… is, without a copy of this machine's compilers: an almost empty image, and on standard output the arguments
+# for `buildah build` that mount them into it.
+toolchain_image() {
+    local root folder cargo="${CARGO_HOME:-$HOME/.cargo}" rustup="${RUSTUP_HOME:-$HOME/.rustup}"
+    if ! images inspect --type image "$toolchain_tag" >/dev/null 2>&1; then
+        root="$(mktemp -d)"
+        mkdir -p "$root"/{etc,tmp,usr,root,cargo,rustup}
+        chmod 1777 "$root/tmp"
+        for folder in bin sbin lib lib64; do
+            if [[ -L /$folder ]]; then cp -d "/$folder" "$root/"; else mkdir "$root/$folder"; fi
+        done
+        printf '%s\n' 'FROM scratch' 'COPY . /' \
+            'ENV HOME=/root CARGO_HOME=/cargo RUSTUP_HOME=/rustup PATH=/cargo/bin:/usr/local/bin:/usr/bin:/bin' |
+            images build --isolation chroot --quiet --tag "$toolchain_tag" -f - "$root" >/dev/null
+        rm -rf "$root"
+    fi
+    for folder in /usr /etc/alternatives /etc/ssl; do
+        printf -- '--volume\n%s:%s:ro\n' "$folder" "$folder"
+    done
+    for folder in /bin /sbin /lib /lib64; do
+        [[ -L $folder ]] || printf -- '--volume\n%s:%s:ro\n' "$folder" "$folder"
+    done
+    # Not read-only: crates that are missing are fetched into it.
+    printf -- '--volume\n%s:/cargo\n--volume\n%s:/rustup:ro\n' "$cargo" "$rustup"
 }
 
 # The process that holds a pod's namespaces open. Its archive is kept: it is needed at every start.
