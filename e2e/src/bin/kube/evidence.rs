@@ -23,9 +23,17 @@ pub(crate) async fn collect(world: &World) {
         keep("events", &["get", "events", "--sort-by=.lastTimestamp"]).await;
         keep("pods", &["describe", "pods"]).await;
         for pod in pods(world, &namespace).await {
-            let log = ["logs", &pod, "--all-containers", "--prefix", "--tail", LOG_LINES];
+            let log = [
+                "logs",
+                &pod,
+                "--all-containers",
+                "--ignore-errors",
+                "--prefix",
+                "--tail",
+                LOG_LINES,
+            ];
             keep(&format!("{pod}.log"), &log).await;
-            let before = [&log[..], &["--previous", "--ignore-errors"]].concat();
+            let before = [&log[..], &["--previous"]].concat();
             keep(&format!("{pod}.previous.log"), &before).await;
         }
     }
