@@ -221,7 +221,7 @@ pub const CASES: &[Case] = &[
     accepted(
         PATH_CHARACTERS,
         "ProxyRoute",
-        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a%20b!~"}},{"path":{"type":"RegularExpression","value":"/a?\.b #"}}]}]}"#,
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a%20b!~"}},{"path":{"type":"RegularExpression","value":"/a?[.]b #"}}]}]}"#,
     ),
     refused(
         PATH_SEGMENTS,

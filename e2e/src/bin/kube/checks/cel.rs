@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use kube::api::PostParams;
 use serde_json::Value;
 use sluice_controller::lint::lint;
+use sluice_controller::problem::Severity;
 use sluice_crds::rules::{CASES, Case};
 
 use crate::objects;
@@ -77,19 +78,28 @@ async fn by_server(world: &World, namespace: &str, case: &Case) -> anyhow::Resul
     }
 }
 
+/// What a case about a route refers to, so that nothing else is wrong with it.
+const SURROUNDINGS: &str = "
+---
+{apiVersion: sluice.dev/v1alpha1, kind: Rollout, metadata: {name: around, namespace: e2e},
+ spec: {dataPlane: {listeners: [{name: http, port: 8080}]}}}
+---
+{apiVersion: sluice.dev/v1alpha1, kind: Pool, metadata: {name: p, namespace: e2e},
+ spec: {endpoints: [{address: 10.0.0.1, port: 80}]}}
+";
+
 fn by_lint(world: &World, number: usize, case: &Case) -> anyhow::Result<Vec<String>> {
     let folder = world.folder().join(format!("case-{number}"));
     fs::create_dir_all(&folder)?;
     let spec: Value = serde_json::from_str(case.spec)?;
     let mut object = serde_json::to_value(objects::object(case.kind, NAME, &spec)?)?;
     object["metadata"]["namespace"] = "e2e".into();
-    fs::write(folder.join("object.yaml"), object.to_string())?;
-    let of_the_spec = lint(&folder)
+    let surroundings = if case.kind == "ProxyRoute" { SURROUNDINGS } else { "" };
+    fs::write(folder.join("all.yaml"), format!("{object}{surroundings}"))?;
+    // Warnings, such as of a Pool that no route uses, refuse nothing.
+    let problems = lint(&folder)
         .problems
         .into_iter()
-        .map(|problem| problem.field.as_str().to_owned());
-    // A pool that is not there, or a fleet without a Rollout, is beside the point of a case about one object.
-    Ok(of_the_spec
-        .filter(|field| field.starts_with("spec.") && !field.ends_with(".pool"))
-        .collect())
+        .filter(|problem| problem.severity == Severity::Error);
+    Ok(problems.map(|problem| problem.field.as_str().to_owned()).collect())
 }
