@@ -25,7 +25,11 @@ image() {
     rm -f "$archive"
 }
 
-load() { ctr -a "$dir/containerd.sock" -n k8s.io image import "$1" >/dev/null; }
+load() {
+    local said
+    # Quiet unless it fails: it warns at each call of what this machine cannot change.
+    said="$(ctr -a "$dir/containerd.sock" -n k8s.io image import "$1" 2>&1)" || fail "the image cannot be loaded: $said"
+}
 
 # What distroless/cc is, made of this machine's files: the C library, libgcc, certificates, and a user that is not root.
 base_image() {

@@ -11,7 +11,7 @@ up() {
     # Making the folder is what decides between two who start the same cluster.
     mkdir "$dir" 2>/dev/null ||
         fail "cluster '$name' is there already, whole or half: see 'cluster status $name', end it with 'cluster down $name'"
-    trap 'half_up' EXIT
+    trap half_up EXIT
     local began=$SECONDS
     make_groups
     network
@@ -62,7 +62,8 @@ network() {
 await() {
     local part="$1" deadline=$((SECONDS + 120))
     shift
-    until "$@" >/dev/null 2>&1; do
+    # In a shell of its own, or what the trap says of an interruption would be thrown away with the rest.
+    until ("$@") >/dev/null 2>&1; do
         if ! process_of "$part" >/dev/null || ((SECONDS >= deadline)); then
             tail -20 "$dir/logs/$part.log" >&2
             fail "$part did not come up; waited for: $*"
