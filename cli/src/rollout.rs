@@ -13,7 +13,7 @@ use crate::admin::{Admin, AdminArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, TableFormat};
 use crate::waiting_runtime;
-use command::{Steer, Verb};
+use command::{Forget, Steer, Verb};
 use follow::Update;
 use screen::Screen;
 
@@ -42,6 +42,8 @@ pub enum Action {
     Promote(Steer),
     /// Try again what was held back, blocked or frozen.
     Retry(Steer),
+    /// Wait no longer for an instance that never comes back. Refused while it is connected.
+    Forget(Forget),
 }
 
 /// Arguments of `get` and `watch`.
@@ -71,6 +73,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             Action::Abort(steer) => command::send(Verb::Abort, &steer).await,
             Action::Promote(steer) => command::send(Verb::Promote, &steer).await,
             Action::Retry(steer) => command::send(Verb::Retry, &steer).await,
+            Action::Forget(forget) => command::forget(&forget).await,
         }
     })
 }

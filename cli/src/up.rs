@@ -28,6 +28,7 @@ use std::time::Duration;
 use sluice_model::limits::UP_INSTANCES_MAX;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::admin::Admin;
 use crate::failure::{Exit, Failure};
@@ -52,7 +53,7 @@ pub struct Args {
     /// Instances of the data plane, which share the HTTP address.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=i64::from(UP_INSTANCES_MAX)))]
     pub instances: u16,
-    /// Where HTTP is served: stands in for the port of the listener `http`, or of the only listener.
+    /// Where HTTP is served: stands in for the port of the listener `http`, or of the first. Others have the same IP.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub http: SocketAddr,
     /// Where the controller's admin port is; the instances' are on the ports after it.
@@ -150,6 +151,8 @@ async fn tell(plan: Plan, instances: Vec<Instance>, screen: Arc<Screen>) {
     tokio::spawn(follow::follow(admin, follow::From::Beginning, LOOK_EVERY, sender));
     let ready = tokio::spawn(until_ready(plan, instances, screen.clone()));
     let mut tally = tokio::time::interval(TALLY_EVERY);
+    // After a pause of the whole process (Ctrl-Z) one tally is enough.
+    tally.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tally.tick().await;
     let mut traffic: Option<Running> = None;
     let mut ready = Some(ready);
@@ -190,8 +193,9 @@ fn show(screen: &Screen, update: Update) {
 async fn until_ready(plan: Plan, instances: Vec<Instance>, screen: Arc<Screen>) -> Option<Running> {
     ready::wait(&instances, &screen).await;
     screen.say(&format!(
-        "ready: {} instances serve http://{}",
-        instances.len(),
+        "ready: {} {} http://{}",
+        banner::count(instances.len(), "instance"),
+        if instances.len() == 1 { "serves" } else { "serve" },
         plan.http
     ));
     let traffic = plan.demo.as_ref().and_then(|demo: &Demo| demo.traffic.as_ref())?;

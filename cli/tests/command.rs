@@ -293,6 +293,28 @@ fn a_command_names_the_revision_it_saw_and_who_asks() {
 }
 
 #[test]
+fn forgetting_names_the_instance_and_who_asks() {
+    let (admin, served) = fake_admin(STATUS, 2);
+    let output = sluice(&["rollout", "forget", "default-3", "--admin", &admin, "--actor", "ann"]);
+    assert_eq!(
+        text(&output.stdout),
+        "fleet default: forgot default-3\n",
+        "{}",
+        text(&output.stderr)
+    );
+    let seen = served.join().unwrap();
+    let (line, body) = seen[1].split_once(" HTTP/1.1 ").unwrap();
+    assert_eq!(line, "POST /api/v2/rollouts/default/forget");
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(body).unwrap(),
+        serde_json::json!({"instance": "default-3", "actor": "ann", "reason": ""})
+    );
+    let wrong = sluice(&["rollout", "forget", "no such", "--admin", &admin]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("is not a valid instance id"));
+}
+
+#[test]
 fn a_demo_upstream_says_its_version_and_fails_as_told() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
         .args([

@@ -68,6 +68,7 @@ impl StandaloneArgs {
                 debounce_ms: self.debounce,
                 max_pending_age_ms: self.max_pending_age.saturating_mul(1_000),
             },
+            roster: None,
         }
     }
 }

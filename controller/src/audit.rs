@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Serialize;
-use sluice_model::FleetName;
+use sluice_model::{FleetName, InstanceId};
 
 /// One line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -20,8 +20,12 @@ pub struct Entry {
     pub action: &'static str,
     /// About which fleet.
     pub fleet: FleetName,
-    /// About which revision.
+    /// About which revision; empty if it is not about one.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub revision: String,
+    /// About which instance, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
     /// Why.
     pub reason: String,
     /// What became of it.
@@ -73,6 +77,7 @@ mod tests {
             action: "abort",
             fleet: "edge".parse().unwrap(),
             revision: "42-c01d9a3f".to_owned(),
+            instance: None,
             reason: String::new(),
             result: "done".to_owned(),
         };

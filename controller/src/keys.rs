@@ -2,7 +2,8 @@
 //! (the set that every instance is given) and `cluster`, the random id that all signed content names.
 //!
 //! Made at first start. `keys/unused` stands beside them until something is signed for the first time: while it is
-//! there, no instance can hold anything valid, so a missing record is a new fleet and not a lost one.
+//! there, no instance can hold anything valid, so a missing record is a new fleet and not a lost one. `keys/signed-for`
+//! says the same of single fleets.
 
 use std::fs;
 use std::io;
@@ -35,7 +36,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// A file does not hold what it should.
-    #[error("{path}: {what}; restore it from a backup, or remove {folder} to begin with new keys and enrol every instance again", path = .path.display(), folder = .path.parent().unwrap_or(Path::new(".")).display())]
+    #[error("{path}: {what}; restore it from a backup, or remove {folder} and the folder fleets beside it to begin with new keys and no history, and enrol every instance again", path = .path.display(), folder = .path.parent().unwrap_or(Path::new(".")).display())]
     Corrupt {
         /// Which.
         path: PathBuf,

@@ -1,6 +1,16 @@
 //! Objects in, signed revisions and orders out.
 //!
 //! ```text
+//!  source ─ View ─► translate ─► validate ─► compile ─► sign ─┐
+//!    │                 └── Problems ──┘                       ├─► revisions (record before orders)
+//!    │                                                        │
+//!    └───────────────── pipeline: the join ─── rollout ───────┴─► stream ─► instances
+//!                                                ▲                   │
+//!                                                └─ acks, reports ───┘
+//! ```
+//!
+//! `standalone` composes them in front of a folder; `admin`, `audit` and `telemetry` are what they say.
+
 pub mod admin;
 pub mod audit;
 pub mod compile;

@@ -13,12 +13,12 @@ mod observed;
 pub mod offer;
 pub mod story;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_model::FleetName;
 use sluice_model::limits::PIPELINE_TICK_MS;
+use sluice_model::{FleetName, InstanceId};
 use sluice_proto::sections::unit_digest;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,8 @@ pub struct Pipeline {
     clock: Clock,
     audit: Audit,
     beginning: Beginning,
+    /// The fleets that the objects named at first.
+    at_first: Option<BTreeSet<FleetName>>,
     compiler: Compiler,
     fleets: BTreeMap<FleetName, Fleet>,
     newest: Option<Arc<View>>,
@@ -89,6 +91,7 @@ impl Pipeline {
             clock,
             audit,
             beginning,
+            at_first: None,
         };
         for name in revisions::fleets(&pipeline.shared.state) {
             let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning)?;
@@ -101,6 +104,17 @@ impl Pipeline {
     /// Whether some fleet has a revision already.
     pub fn has_history(&self) -> bool {
         self.fleets.values().any(|fleet| fleet.core.record().stable.is_some())
+    }
+
+    /// `fleet` has these instances and no others: what its record says about others counts no more.
+    pub fn has_only(&mut self, fleet: &FleetName, instances: BTreeSet<InstanceId>) {
+        let now = (self.clock)();
+        let Some(fleet) = self.fleets.get_mut(fleet) else {
+            return;
+        };
+        // Whether to compile again is no question: `run` begins with it.
+        let _ = fleet.happen(Event::Roster(instances), now);
+        fleet.show(now);
     }
 
     /// Works until `stop`. `first` is what the source showed first, if that was waited for.
@@ -171,16 +185,35 @@ impl Pipeline {
         if self.shared.board.show_problems(&output.problems) {
             let errors = output.problems.iter().filter(|problem| problem.is_error()).count();
             let warnings = output.problems.len() - errors;
+            let an_error = output.problems.iter().find(|problem| problem.is_error());
+            let first = an_error.or(output.problems.first());
+            let problems = Happening::Problems {
+                errors,
+                warnings,
+                first: first.map(ToString::to_string),
+            };
             output.problems.iter().for_each(|problem| tracing::warn!("{problem}"));
-            self.shared
-                .board
-                .tell(None, Happening::Problems { errors, warnings }, now);
+            self.shared.board.tell(None, problems, now);
         }
+        let named = output.fleets.keys().cloned().collect();
         let mut next = Next::Nothing;
         for (name, compiled) in output.fleets {
             next = self.offer(name, compiled, now).or(next);
         }
+        self.at_first.get_or_insert(named);
         next
+    }
+
+    /// Whether a fleet without a record may have lost it. It has not if nothing was ever signed for it, and if it was
+    /// not there when this controller first looked: then neither a lost record nor a state folder from a backup that is
+    /// older than the fleet is taken for a new one.
+    fn beginning_of(&self, fleet: &FleetName) -> Beginning {
+        let came_later = self.at_first.as_ref().is_some_and(|first| !first.contains(fleet));
+        if came_later && self.shared.signers.never_signed_for(fleet) {
+            Beginning::NewFleet
+        } else {
+            self.beginning
+        }
     }
 
     fn offer(&mut self, name: FleetName, compiled: Compiled, now: Millis) -> Next {
@@ -193,11 +226,12 @@ impl Pipeline {
             following.max_pending_age_ms = self.settings.max_pending_age_ms;
             following
         });
+        let beginning = self.beginning_of(&name);
         let fleet = match self.fleets.entry(name) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let plan = plan.clone().unwrap_or_else(Plan::built_in);
-                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, self.beginning) {
+                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, beginning) {
                     Ok(fleet) => entry.insert(fleet),
                     Err(error) => {
                         let trouble = Happening::Trouble(error.to_string());
@@ -248,6 +282,12 @@ impl Pipeline {
                 let next = known.said(&instance, link, *message, now);
                 (fleet, next)
             }
+            StreamEvent::SectionLost { fleet } => {
+                if let Some(known) = self.fleets.get_mut(&fleet) {
+                    known.doubt();
+                }
+                return;
+            }
             StreamEvent::Closed { fleet, instance, link } => {
                 let Some(known) = self.fleets.get_mut(&fleet) else {
                     return;
@@ -279,6 +319,7 @@ impl Pipeline {
             if fleet.is_due(now) {
                 next = Next::Recompile;
             }
+            next = fleet.pursue(now).or(next);
             fleet.collect(now);
         }
         match next {

@@ -93,11 +93,17 @@ impl Identity {
     }
 }
 
-/// The certificate authority and the server's certificate, all as PEM.
-pub struct Pki {
+/// The certificate authority, which vouches for instances and for the server.
+pub struct Authority {
     dir: PathBuf,
-    ca: String,
-    ca_key: KeyPair,
+    certificate: String,
+    key: KeyPair,
+}
+
+/// The authority, and the certificate with which a running controller serves.
+#[derive(Debug)]
+pub struct Pki {
+    authority: Authority,
     server: Pem,
 }
 
@@ -116,38 +122,28 @@ impl std::fmt::Debug for Pem {
     }
 }
 
-impl std::fmt::Debug for Pki {
+impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Pki({})", self.dir.display())
+        write!(f, "Authority({})", self.dir.display())
     }
 }
 
-impl Pki {
-    /// Reads `state/pki`, and makes what is missing or near its end. `host` is where the server is reached at.
+impl Authority {
+    /// Reads the authority in `state/pki`, and makes it if it is missing or near its end. Whatever else is there stays
+    /// as it is.
     ///
     /// # Errors
     /// Names the file and how to mend it.
-    pub fn open(state: &Path, host: Option<IpAddr>) -> Result<Self, PkiError> {
+    pub fn open(state: &Path) -> Result<Self, PkiError> {
         let dir = state.join("pki");
         keys::private_folder(&dir)?;
-        let (ca, ca_key) = authority(&dir)?;
-        let server = server(&dir, &ca, &ca_key, host)?;
-        Ok(Self {
-            dir,
-            ca,
-            ca_key,
-            server,
-        })
+        let (certificate, key) = authority(&dir)?;
+        Ok(Self { dir, certificate, key })
     }
 
-    /// The authority's certificate.
-    pub fn ca(&self) -> &str {
-        &self.ca
-    }
-
-    /// The server's certificate and key.
-    pub fn server(&self) -> &Pem {
-        &self.server
+    /// Its certificate.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
     }
 
     /// A new certificate for one instance.
@@ -158,7 +154,39 @@ impl Pki {
         let uri = identity.uri().try_into()?;
         let mut params = leaf(identity.instance.as_str(), ExtendedKeyUsagePurpose::ClientAuth);
         params.subject_alt_names = vec![SanType::URI(uri)];
-        signed(params, &self.ca, &self.ca_key)
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Result<Pem, PkiError> {
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &Issuer::from_ca_cert_pem(&self.certificate, &self.key)?)?;
+        Ok(Pem {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+}
+
+impl Pki {
+    /// Opens the authority, and makes the server's certificate. Only for a controller that is about to serve, and holds
+    /// the lock of `state`. `host` is where the server is reached at.
+    ///
+    /// # Errors
+    /// Names the file and how to mend it.
+    pub fn open(state: &Path, host: Option<IpAddr>) -> Result<Self, PkiError> {
+        let authority = Authority::open(state)?;
+        let server = server(&authority, host)?;
+        Ok(Self { authority, server })
+    }
+
+    /// The authority.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The server's certificate and key.
+    pub fn server(&self) -> &Pem {
+        &self.server
     }
 }
 
@@ -171,7 +199,7 @@ impl Pki {
 pub fn enroll(state: &Path, fleet: &FleetName, instance: &InstanceId, out: Option<&Path>) -> Result<PathBuf, PkiError> {
     let cluster = keys::cluster(state)?;
     let trusted = keys::Keys::open(state)?.trusted_json().to_owned();
-    let pki = Pki::open(state, None)?;
+    let authority = Authority::open(state)?;
     let identity = Identity {
         cluster,
         fleet: fleet.clone(),
@@ -180,15 +208,15 @@ pub fn enroll(state: &Path, fleet: &FleetName, instance: &InstanceId, out: Optio
     let default = state.join("instances").join(instance.as_str()).join("identity");
     let dir = out.map_or(default, Path::to_path_buf);
     keys::private_folder(&dir)?;
-    if !holds(&dir, &identity, pki.ca()) {
-        let pem = pki.issue(&identity)?;
+    if !holds(&dir, &identity, authority.certificate()) {
+        let pem = authority.issue(&identity)?;
         put(&dir.join("key.pem"), &pem.key, Access::Owner)?;
         put(&dir.join("cert.pem"), &pem.certificate, Access::Everybody)?;
     }
     let about = serde_json::json!({
         "cluster": identity.cluster, "fleet": identity.fleet, "instance": identity.instance,
     });
-    put(&dir.join("ca.pem"), pki.ca(), Access::Everybody)?;
+    put(&dir.join("ca.pem"), authority.certificate(), Access::Everybody)?;
     put(&dir.join("trusted.json"), &trusted, Access::Everybody)?;
     put(&dir.join("instance.json"), &format!("{about:#}\n"), Access::Everybody)?;
     Ok(dir)
@@ -229,16 +257,16 @@ fn authority(dir: &Path) -> Result<(String, KeyPair), PkiError> {
     Ok((pem, pair))
 }
 
-fn server(dir: &Path, ca: &str, ca_key: &KeyPair, host: Option<IpAddr>) -> Result<Pem, PkiError> {
+fn server(authority: &Authority, host: Option<IpAddr>) -> Result<Pem, PkiError> {
     // Made anew with each start: nobody pins it, and so it is always for the address that is used now.
     let mut params = leaf(SERVER_NAME, ExtendedKeyUsagePurpose::ServerAuth);
     let names = CertificateParams::new([SERVER_NAME, "localhost", "127.0.0.1", "::1"].map(str::to_owned))?;
     params.subject_alt_names = names.subject_alt_names;
     let host = host.filter(|host| !host.is_unspecified() && !host.is_loopback());
     params.subject_alt_names.extend(host.map(SanType::IpAddress));
-    let pem = signed(params, ca, ca_key)?;
-    put(&dir.join("server.key"), &pem.key, Access::Owner)?;
-    put(&dir.join("server.pem"), &pem.certificate, Access::Everybody)?;
+    let pem = authority.sign(params)?;
+    put(&authority.dir.join("server.key"), &pem.key, Access::Owner)?;
+    put(&authority.dir.join("server.pem"), &pem.certificate, Access::Everybody)?;
     Ok(pem)
 }
 
@@ -266,15 +294,6 @@ fn named(params: &mut CertificateParams, name: &str, days: i64) {
     };
     params.not_before = day(-1);
     params.not_after = day(days);
-}
-
-fn signed(params: CertificateParams, ca: &str, ca_key: &KeyPair) -> Result<Pem, PkiError> {
-    let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, &Issuer::from_ca_cert_pem(ca, ca_key)?)?;
-    Ok(Pem {
-        certificate: certificate.pem(),
-        key: key.serialize_pem(),
-    })
 }
 
 /// Whole days until a certificate ends; negative or zero if it has, or cannot be read.
@@ -335,6 +354,20 @@ mod tests {
             certificate,
             "another fleet"
         );
+    }
+
+    #[test]
+    fn enrolling_leaves_a_running_server_its_certificate() {
+        let state = tempfile::tempdir().unwrap();
+        let (fleet, instance) = ("edge".parse().unwrap(), "i-1".parse().unwrap());
+        enroll(state.path(), &fleet, &instance, None).unwrap();
+        assert!(!state.path().join("pki/server.pem").exists(), "nobody serves yet");
+
+        Pki::open(state.path(), None).unwrap();
+        let files = ["server.pem", "server.key"].map(|name| state.path().join("pki").join(name));
+        let served = files.clone().map(|file| fs::read_to_string(file).unwrap());
+        enroll(state.path(), &fleet, &"i-2".parse().unwrap(), None).unwrap();
+        assert_eq!(files.map(|file| fs::read_to_string(file).unwrap()), served);
     }
 
     #[test]

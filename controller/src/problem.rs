@@ -2,7 +2,7 @@
 //!
 //! Each says which object, where in which file, which field, what is wrong and how to mend it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -167,9 +167,28 @@ impl Problem {
     }
 }
 
+/// Writes control characters, of a file's name say, as escapes: a line stays a line, and a terminal is not steered.
+struct OneLine<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(char::is_control) {
+            match part.char_indices().next_back().filter(|(_, last)| last.is_control()) {
+                Some((at, last)) => {
+                    self.0.write_str(part.get(..at).unwrap_or_default())?;
+                    write!(self.0, "{}", last.escape_default())?;
+                }
+                None => self.0.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Problem {
     /// One line, in the form that editors know from compilers: `file:line:column: error: object field: what; fix`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut OneLine(f);
         if let Some(place) = &self.place {
             write!(f, "{place}: ")?;
         }
@@ -194,6 +213,13 @@ impl fmt::Display for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_break_the_line_or_steer_the_terminal() {
+        let place = Place::file(&"a\nb\u{1b}[31m.yaml".into());
+        let problem = Problem::of_file(Severity::Error, place, "x\ty", "z");
+        assert_eq!(problem.to_string(), "a\\nb\\u{1b}[31m.yaml: error: x\\ty; z");
+    }
 
     #[test]
     fn a_problem_is_one_line() {

@@ -17,21 +17,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use sluice_model::{Digest, FleetName, RevisionId};
-use sluice_proto::{Audience, KeySet};
+use sluice_model::{Digest, FleetName, RevisionId, Snapshot};
+use sluice_proto::{Audience, KeySet, Manifest, SectionRef};
 
-pub use bundles::{BundleError, Bundles, Signed};
+pub use bundles::{BundleError, Bundles, Loss, Signed};
 pub use record::{CommitError, LoadError, RecordFile, Version};
 
 use crate::rollout::Record;
 
-/// Everything kept about one fleet.
+/// Everything kept about one fleet. Whoever stores or reads anything of it asks here.
 #[derive(Clone, Debug)]
 pub struct Revisions {
-    /// Its record.
-    pub record: RecordFile,
-    /// Its revisions.
-    pub bundles: Bundles,
+    record: RecordFile,
+    bundles: Bundles,
 }
 
 impl Revisions {
@@ -47,6 +45,105 @@ impl Revisions {
             record: RecordFile::new(&dir),
             bundles,
         })
+    }
+
+    /// See [`RecordFile::load`].
+    ///
+    /// # Errors
+    /// A record that is there but cannot be read is an error, never "none".
+    pub fn load_record(&self) -> Result<Option<(Record, Version)>, LoadError> {
+        self.record.load()
+    }
+
+    /// See [`RecordFile::commit`].
+    ///
+    /// # Errors
+    /// [`CommitError::Stale`] if somebody else wrote since `expected`; nothing changed after any error.
+    pub fn commit_record(&self, expected: Version, record: &Record) -> Result<Version, CommitError> {
+        self.record.commit(expected, record)
+    }
+
+    /// See [`Bundles::put_sections`].
+    ///
+    /// # Errors
+    /// When something could not be written.
+    pub fn put_sections(&self, snapshot: &Snapshot) -> Result<Vec<SectionRef>, BundleError> {
+        self.bundles.put_sections(snapshot)
+    }
+
+    /// See [`Bundles::put_section`].
+    ///
+    /// # Errors
+    /// When it is not what `manifest` names, or could not be written.
+    pub fn put_section(&self, manifest: &Manifest, digest: &Digest, wire: &[u8]) -> Result<(), BundleError> {
+        self.bundles.put_section(manifest, digest, wire)
+    }
+
+    /// See [`Bundles::put_manifest`].
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub fn put_manifest(&self, revision: RevisionId, envelope: &[u8]) -> Result<(), BundleError> {
+        self.bundles.put_manifest(revision, envelope)
+    }
+
+    /// See [`Bundles::manifest`].
+    ///
+    /// # Errors
+    /// When it is here but damaged, or signed with a key that is not trusted any more.
+    pub fn manifest(&self, revision: &RevisionId) -> Result<Option<Signed>, BundleError> {
+        self.bundles.manifest(revision)
+    }
+
+    /// See [`Bundles::open_manifest`].
+    ///
+    /// # Errors
+    /// When it is not a manifest of `revision` that is signed as it must be.
+    pub fn open_manifest(&self, revision: &RevisionId, envelope: Bytes) -> Result<Signed, BundleError> {
+        self.bundles.open_manifest(revision, envelope)
+    }
+
+    /// See [`Bundles::snapshot`].
+    ///
+    /// # Errors
+    /// When a section is missing or damaged.
+    pub fn snapshot(&self, manifest: &Manifest) -> Result<Snapshot, BundleError> {
+        self.bundles.snapshot(manifest)
+    }
+
+    /// See [`Bundles::loss`].
+    pub fn loss(&self, revision: &RevisionId) -> Loss {
+        self.bundles.loss(revision)
+    }
+
+    /// See [`Bundles::lost_sections`].
+    pub fn lost_sections(&self, manifest: &Manifest) -> Vec<Digest> {
+        self.bundles.lost_sections(manifest)
+    }
+
+    /// The greatest number of a revision that is here; 0 without any.
+    pub fn greatest_number(&self) -> u64 {
+        let kept = self.bundles.list().unwrap_or_default();
+        kept.iter().map(|(number, _)| *number).max().unwrap_or(0)
+    }
+
+    /// Removes what neither the record nor an instance needs, but for the newest `limit` revisions.
+    ///
+    /// # Errors
+    /// When something cannot be listed or removed; what is to be kept is still there.
+    pub fn collect(
+        &self,
+        record: &Record,
+        reported: &BTreeSet<RevisionId>,
+        limit: usize,
+    ) -> Result<usize, BundleError> {
+        let present = self.bundles.list()?;
+        let keep = to_keep(&present, record, reported, limit);
+        if keep.len() < present.len() {
+            self.bundles.collect(&keep)
+        } else {
+            Ok(0)
+        }
     }
 }
 
@@ -82,7 +179,7 @@ fn named_by(record: &Record) -> impl Iterator<Item = RevisionId> {
 
 /// What may not be removed: the newest `limit` revisions, whatever the record names, and whatever an instance
 /// reported, connected or not.
-pub fn to_keep(
+fn to_keep(
     present: &BTreeSet<(u64, String)>,
     record: &Record,
     reported: &BTreeSet<RevisionId>,

@@ -168,6 +168,7 @@ impl Core {
             Event::Connected { instance, facts } => turn.connected(&instance, facts),
             Event::Disconnected(instance) => turn.disconnected(&instance),
             Event::Removed(instance) => turn.removed(&instance),
+            Event::Roster(instances) => turn.only(&instances),
             Event::Ack { instance, epoch } => turn.acknowledged(&instance, epoch),
             Event::Nack {
                 instance,
@@ -179,6 +180,7 @@ impl Core {
                 turn.reported(&report);
                 return turn.outcome;
             }
+            Event::StableLost => turn.begin_anew(),
             Event::Tick => turn.ticked(),
             Event::Command(command) => turn.commanded(command),
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use sluice_model::FleetName;
 use sluice_proto::{
     KeySet, Manifest, OpenError, Order, Role, Signer, TrustedKey, open_manifest, open_order, seal_manifest, seal_order,
 };
@@ -19,6 +20,8 @@ const MANIFEST: &str = "manifest.key";
 const ORDER: &str = "order.key";
 /// Stands beside the keys until something is signed with them.
 const UNUSED: &str = "unused";
+/// Names the fleets that something was signed for, a file each.
+const SIGNED_FOR: &str = "signed-for";
 /// What the file of a private key begins with; 64 hex digits follow.
 const FORM: &str = "sluice-ed25519-private-key-v1 ";
 
@@ -40,6 +43,7 @@ pub struct Signers {
     /// The public halves: what is signed here is opened once more before anybody sees it.
     trusted: KeySet,
     unused: PathBuf,
+    signed_for: PathBuf,
 }
 
 impl std::fmt::Debug for Signers {
@@ -53,6 +57,8 @@ impl std::fmt::Debug for Signers {
 /// # Errors
 /// Names the file.
 pub(crate) fn make(dir: &Path) -> Result<(), KeyError> {
+    let signed_for = dir.join(SIGNED_FOR);
+    fs::create_dir_all(&signed_for).map_err(KeyError::file(&signed_for))?;
     let unused = dir.join(UNUSED);
     durable::write(&unused, b"nothing was signed yet\n", Access::Everybody).map_err(KeyError::file(&unused))?;
     for name in [MANIFEST, ORDER] {
@@ -90,6 +96,7 @@ impl Signers {
             order,
             trusted,
             unused: dir.join(UNUSED),
+            signed_for: dir.join(SIGNED_FOR),
         })
     }
 
@@ -108,12 +115,17 @@ impl Signers {
         self.unused.exists()
     }
 
+    /// Whether nothing was ever signed for `fleet`. Keys of a build that did not note it may have signed for any.
+    pub fn never_signed_for(&self, fleet: &FleetName) -> bool {
+        self.are_unused() || (self.signed_for.is_dir() && !self.signed_for.join(fleet.as_str()).exists())
+    }
+
     /// A signed manifest.
     ///
     /// # Errors
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn manifest(&self, manifest: &Manifest) -> Result<Bytes, SignError> {
-        self.note_use()?;
+        self.note_use(&manifest.fleet)?;
         let sealed = seal_manifest(&[&self.manifest], manifest);
         open_manifest(&self.trusted, &manifest.audience(), &sealed)?;
         Ok(sealed)
@@ -124,13 +136,18 @@ impl Signers {
     /// # Errors
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn order(&self, order: &Order) -> Result<Bytes, SignError> {
-        self.note_use()?;
+        self.note_use(&order.fleet)?;
         let sealed = seal_order(&[&self.order], order);
         open_order(&self.trusted, &order.audience(), &sealed)?;
         Ok(sealed)
     }
 
-    fn note_use(&self) -> io::Result<()> {
+    /// Before anything is signed: from then on an instance of `fleet` may hold something valid.
+    fn note_use(&self, fleet: &FleetName) -> io::Result<()> {
+        let mark = self.signed_for.join(fleet.as_str());
+        if self.signed_for.is_dir() && !mark.exists() {
+            durable::write(&mark, b"", Access::Everybody)?;
+        }
         match fs::remove_file(&self.unused) {
             Ok(()) => self.unused.parent().map_or(Ok(()), durable::sync_folder),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,6 +1,7 @@
 //! Standalone: the directory source in front of the pipeline, with the stream and the admin port. Another composition
 //! of the same parts, nothing in it is skipped. Used by `sluice up` and by `sluice-controller standalone`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 use sluice_model::limits::{COMMANDS_WAITING, FIRST_VIEW_WAIT_MS, STREAM_EVENTS};
-use sluice_model::{FleetName, Kind};
+use sluice_model::{FleetName, InstanceId, Kind};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -42,6 +43,17 @@ pub struct Standalone {
     pub admin_addr: SocketAddr,
     /// See [`Settings`].
     pub settings: Settings,
+    /// The only instances of one fleet that can ever connect, if whoever starts this knows.
+    pub roster: Option<Roster>,
+}
+
+/// All the instances that a fleet has. Others that its record mentions exist no more, and nothing waits for them.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    /// Which fleet.
+    pub fleet: FleetName,
+    /// Its instances.
+    pub instances: BTreeSet<InstanceId>,
 }
 
 /// Why it did not start. One line each that says what to do.
@@ -139,7 +151,10 @@ impl Standalone {
         let shared = self.shared()?;
         let pki = Pki::open(&self.state, Some(stream_addr.ip()))?;
         let audit = Audit::open(&self.state).map_err(|source| self.unwritable(source))?;
-        let pipeline = Pipeline::open(shared.clone(), self.settings, clock, audit)?;
+        let mut pipeline = Pipeline::open(shared.clone(), self.settings, clock, audit)?;
+        if let Some(Roster { fleet, instances }) = self.roster.clone() {
+            pipeline.has_only(&fleet, instances);
+        }
         let mut source = Directory::watch(&self.dir)?;
         let first = first_view(&mut source).await;
         if !pipeline.has_history() {

@@ -57,6 +57,11 @@ pub enum StreamEvent {
         /// What. Never a hello or a request for sections.
         message: Box<UpwardMessage>,
     },
+    /// An instance needs a section that is not here any more.
+    SectionLost {
+        /// Of which fleet.
+        fleet: FleetName,
+    },
     /// The stream ended.
     Closed {
         /// Of which fleet.
@@ -81,7 +86,7 @@ pub async fn serve(
     let server = pki.server();
     let tls = ServerTlsConfig::new()
         .identity(tonic::transport::Identity::from_pem(&server.certificate, &server.key))
-        .client_ca_root(Certificate::from_pem(pki.ca()))
+        .client_ca_root(Certificate::from_pem(pki.authority().certificate()))
         .timeout(Duration::from_millis(STREAM_HELLO_WAIT_MS));
     let keepalive = Duration::from_millis(STREAM_KEEPALIVE_MS);
     let service = DeliveryServer::new(desk)
@@ -184,7 +189,12 @@ impl Conversation {
                 self.tell(opened).await?;
             }
             Some(
-                UpwardMessage::Ack(_) | UpwardMessage::Nack(_) | UpwardMessage::Want(_) | UpwardMessage::Report(_),
+                UpwardMessage::Ack(_)
+                | UpwardMessage::Nack(_)
+                | UpwardMessage::Want(_)
+                | UpwardMessage::Report(_)
+                | UpwardMessage::Manifest { .. }
+                | UpwardMessage::Section { .. },
             ) => return Err(Status::failed_precondition("the first message of a stream is hello")),
             None => return Ok(()),
         }
@@ -214,7 +224,14 @@ impl Conversation {
         match message {
             UpwardMessage::Hello(_) => Err(Status::failed_precondition("hello is said once")),
             UpwardMessage::Want(digests) => self.hand_out(&digests).await,
-            UpwardMessage::Ack(_) | UpwardMessage::Nack(_) | UpwardMessage::Report(_) => {
+            UpwardMessage::Manifest { .. } | UpwardMessage::Section { .. } if !self.link.is_awaited() => {
+                Err(Status::failed_precondition("nobody asked for what is handed back"))
+            }
+            UpwardMessage::Ack(_)
+            | UpwardMessage::Nack(_)
+            | UpwardMessage::Report(_)
+            | UpwardMessage::Manifest { .. }
+            | UpwardMessage::Section { .. } => {
                 let said = StreamEvent::Said {
                     fleet: self.identity.fleet.clone(),
                     instance: self.identity.instance.clone(),
@@ -232,6 +249,8 @@ impl Conversation {
         for digest in digests {
             let Some(wire) = revisions::section(&self.desk.state, &self.identity.fleet, digest) else {
                 tracing::warn!(instance = %self.identity.instance, section = %digest, "asked for a section that is not here");
+                let fleet = self.identity.fleet.clone();
+                self.tell(StreamEvent::SectionLost { fleet }).await?;
                 continue;
             };
             let section = Downward::Section { digest: *digest, wire };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fake::{Fake, Manners};
 use sluice_controller::pipeline::{Clock, Settings};
 use sluice_controller::rollout::{Millis, RolloutStatus};
-use sluice_controller::standalone::{Handle, Standalone, StartError};
+use sluice_controller::standalone::{Handle, Roster, Standalone, StartError};
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::{Members, pb};
 use tempfile::TempDir;
@@ -82,6 +82,7 @@ impl World {
             stream_addr: ([127, 0, 0, 1], 0).into(),
             admin_addr: ([127, 0, 0, 1], 0).into(),
             settings: Settings::default(),
+            roster: None,
         }
     }
 
@@ -377,6 +378,209 @@ async fn without_its_record_a_controller_takes_stable_from_the_instances_and_jum
     controller.shutdown().await;
 }
 
+/// A fleet that serves revision 1 of routes `a` and `b`, whose controller then loses all but its keys, while `a`
+/// changes and `b` is broken, and comes back.
+async fn after_a_loss(world: &World) -> (Handle, Vec<Fake>) {
+    world.route("b", 1);
+    let (controller, fleet) = world.serving().await;
+    // Another revision, so that there is a genuine manifest that is not the one asked for.
+    world.route("c", 1);
+    told(&controller, "promoted").await;
+    until("everybody serves it", || {
+        fleet.iter().all(|fake| number(fake) == Some(2))
+    })
+    .await;
+    controller.shutdown().await;
+    fs::remove_dir_all(world.fleet_folder()).unwrap();
+    world.route("a", 2);
+    world.write(
+        "b.yaml",
+        "{apiVersion: sluice.dev/v1alpha1, kind: ProxyRoute, metadata: {name: b}, spec: {rules: 7}}",
+    );
+    (world.start().await, fleet)
+}
+
+fn text_of(controller: &Handle) -> String {
+    let lines = controller.lines_after(0);
+    lines
+        .iter()
+        .map(|line| format!("{}: {}\n", line.kind, line.text))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_controller_has_lost_is_handed_back_by_whoever_tells_the_truth() {
+    let world = World::new();
+    let (controller, mut fleet) = after_a_loss(&world).await;
+    // In the order in which they are asked.
+    let manners = [
+        Manners::HandsBackAnotherManifest,
+        Manners::HandsBackOtherSections,
+        Manners::Good,
+    ];
+    for (fake, manners) in fleet.iter_mut().zip(manners) {
+        fake.connect(controller.stream_addr(), manners);
+    }
+    let mut newcomer = Fake::enroll(world.state.path(), "j-new");
+    newcomer.connect(controller.stream_addr(), Manners::Good);
+    told(&controller, "mended").await;
+    until("the new instance serves stable", || {
+        newcomer.order().is_some_and(|order| order.stable.number == 2)
+    })
+    .await;
+    told(&controller, "promoted").await;
+    let story = text_of(&controller);
+    for told in [
+        "i-0 does not hand back 2-",
+        "i-1 does not hand back 2-",
+        "handed over by i-2",
+        "stageOrdered",
+    ] {
+        assert!(story.contains(told), "{told}\n{story}");
+    }
+    assert!(!story.contains("\nadopted: "), "nothing unproven is adopted\n{story}");
+    let config = ask(controller.admin_addr(), "GET", "/api/v2/config/current", "").await;
+    assert!(
+        config.contains("ProxyRoute default/b"),
+        "the broken object kept its last good form: {config}"
+    );
+    for (at, fake) in fleet.iter().enumerate() {
+        let held = fake.held.lock().unwrap();
+        assert!(held.epochs.is_sorted(), "{:?}", held.epochs);
+        assert!(!held.asked_back.is_empty(), "i-{at} was not asked");
+    }
+    assert!(
+        newcomer.held.lock().unwrap().asked_back.is_empty(),
+        "it holds nothing to be asked for"
+    );
+    controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_whose_instances_hand_nothing_back_still_moves_on_in_stages() {
+    let world = World::new();
+    let (controller, mut fleet) = after_a_loss(&world).await;
+    let manners = [
+        Manners::KeepsToItself,
+        Manners::HoldsNothing,
+        Manners::HandsBackOtherSections,
+    ];
+    for (fake, manners) in fleet.iter_mut().zip(manners) {
+        fake.connect(controller.stream_addr(), manners);
+    }
+    told(&controller, "promoted").await;
+    let story = text_of(&controller);
+    for told in ["did not answer in time", "no instance hands back 2-", "stageOrdered"] {
+        assert!(story.contains(told), "{told}\n{story}");
+    }
+    assert!(!story.contains("mended"), "{story}");
+    controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_anybody_who_holds_stable_a_fleet_begins_anew() {
+    let world = World::new();
+    let (controller, mut fleet) = world.serving().await;
+    fleet.iter_mut().for_each(Fake::disconnect);
+    controller.shutdown().await;
+    for lost in ["manifests", "sections"] {
+        fs::remove_dir_all(world.fleet_folder().join(lost)).unwrap();
+    }
+    world.route("a", 2);
+    let controller = world.start().await;
+    let mut newcomer = Fake::enroll(world.state.path(), "j-new");
+    newcomer.connect(controller.stream_addr(), Manners::Good);
+    told(&controller, "stableLost").await;
+    until("it serves what is written", || newcomer.serves().is_some()).await;
+    assert_eq!(number(&newcomer), Some(2), "a number of its own");
+    controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_that_is_added_later_begins_at_once_and_one_that_lost_its_record_does_not() {
+    let world = World::new();
+    world.start().await.shutdown().await;
+    let other: sluice_model::FleetName = "other".parse().unwrap();
+    let add = || {
+        world.write(
+            "other.yaml",
+            "{apiVersion: sluice.dev/v1alpha1, kind: Rollout, metadata: {name: other}, spec: {fleet: other, \
+             dataPlane: {listeners: [{name: http, port: 8081}]}}}",
+        );
+    };
+    let begun = |controller: &Handle| {
+        controller
+            .status(&other)
+            .is_some_and(|status| status.stable_revision.is_some())
+    };
+    let controller = world.start().await;
+    assert!(controller.status(&other).is_none());
+    add();
+    // Nobody is connected: a fleet that waited to hear from instances would wait for ever.
+    until("it has a revision", || begun(&controller)).await;
+    controller.shutdown().await;
+
+    // With instances that hold something: first its objects are away too, then they come back.
+    fs::remove_dir_all(world.state.path().join("fleets/other")).unwrap();
+    fs::remove_file(world.folder.path().join("other.yaml")).unwrap();
+    let controller = world.start().await;
+    add();
+    until("it is known", || controller.status(&other).is_some()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!begun(&controller), "it was taken for a new one");
+    controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_deleted_under_a_controller_is_adopted_back() {
+    let world = World::new();
+    let (controller, fleet) = world.serving().await;
+    let before = fleet[0].order().unwrap().epoch;
+    fs::remove_file(world.fleet_folder().join("record.json")).unwrap();
+    world.route("a", 2);
+    told(&controller, "adoptedFromInstances").await;
+    told(&controller, "promoted").await;
+    // Numbered above the revision whose record could not be written.
+    until("everybody serves the change", || {
+        fleet.iter().all(|fake| number(fake) > Some(1))
+    })
+    .await;
+    let story = text_of(&controller);
+    assert!(
+        story.contains("stageOrdered") && !story.contains("\nstableLost"),
+        "{story}"
+    );
+    let adoptions = story.lines().filter(|line| line.starts_with("adopted: ")).count();
+    assert_eq!(adoptions, 1, "the first revision alone: {story}");
+    for fake in &fleet {
+        let epochs = fake.held.lock().unwrap().epochs.clone();
+        assert!(epochs.is_sorted() && epochs.last() > Some(&before), "{epochs:?}");
+    }
+    let stable = world.record()["stable"].clone();
+    let serves = fleet[0].serves().unwrap().number;
+    assert!(
+        stable
+            .as_str()
+            .is_some_and(|stable| stable.starts_with(&format!("{serves}-"))),
+        "{stable}"
+    );
+    controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_asked_for_is_not_taken() {
+    let world = World::new();
+    let (controller, mut fleet) = world.serving().await;
+    fleet[0].connect(controller.stream_addr(), Manners::Pushes);
+    let code = |fake: &Fake| fake.held.lock().unwrap().last_status.as_ref().map(tonic::Status::code);
+    until("it is refused", || {
+        code(&fleet[0]) == Some(tonic::Code::FailedPrecondition)
+    })
+    .await;
+    assert!(!world.fleet_folder().join("sections").join("07".repeat(32)).exists());
+    controller.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_in_the_record_is_not_ordered() {
     let world = World::new();
@@ -540,6 +744,74 @@ async fn a_revision_that_an_instance_reports_is_never_removed() {
     let sections = || fs::read_dir(world.fleet_folder().join("sections")).unwrap().count();
     until("and then its sections", || sections() == manifest.sections.len()).await;
     controller.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_never_comes_back_is_forgotten_by_command_or_by_roster() {
+    let world = World::new();
+    world.rollout("10m");
+    let (controller, mut fleet) = world.serving().await;
+    let admin = controller.admin_addr();
+    world.route("a", 2);
+    let carrier = carrier_of_2(&fleet).await;
+    let id = fleet[carrier].id.clone();
+    let forget = |instance: &str| {
+        let body = format!("{{\"instance\":\"{instance}\",\"actor\":\"eve\",\"reason\":\"burnt\"}}");
+        async move { ask(admin, "POST", "/api/v2/rollouts/default/forget", &body).await }
+    };
+    let said = forget(id.as_str()).await;
+    assert!(said.contains("is connected"), "{said}");
+    let said = forget("i-99").await;
+    assert!(said.contains("knows no instance i-99"), "{said}");
+    for (body, expected) in [
+        ("{\"actor\":\"eve\"}", "say which instance"),
+        ("{\"actor\":\"eve\",\"instance\":\"A B\"}", "instance: "),
+    ] {
+        let said = ask(admin, "POST", "/api/v2/rollouts/default/forget", body).await;
+        assert!(said.contains(expected), "{body}: {said}");
+    }
+
+    fleet[carrier].disconnect();
+    until("it is away", || status(&controller).instances.total == 2).await;
+    ask(admin, "POST", "/api/v2/rollouts/default/abort", "{\"actor\":\"eve\"}").await;
+    told(&controller, "restored").await;
+    assert_eq!(status(&controller).unreached, std::slice::from_ref(&id));
+    let said = forget(id.as_str()).await;
+    assert!(said.contains("\"unreached\":[]"), "{said}");
+    assert_eq!(controller.board().instances().len(), 2, "it is not shown either");
+    let audit = fs::read_to_string(world.state.path().join("audit.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(audit.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["action"], &last["instance"], &last["result"]),
+        (&"forget".into(), &id.as_str().into(), &"done".into())
+    );
+
+    fleet[carrier].connect(controller.stream_addr(), Manners::Good);
+    until("it came back after all, and is on stable", || {
+        number(&fleet[carrier]) == Some(1) && status(&controller).instances.acknowledged == 3
+    })
+    .await;
+    assert_eq!(world.record()["size"], 3);
+    controller.shutdown().await;
+
+    let left = fleet.iter().map(|fake| fake.id.clone()).filter(|left| *left != id);
+    let standalone = Standalone {
+        roster: Some(Roster {
+            fleet: "default".parse().unwrap(),
+            instances: left.collect(),
+        }),
+        ..world.standalone()
+    };
+    let controller = standalone.start_with(Arc::clone(&world.clock)).await.unwrap();
+    assert_eq!(world.record()["size"], 2, "at once, and before anybody connects");
+    controller.shutdown().await;
+}
+
+/// The place of the instance that carries revision 2, once one does.
+async fn carrier_of_2(fleet: &[Fake]) -> usize {
+    let carrier = || fleet.iter().position(|fake| number(fake) == Some(2));
+    until("a member carries it", || carrier().is_some()).await;
+    carrier().unwrap()
 }
 
 /// A request as plain as they come; gives the whole answer.

@@ -52,8 +52,52 @@ fn copy_of_good() -> tempfile::TempDir {
     dir
 }
 
+/// What happens to a folder that serves.
+#[derive(Default)]
+struct Harm {
+    /// Files that are put into it.
+    put: Vec<(String, Vec<u8>)>,
+    /// Files that are removed.
+    removed: Vec<String>,
+}
+
+impl Harm {
+    /// The files of a folder; its `REMOVED` lists those to remove.
+    fn of(folder: &Path) -> Self {
+        let mut harm = Self::default();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name == "REMOVED" {
+                harm.removed = fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect();
+            } else {
+                harm.put.push((name, fs::read(path).unwrap()));
+            }
+        }
+        harm
+    }
+
+    fn do_to(&self, folder: &Path) {
+        for (name, text) in &self.put {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        for name in &self.removed {
+            fs::remove_file(folder.join(name)).unwrap();
+        }
+        let api = fs::read_to_string(folder.join("api.yaml")).unwrap();
+        fs::write(folder.join("api.yaml"), api.replace("8000", "8001")).unwrap();
+    }
+}
+
 /// Breaks a folder that serves with `broken`, put as `name`, and says what is told and what changes.
 fn report(name: &str, broken: &[u8]) -> String {
+    report_of(&Harm {
+        put: vec![(name.to_owned(), broken.to_owned())],
+        removed: vec![],
+    })
+}
+
+fn report_of(harm: &Harm) -> String {
     let dir = copy_of_good();
     let mut folder = Folder::new(dir.path());
     let (good, problems) = compile(&look(&mut folder), None);
@@ -63,9 +107,7 @@ fn report(name: &str, broken: &[u8]) -> String {
         sources: good.sources,
     };
 
-    fs::write(dir.path().join(name), broken).unwrap();
-    let api = fs::read_to_string(dir.path().join("api.yaml")).unwrap();
-    fs::write(dir.path().join("api.yaml"), api.replace("8000", "8001")).unwrap();
+    harm.do_to(dir.path());
     let view = look(&mut folder);
     let (compiled, problems) = compile(&view, Some(stable.clone()));
     let (restarted, again) = compile(&look(&mut Folder::new(dir.path())), Some(stable.clone()));
@@ -75,6 +117,12 @@ fn report(name: &str, broken: &[u8]) -> String {
         "a restart changes nothing"
     );
     check(&compiled, &problems, &stable);
+    let removals = compiled
+        .changed
+        .iter()
+        .filter(|changed| changed.after.is_none())
+        .count();
+    assert!(removals <= harm.removed.len(), "something good was removed");
     said(&compiled, &problems)
 }
 
@@ -100,52 +148,32 @@ fn check(compiled: &Compiled, problems: &[Problem], stable: &Stable) {
             "{key} does not serve as before"
         );
     }
-    let removed: Vec<_> = compiled
-        .changed
-        .iter()
-        .filter(|changed| changed.after.is_none())
-        .collect();
-    assert!(removed.is_empty(), "something good was removed: {removed:?}");
 }
 
 fn said(compiled: &Compiled, problems: &[Problem]) -> String {
     let problems = problems.iter().map(|problem| format!("{problem}\n"));
-    let changed = compiled
-        .changed
-        .iter()
-        .map(|changed| format!("changes {}\n", changed.object));
+    let changed = compiled.changed.iter().map(|changed| {
+        let verb = if changed.after.is_some() { "changes" } else { "removes" };
+        format!("{verb} {}\n", changed.object)
+    });
     problems.chain(changed).collect()
 }
 
-#[test]
-fn broken_manifests_harm_only_themselves() {
-    let mut files: Vec<_> = fs::read_dir(golden("cases"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    files.sort();
-    assert!(files.len() >= 40, "{}", files.len());
+/// What every case says, beside what its golden file says; cases are what `paths` has, and how to report on each.
+fn compare(paths: &[PathBuf], report: impl Fn(&Path) -> String + std::panic::RefUnwindSafe) {
     let mut wrong = Vec::new();
-    for file in files {
-        let broken = fs::read(&file).unwrap();
-        let first = broken.split(|byte| *byte == b'\n').next().unwrap();
-        let name = std::str::from_utf8(first)
-            .ok()
-            .and_then(|line| line.strip_prefix("# Put as "))
-            .unwrap_or("broken.yaml");
-        let said = std::panic::catch_unwind(|| report(name, &broken));
-        let Ok(said) = said else {
-            wrong.push(format!("{}: see above", file.display()));
+    for path in paths {
+        let Ok(said) = std::panic::catch_unwind(|| report(path)) else {
+            wrong.push(format!("{}: see above", path.display()));
             continue;
         };
-        let expected = file.with_extension("golden");
+        let expected = path.with_extension("golden");
         if std::env::var_os("SLUICE_BLESS").is_some() {
             fs::write(&expected, &said).unwrap();
         }
         let golden = fs::read_to_string(&expected).unwrap_or_default();
         if golden != said {
-            wrong.push(format!("{}\n--- expected\n{golden}--- said\n{said}", file.display()));
+            wrong.push(format!("{}\n--- expected\n{golden}--- said\n{said}", path.display()));
         }
     }
     assert!(
@@ -154,6 +182,37 @@ fn broken_manifests_harm_only_themselves() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+fn entries(path: &str, wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let listed = fs::read_dir(golden(path)).unwrap().map(|entry| entry.unwrap().path());
+    let mut wanted: Vec<PathBuf> = listed.filter(|path| wanted(path)).collect();
+    wanted.sort();
+    wanted
+}
+
+#[test]
+fn broken_manifests_harm_only_themselves() {
+    let files = entries("cases", |path| {
+        path.extension().is_some_and(|extension| extension == "yaml")
+    });
+    assert!(files.len() >= 40, "{}", files.len());
+    compare(&files, |file| {
+        let broken = fs::read(file).unwrap();
+        let first = broken.split(|byte| *byte == b'\n').next().unwrap();
+        let name = std::str::from_utf8(first)
+            .ok()
+            .and_then(|line| line.strip_prefix("# Put as "))
+            .unwrap_or("broken.yaml");
+        report(name, &broken)
+    });
+}
+
+#[test]
+fn several_breaks_at_once_harm_only_themselves() {
+    let folders = entries("together", Path::is_dir);
+    assert!(folders.len() >= 3, "{}", folders.len());
+    compare(&folders, |folder| report_of(&Harm::of(folder)));
 }
 
 #[test]

@@ -21,6 +21,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -153,19 +154,78 @@ impl Default for Scope {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct World {
     store: Store,
-    controllers: [Option<Arc<Controller>>; 2],
+    controllers: [Option<Shared<Controller>>; 2],
     instances: Vec<Instance>,
     flying: BTreeSet<Flying>,
     is_bad: bool,
     left: Faults,
-    ghost: Arc<Ghost>,
+    ghost: Shared<Ghost>,
+}
+
+/// A part that many worlds share. It is hashed once, not with every world that it is in: a world differs from the one
+/// before it in few parts, and the search hashes every world that it meets.
+#[derive(Debug)]
+struct Shared<T> {
+    part: Arc<T>,
+    hash: u64,
+}
+
+impl<T: Hash> Shared<T> {
+    fn new(part: T) -> Self {
+        let mut hasher = DefaultHasher::new();
+        part.hash(&mut hasher);
+        Self {
+            part: Arc::new(part),
+            hash: hasher.finish(),
+        }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut T))
+    where
+        T: Clone,
+    {
+        let mut part = T::clone(&self.part);
+        change(&mut part);
+        *self = Self::new(part);
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self {
+            part: Arc::clone(&self.part),
+            hash: self.hash,
+        }
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.part
+    }
+}
+
+impl<T: PartialEq> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.part == other.part
+    }
+}
+
+impl<T: Eq> Eq for Shared<T> {}
+
+impl<T> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 struct Store {
     version: u8,
-    record: Option<Arc<Record>>,
-    previous: Option<(u8, Arc<Record>)>,
+    record: Option<Shared<Record>>,
+    previous: Option<(u8, Shared<Record>)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -348,7 +408,7 @@ impl Scope {
         if looked.core.step(Event::Tick, now).commit != Commit::Required {
             controller = looked;
         }
-        world.controllers[at] = Some(Arc::new(controller));
+        world.controllers[at] = Some(Shared::new(controller));
         Some(())
     }
 
@@ -445,8 +505,8 @@ impl Scope {
     /// Hands `happens` to controller `at`; writes, and sends unless it dies before.
     fn step(&self, world: &mut World, at: usize, happens: &Happens, dies: bool) -> Option<()> {
         let before = world.controllers[at].clone()?;
+        let events = self.events(world, &before, happens)?;
         let mut controller = Controller::clone(&before);
-        let events = self.events(world, &controller, happens)?;
         let heard_harm = *happens == Happens::Second && hears_harm(world, &controller);
         if matches!(happens, Happens::Second | Happens::SilentSecond) {
             if controller.seconds >= self.seconds || has_nothing_to_watch(&controller) {
@@ -493,12 +553,15 @@ impl Scope {
         if self.mutant != Mutant::OrderBeforeRecord {
             self.send(world, &controller, &effects);
         }
-        world.controllers[at] = Some(Arc::new(controller));
+        world.controllers[at] = Some(Shared::new(controller));
         Some(())
     }
 
     /// Mutants that think otherwise than the core.
     fn mutate_core(&self, world: &World, controller: &mut Controller, now: Millis) {
+        if self.mutant == Mutant::None {
+            return; // the others may be slow
+        }
         let mut record = controller.core.record().clone();
         match self.mutant {
             Mutant::RollbackByContent => {
@@ -555,7 +618,7 @@ impl Scope {
     /// Writes the record if its version is the one that was read; else reads it again.
     fn write(&self, world: &mut World, controller: &mut Controller) -> bool {
         if controller.version == world.store.version || self.mutant == Mutant::NoPrecondition {
-            let record = Arc::new(controller.core.record().clone());
+            let record = Shared::new(controller.core.record().clone());
             world.notice_write(self, &record);
             let version = world.store.version;
             let previous = world.store.record.replace(record).map(|previous| (version, previous));
@@ -625,8 +688,10 @@ impl Scope {
         };
         if !rollout.ordered.is_empty() && rollout.ordered.iter().all(speaks) {
             let most = self.stages.iter().map(|(_, bake)| *bake).max().unwrap_or(0);
-            let watched = Arc::make_mut(&mut world.ghost).watched.entry(record.epoch).or_default();
-            *watched = (*watched + 1).min(most);
+            world.ghost.change(|ghost| {
+                let watched = ghost.watched.entry(record.epoch).or_default();
+                *watched = (*watched + 1).min(most);
+            });
         }
     }
 }
@@ -773,8 +838,7 @@ impl Scope {
 
 impl World {
     fn break_rule(&mut self, rule: &'static str) {
-        let ghost = Arc::make_mut(&mut self.ghost);
-        ghost.broken = ghost.broken.or(Some(rule));
+        self.ghost.change(|ghost| ghost.broken = ghost.broken.or(Some(rule)));
     }
 
     /// What a write of the record means, and whether it may mean that.
@@ -790,20 +854,22 @@ impl World {
                 .map(|candidate| (candidate.revision.number, candidate.members)),
             uids: self.instances.iter().map(|instance| instance.uid).collect(),
         };
-        let ghost = Arc::make_mut(&mut self.ghost);
-        if let Some(rollout) = &new.rollout {
-            let entitled = ghost.entitled.entry(rollout.target.revision.number).or_default();
-            *entitled = scope.entitles(rollout.stage).max(*entitled);
-        }
-        ghost.watched.retain(|epoch, _| *epoch >= order.epoch);
-        ghost.promoted |= meaning.stable > 1;
-        ghost.rolled_back |= new
-            .history
-            .iter()
-            .any(|past| matches!(past.result, PastResult::RolledBack { .. }));
-        let unproven = !ghost.proven.contains(&meaning.stable);
-        let before = ghost.committed.entry(order.epoch).or_insert_with(|| meaning.clone());
-        let differs = before.stable != meaning.stable || before.candidate != meaning.candidate;
+        let (mut differs, mut unproven) = (false, false);
+        self.ghost.change(|ghost| {
+            if let Some(rollout) = &new.rollout {
+                let entitled = ghost.entitled.entry(rollout.target.revision.number).or_default();
+                *entitled = scope.entitles(rollout.stage).max(*entitled);
+            }
+            ghost.watched.retain(|epoch, _| *epoch >= order.epoch);
+            ghost.promoted |= meaning.stable > 1;
+            ghost.rolled_back |= new
+                .history
+                .iter()
+                .any(|past| matches!(past.result, PastResult::RolledBack { .. }));
+            unproven = !ghost.proven.contains(&meaning.stable);
+            let before = ghost.committed.entry(order.epoch).or_insert_with(|| meaning.clone());
+            differs = before.stable != meaning.stable || before.candidate != meaning.candidate;
+        });
         if differs {
             self.break_rule("record before order, and one meaning for each epoch");
         }
@@ -832,7 +898,7 @@ impl World {
             self.break_rule("a stage is left only after its bake was observed");
         }
         if promoted {
-            Arc::make_mut(&mut self.ghost).proven.insert(tried.number);
+            self.ghost.change(|ghost| _ = ghost.proven.insert(tried.number));
         }
     }
 
@@ -885,7 +951,7 @@ impl World {
         let mut calm = scope.clone();
         calm.seconds = u8::MAX;
         let mut world = self.clone();
-        let knows = |controller: &Option<Arc<Controller>>| {
+        let knows = |controller: &Option<Shared<Controller>>| {
             controller
                 .as_ref()
                 .is_some_and(|controller| controller.version == self.store.version)
@@ -1004,13 +1070,13 @@ impl Model for Scope {
             flying: BTreeSet::new(),
             is_bad: false,
             left: self.faults,
-            ghost: Arc::new(Ghost {
+            ghost: Shared::new(Ghost {
                 proven: BTreeSet::from([1]),
                 ..Ghost::default()
             }),
         };
         world.notice_write(self, &record);
-        world.store.record = Some(Arc::new(record));
+        world.store.record = Some(Shared::new(record));
         world.store.version = 1;
         // Who may lose the record is the one whose clock is ahead.
         let leads = usize::from(self.faults.lost_records > 0);
@@ -1086,7 +1152,7 @@ impl Model for Scope {
                     return None;
                 }
                 self.write(&mut world, &mut controller);
-                world.controllers[*at] = Some(Arc::new(controller));
+                world.controllers[*at] = Some(Shared::new(controller));
             }
             Move::Deliver(flying) => self.deliver(&mut world, flying)?,
             Move::RestartInstance(at) => self.restart(&mut world, *at),

@@ -1,11 +1,12 @@
 //! The command line of an instance: `sluice-dataplane`, and the same thing inside of `sluice`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sluice_model::Name;
+use sluice_model::limits::{DEFAULT_METRIC_NAMES, MAX_METRIC_NAMES};
 
 /// Serve traffic as the controller's signed orders say.
 ///
@@ -25,9 +26,13 @@ pub struct Args {
     #[arg(long, env = "SLUICE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
 
-    /// Bind the listener of this name here, instead of to its port on all addresses (repeatable)
+    /// Bind the listener of this name here, instead of to its port on --bind-ip (repeatable)
     #[arg(long, env = "SLUICE_BIND", value_name = "NAME=ADDR", value_delimiter = ',')]
     pub bind: Vec<Bind>,
+
+    /// Bind listeners without a `--bind` of their own to this address of the machine, at their ports
+    #[arg(long, env = "SLUICE_BIND_IP", value_name = "IP", default_value = "0.0.0.0")]
+    pub bind_ip: IpAddr,
 
     /// Worker threads, each with its own listeners and upstream connections [default: one per usable core]
     #[arg(long, env = "SLUICE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -36,6 +41,10 @@ pub struct Args {
     /// Write one JSON line per request to this file; `-` is standard output [default: no access log]
     #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,
+
+    /// Routes, and as many endpoints, that keep their names in metrics; the first seen do, all others share `other`
+    #[arg(long, env = "SLUICE_METRIC_NAMES", value_name = "N", default_value_t = DEFAULT_METRIC_NAMES, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_METRIC_NAMES)))]
+    pub metric_names: u16,
 
     /// How long requests may take to end after SIGTERM, in seconds; a second signal ends them at once
     #[arg(long, env = "SLUICE_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
@@ -114,6 +123,7 @@ mod tests {
         ]);
         let args = command.unwrap().args;
         assert_eq!(args.bind.len(), 2);
+        assert!(args.bind_ip.is_unspecified());
         assert_eq!(args.bind[1].address, "[::1]:81".parse().unwrap());
         assert_eq!(args.grace, Duration::from_millis(500));
     }
@@ -126,6 +136,8 @@ mod tests {
             ("--grace", "-1", "0 to 3600"),
             ("--grace", "NaN", "0 to 3600"),
             ("--workers", "0", "1..=1024"),
+            ("--metric-names", "201", "1..=200"),
+            ("--bind-ip", "localhost", "--bind-ip"),
         ] {
             let all = ["x", "--controller", "c:1", "--state", "/s", &format!("{flag}={value}")];
             let error = Command::try_parse_from(all)

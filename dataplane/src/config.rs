@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use sluice_model::limits::HAND_BACK_SECTIONS_AT_ONCE;
 use sluice_model::snapshot::Snapshot;
 use sluice_model::{Digest, RevisionId};
 use sluice_proto::sections::SectionRef;
@@ -62,6 +63,10 @@ pub enum Delivered {
         /// Compressed.
         wire: Bytes,
     },
+    /// The controller asks back a manifest that it has lost.
+    LostManifest(RevisionId),
+    /// The same for sections.
+    LostSections(Vec<Digest>),
 }
 
 /// What is answered.
@@ -78,6 +83,20 @@ pub enum Answer {
     },
     /// Sections that are lacking.
     Want(Vec<Digest>),
+    /// A manifest that was asked back; `None` if it is not held.
+    Manifest {
+        /// Of which revision.
+        revision: RevisionId,
+        /// As it arrived.
+        envelope: Option<Bytes>,
+    },
+    /// A section that was asked back; `None` if it is not held.
+    Section {
+        /// Which.
+        digest: Digest,
+        /// As it arrived.
+        wire: Option<Bytes>,
+    },
 }
 
 /// What serves, by name.
@@ -190,6 +209,8 @@ impl<T: Target> Intake<T> {
             Delivered::Order(envelope) => self.take_order(envelope, now_unix_seconds),
             Delivered::Manifest(envelope) => self.take_manifest(envelope),
             Delivered::Section { digest, wire } => self.take_section(digest, wire),
+            Delivered::LostManifest(revision) => return vec![self.hand_back_manifest(revision)],
+            Delivered::LostSections(digests) => return self.hand_back_sections(&digests),
         };
         match taken {
             Ok(()) => self.advance(),
@@ -295,6 +316,23 @@ impl<T: Target> Intake<T> {
             }
             (Some(_) | None, Some(_) | None) => Ok(()),
         }
+    }
+
+    // --- handing back what the controller lost ---------------------------------------------------------------
+
+    fn hand_back_manifest(&self, revision: RevisionId) -> Answer {
+        let envelope = self.manifests.hand_back(&revision);
+        Answer::Manifest { revision, envelope }
+    }
+
+    /// No more than may wait for the stream; whoever asks for more is answered about those alone.
+    fn hand_back_sections(&self, digests: &[Digest]) -> Vec<Answer> {
+        let asked = digests.iter().take(HAND_BACK_SECTIONS_AT_ONCE);
+        let answer = |digest: &Digest| Answer::Section {
+            digest: *digest,
+            wire: self.sections.hand_back(digest),
+        };
+        asked.map(answer).collect()
     }
 
     // --- following the pending order -------------------------------------------------------------------------

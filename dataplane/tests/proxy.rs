@@ -365,6 +365,18 @@ async fn an_upstream_that_dies_in_a_body_breaks_the_clients_stream_visibly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_upstream_is_answered_for_in_our_own_version() {
+    let old = says("HTTP/1.0 200 OK\r\n\r\nall of it").await;
+    let world = World::start(Setup::default().pool("old", &[old]).route("/old", "old", None)).await;
+    let response = world.get("/old").await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(
+        response.contains("chunked") && response.ends_with("all of it\r\n0\r\n\r\n"),
+        "its end can be told from a break: {response}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_is_nobodys_failure_and_its_upstream_hears_of_it() {
     let (left, heard) = tokio::sync::oneshot::channel();
     let left = std::sync::Mutex::new(Some(left));

@@ -96,7 +96,9 @@ impl Connection {
                 answer @ (UpwardMessage::Hello(_)
                 | UpwardMessage::Ack(_)
                 | UpwardMessage::Nack(_)
-                | UpwardMessage::Want(_)) => return answer,
+                | UpwardMessage::Want(_)
+                | UpwardMessage::Manifest { .. }
+                | UpwardMessage::Section { .. }) => return answer,
             }
         }
     }

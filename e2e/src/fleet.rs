@@ -41,6 +41,7 @@ pub struct Fleet {
     /// The address that all instances serve.
     pub http: SocketAddr,
     scratch: TempDir,
+    launch: Launch,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -68,6 +69,15 @@ impl Fleet {
             launch: Launch::Ordinary,
             turn,
         }
+    }
+
+    /// Enrols one more instance and starts it. The controller need not run.
+    pub fn join(&mut self) {
+        let id = format!("{FLEET}-{}", self.instances.len() + 1);
+        let scratch = self.scratch.path();
+        let mut instance = Instance::enroll(scratch, &self.controller, &id, self.http, self.launch);
+        instance.start();
+        self.instances.push(instance);
     }
 
     /// Where the fleet's rollout stands.
@@ -199,7 +209,7 @@ impl Setup {
             scratch,
             http,
             turn,
-            launch: _,
+            launch,
         } = self;
         let mut fleet = Fleet {
             folder,
@@ -207,6 +217,7 @@ impl Setup {
             instances,
             http,
             scratch,
+            launch,
             _turn: turn,
         };
         for instance in &mut fleet.instances {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use sluice_e2e::client;
 use sluice_e2e::fleet::Fleet;
 use sluice_e2e::load::{Load, Plan};
 use sluice_e2e::manifests::{self, FLEET};
@@ -117,6 +118,46 @@ async fn a_lost_record_is_adopted_back_and_new_orders_count() {
             "{before:#} {now:#}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_lost_all_but_its_keys_is_handed_stable_back_by_the_instances() {
+    let upstream = Upstream::start();
+    let mut fleet = fleet(&upstream, "1s").await;
+    let status = fleet.status().await.unwrap();
+    let proven = &status["stableRevision"].as_str().unwrap()[..10]; // as logs have it
+    fleet.controller.stop().await;
+    let record = fleet.controller.record(FLEET);
+    std::fs::remove_dir_all(record.parent().unwrap()).unwrap();
+    fleet.folder.write("site.yaml", &site(&upstream, 2));
+    fleet.join();
+    fleet.controller.restart().await;
+    fleet.instances[3].ready().await;
+    fleet.answers(HOST, "/", &stamp(2)).await;
+    fleet.settled().await;
+
+    let events = client::json(fleet.controller.admin, "/api/v2/events?since=0")
+        .await
+        .unwrap();
+    let events = events.as_array().unwrap();
+    let at = |kind: &str| events.iter().position(|event| event["kind"] == kind);
+    let order = ["adoptedFromInstances", "mended", "stageOrdered", "promoted"].map(at);
+    assert!(
+        order.iter().all(Option::is_some) && order.is_sorted(),
+        "{order:?} {events:#?}"
+    );
+    assert_eq!(at("adopted"), None, "nothing unproven is adopted: {events:#?}");
+    let stages = events.iter().filter(|event| event["kind"] == "stageOrdered").count();
+    assert_eq!(stages, 2, "{events:#?}");
+    let newcomer = fleet.instances[3].output();
+    let first = newcomer
+        .lines()
+        .find(|line| line.contains("epoch") && line.contains("stable"));
+    let first = first.expect("a line for what became live");
+    assert!(
+        first.contains(proven),
+        "it began with another revision than {proven}: {newcomer}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::fs;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sluice_e2e::fleet::{Fleet, Instance, PATIENCE};
@@ -93,6 +94,118 @@ async fn a_state_folder_that_takes_nothing_stops_changes_and_not_traffic() {
     fleet.answers(HOST, "/", &stamp(3)).await;
     let outcomes = load.stop().await;
     assert_eq!(outcomes.failures().count(), 0, "{}", outcomes.summary());
+}
+
+/// A file system of its own over a folder, with what was in it; gone when dropped, whoever still uses it.
+struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// # Errors
+    /// Why none can be mounted here: that takes root, and a system that lets it.
+    fn over(folder: &Path) -> Result<Self, String> {
+        let aside = tempfile::tempdir().unwrap();
+        run(
+            "cp",
+            &[
+                "-a",
+                &format!("{}/.", folder.display()),
+                &aside.path().display().to_string(),
+            ],
+        )?;
+        let target = folder.display().to_string();
+        run(
+            "mount",
+            &["-t", "tmpfs", "-o", "size=1m,mode=0700", "sluice-test", &target],
+        )?;
+        let disk = Self {
+            folder: folder.to_owned(),
+        };
+        run("cp", &["-a", &format!("{}/.", aside.path().display()), &target])?;
+        Ok(disk)
+    }
+
+    /// Leaves no room, not for one byte.
+    fn fill(&self) {
+        let mut filler = fs::File::create(self.filler()).unwrap();
+        let full = loop {
+            if let Err(full) = filler.write_all(&[0; 4096]) {
+                break full;
+            }
+        };
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the instance may still have files open.
+        let _ = run("umount", &["--lazy", &self.folder.display().to_string()]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = std::process::Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if output.status.success() { Ok(()) } else { Err(said) }
+}
+
+/// One instance's disk is really full while a change is rolled out: the change is taken back, the instance serves on and
+/// is named until it has room, and then the next change reaches everybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_one_instance_is_named_and_stops_no_traffic() {
+    let upstream = Upstream::start();
+    let mut fleet = fleet(&upstream).await;
+    let stopped = fleet.instances[0].stop().await;
+    assert!(stopped.is_some_and(|status| status.success()), "{}", fleet.tails());
+    let disk = match SmallDisk::over(&fleet.instances[0].state) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped: a small file system cannot be mounted here (needs root): {why}"),
+    };
+    fleet.instances[0].start();
+    fleet.instances[0].ready().await;
+    fleet.settled().await;
+    let load = Load::start("full", Plan::new(fleet.http, HOST, "/", 100));
+    disk.fill();
+    fleet.folder.write("site.yaml", &site(&upstream, 2));
+    let names_the_full_one = |status: &serde_json::Value| {
+        let refusals = status["instances"]["refusals"].as_array().cloned().unwrap_or_default();
+        let is_it = |refusal: &serde_json::Value| {
+            let reason = refusal["reason"].as_str().unwrap_or_default();
+            refusal["instance"] == "edge-1" && reason.contains("state_not_writable")
+        };
+        refusals.iter().any(is_it)
+    };
+    fleet
+        .when("the way back, with the instance named", |status| {
+            status["phase"] == "RollingBack" && names_the_full_one(status)
+        })
+        .await;
+    fleet.answers(HOST, "/", &stamp(1)).await;
+    let status = fleet.status().await.unwrap();
+    assert_eq!(
+        status["phase"], "RollingBack",
+        "not complete while a restart could undo it: {status:#}"
+    );
+
+    disk.free();
+    let status = fleet.settled().await;
+    assert_eq!(status["instances"]["refused"], 0, "{status:#}");
+    fleet.folder.write("site.yaml", &site(&upstream, 3));
+    fleet.answers(HOST, "/", &stamp(3)).await;
+    let outcomes = load.stop().await;
+    assert_eq!(outcomes.failures().count(), 0, "{}", outcomes.summary());
+    fleet.instances[0].kill();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

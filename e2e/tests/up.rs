@@ -19,8 +19,8 @@ const HOST: &str = "up.example.com";
 struct Up {
     process: Process,
     instances: Vec<u32>,
-    _upstream: Upstream,
-    _scratch: TempDir,
+    upstream: Upstream,
+    scratch: TempDir,
 }
 
 /// Free for an admin port and some after it, as `up` wants them.
@@ -40,15 +40,19 @@ fn admin() -> SocketAddr {
 async fn up() -> Up {
     let upstream = Upstream::start();
     let scratch = tempfile::Builder::new().prefix("sluice-up-").tempdir().unwrap();
-    let (folder, http, admin) = (Folder::new(scratch.path()), ports::free(), admin());
+    let folder = Folder::new(scratch.path());
     folder.write("rollout.yaml", &manifests::rollout(8080, &[(100, "0s")], &[]));
     folder.write("route.yaml", &manifests::route("site", HOST, "site"));
     folder.write("pool.yaml", &manifests::pool("site", &[upstream.endpoint(1)]));
+    up_with(scratch, upstream, 2).await
+}
+
+/// `up` on a folder of manifests and a state that may be there already.
+async fn up_with(scratch: TempDir, upstream: Upstream, instances: usize) -> Up {
+    let (http, admin) = (ports::free(), admin());
     let mut command = Command::new(binaries::sluice());
-    command
-        .arg("up")
-        .arg(folder.path())
-        .args(["--instances", "2", "--plain"]);
+    command.arg("up").arg(Folder::new(scratch.path()).path());
+    command.args(["--instances", &instances.to_string(), "--plain"]);
     command.args(["--http", &http.to_string(), "--admin", &admin.to_string()]);
     command.arg("--state").arg(scratch.path().join("state"));
     let process = Process::start("up", scratch.path(), &mut command);
@@ -60,13 +64,13 @@ async fn up() -> Up {
         }
     })
     .await;
-    let instances = process::children(process.id());
-    assert_eq!(instances.len(), 2, "{}", process.tail());
+    let children = process::children(process.id());
+    assert_eq!(children.len(), instances, "{}", process.tail());
     Up {
         process,
-        instances,
-        _upstream: upstream,
-        _scratch: scratch,
+        instances: children,
+        upstream,
+        scratch,
     }
 }
 
@@ -106,4 +110,48 @@ async fn an_instance_that_is_killed_comes_back() {
             .ok_or(now)
     })
     .await;
+}
+
+/// A fleet of two that is now one of one does not wait for the second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_fewer_instances_than_before_the_others_count_no_more() {
+    let Up {
+        mut process,
+        upstream,
+        scratch,
+        ..
+    } = up().await;
+    let size = |scratch: &TempDir| {
+        let record = scratch
+            .path()
+            .join("state/fleets")
+            .join(manifests::FLEET)
+            .join("record.json");
+        let text = std::fs::read(record).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["record"]["size"].clone()
+    };
+    wait_until("both to be ready", PATIENCE, || async {
+        let said = process.tail();
+        if said.contains("ready: 2 instances") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    })
+    .await;
+    // A stage counts who is connected when it is committed.
+    let other = manifests::route("other", "other.example.com", "site");
+    Folder::new(scratch.path()).write("other.yaml", &other);
+    wait_until("both to count", PATIENCE, || async {
+        let size = size(&scratch);
+        if size == 2 { Ok(()) } else { Err(size) }
+    })
+    .await;
+    assert!(
+        process.terminate(Duration::from_secs(30)).await.success(),
+        "{}",
+        process.tail()
+    );
+    let up = up_with(scratch, upstream, 1).await;
+    assert_eq!(size(&up.scratch), 1, "{}", up.process.tail());
 }

@@ -143,9 +143,9 @@ pub const MAX_SCHEDULE_TURNS: usize = 1024;
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Routes and endpoints that keep their names in metrics unless told otherwise: with 24 there are fewer than 1,000
 /// series whatever the configuration.
-pub const DEFAULT_METRIC_NAMES: usize = 24;
+pub const DEFAULT_METRIC_NAMES: u16 = 24;
 /// The most that can be asked for: each costs 5 KiB a worker.
-pub const MAX_METRIC_NAMES: usize = 200;
+pub const MAX_METRIC_NAMES: u16 = 200;
 /// Access-log lines that a worker gathers before it hands them over, in bytes.
 pub const ACCESS_LOG_CHUNK_BYTES: usize = 32 << 10;
 /// Chunks that wait for a slow sink; lines beyond are dropped and counted.
@@ -213,6 +213,11 @@ pub const STREAM_HELLO_WAIT_MS: u64 = 10_000;
 pub const STREAM_SEND_WAIT_MS: u64 = 30_000;
 /// A connection without a sign of life for this long is asked for one, and has as long again, in milliseconds.
 pub const STREAM_KEEPALIVE_MS: u64 = 10_000;
+/// Sections asked back from an instance at a time, when the controller has lost them: what waits in memory at both
+/// ends is at most so many times `MAX_SECTION_BYTES`, and fewer than the answers that may wait for an instance's stream.
+pub const HAND_BACK_SECTIONS_AT_ONCE: usize = 16;
+/// How long an instance may take to hand back what it was asked for, in milliseconds; then the next one is asked.
+pub const HAND_BACK_WAIT_MS: u64 = 10_000;
 /// How often the controller looks at its clock, in milliseconds: as often as reports come.
 pub const PIPELINE_TICK_MS: u64 = 1_000;
 /// Observed bake is written at most so often when nothing else is, in milliseconds: what a crash may cost.
@@ -221,6 +226,9 @@ pub const RECORD_PROGRESS_MS: u64 = 1_000;
 pub const STORY_LINES: usize = 1_000;
 /// Lines of the story that a slow listener may be behind.
 pub const STORY_BEHIND_LINES: usize = 256;
+/// A trouble that was not met for so long is news when it is met again, in milliseconds; several times the longest
+/// interval of any retry.
+pub const TROUBLE_QUIET_MS: u64 = 60_000;
 /// Commands that wait for the controller; further ones are answered "busy".
 pub const COMMANDS_WAITING: usize = 16;
 /// Body of a command.

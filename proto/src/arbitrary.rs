@@ -176,6 +176,9 @@ pub(crate) fn upwards() -> impl Strategy<Value = Upward> {
         nack.prop_map(UpwardMessage::Nack),
         vec(digests(), 0..4).prop_map(UpwardMessage::Want),
         reports().prop_map(UpwardMessage::Report),
+        (revisions(), option::of(bytes()))
+            .prop_map(|(revision, envelope)| UpwardMessage::Manifest { revision, envelope }),
+        (digests(), option::of(bytes())).prop_map(|(digest, wire)| UpwardMessage::Section { digest, wire }),
     ];
     (instances(), message).prop_map(|(instance, message)| Upward { instance, message })
 }
@@ -186,5 +189,7 @@ pub(crate) fn downwards() -> impl Strategy<Value = Downward> {
         bytes().prop_map(Downward::Manifest),
         (digests(), bytes()).prop_map(|(digest, wire)| Downward::Section { digest, wire }),
         option::of("[a-z]{1,9}:[0-9]{2}").prop_map(|address| Downward::NotLeader { address }),
+        revisions().prop_map(Downward::LostManifest),
+        vec(digests(), 0..4).prop_map(Downward::LostSections),
     ]
 }

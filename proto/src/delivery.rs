@@ -1,11 +1,17 @@
 //! The messages of the delivery stream as checked types. Signed content is opaque here.
+//!
+//! Bundles travel down. They travel up only when the controller has lost what instances still hold: it asks, and
+//! verifies what comes as an instance would.
 
 use bytes::Bytes;
-use sluice_model::limits::{MAX_FEATURES_IN_MESSAGE, MAX_MESSAGE_TEXT_BYTES, MAX_SECTIONS_IN_MESSAGE};
+use sluice_model::limits::{
+    MAX_ENVELOPE_OVERHEAD_BYTES, MAX_FEATURES_IN_MESSAGE, MAX_MANIFEST_BYTES, MAX_MESSAGE_TEXT_BYTES,
+    MAX_SECTION_BYTES, MAX_SECTIONS_IN_MESSAGE,
+};
 use sluice_model::{Digest, InstanceId, RevisionId};
 
 use crate::canonical::{DecodeError, each, required, wrong};
-use crate::identity::{digest_from, digest_to, revision_maybe, revision_to, text};
+use crate::identity::{digest_from, digest_to, revision_in, revision_maybe, revision_to, text};
 use crate::pb;
 use crate::report::Report;
 
@@ -31,6 +37,20 @@ pub enum UpwardMessage {
     Want(Vec<Digest>),
     /// What it observed.
     Report(Report),
+    /// A manifest that the controller asked back.
+    Manifest {
+        /// Of which revision.
+        revision: RevisionId,
+        /// Its envelope; `None`: it is not held.
+        envelope: Option<Bytes>,
+    },
+    /// A section that the controller asked back.
+    Section {
+        /// Which.
+        digest: Digest,
+        /// Compressed; `None`: it is not held.
+        wire: Option<Bytes>,
+    },
 }
 
 /// Who an instance is and what it holds.
@@ -123,6 +143,10 @@ pub enum Downward {
         /// Where; `None`: nobody does right now.
         address: Option<String>,
     },
+    /// The controller has lost this manifest and asks for it.
+    LostManifest(RevisionId),
+    /// The same for sections, by digest.
+    LostSections(Vec<Digest>),
 }
 
 impl Refusal {
@@ -204,6 +228,14 @@ impl From<&Upward> for pb::Upward {
                 sections: sections.iter().map(digest_to).collect(),
             }),
             UpwardMessage::Report(report) => Message::Report(report.to_proto()),
+            UpwardMessage::Manifest { revision, envelope } => Message::Manifest(pb::HandedManifest {
+                revision: Some(revision_to(revision)),
+                envelope: envelope.clone(),
+            }),
+            UpwardMessage::Section { digest, wire } => Message::Section(pb::HandedSection {
+                digest: digest_to(digest),
+                wire: wire.clone(),
+            }),
         };
         Self {
             instance: instance.to_string(),
@@ -228,6 +260,18 @@ impl TryFrom<pb::Upward> for Upward {
             }),
             Message::Want(pb::Want { sections }) => UpwardMessage::Want(digests_from("sections", sections)?),
             Message::Report(report) => UpwardMessage::Report(Report::from_proto(report)?),
+            Message::Manifest(pb::HandedManifest { revision, envelope }) => UpwardMessage::Manifest {
+                revision: revision_in("manifest.revision", revision)?,
+                envelope: within(
+                    "manifest.envelope",
+                    envelope,
+                    MAX_MANIFEST_BYTES + MAX_ENVELOPE_OVERHEAD_BYTES,
+                )?,
+            },
+            Message::Section(pb::HandedSection { digest, wire }) => UpwardMessage::Section {
+                digest: digest_from("section.digest", &digest)?,
+                wire: within("section.wire", wire, MAX_SECTION_BYTES)?,
+            },
         };
         Ok(Self {
             instance: text("instance", &instance)?,
@@ -330,6 +374,14 @@ fn short(field: &str, text: String) -> Result<String, DecodeError> {
     Ok(text)
 }
 
+/// What is handed back, no larger than what is handed out.
+fn within(field: &str, bytes: Option<Bytes>, max: usize) -> Result<Option<Bytes>, DecodeError> {
+    match bytes {
+        Some(bytes) if bytes.len() > max => Err(wrong(field, format!("{} bytes, more than {max}", bytes.len()))),
+        Some(_) | None => Ok(bytes),
+    }
+}
+
 fn digests_from(field: &str, digests: Vec<Bytes>) -> Result<Vec<Digest>, DecodeError> {
     if digests.len() > MAX_SECTIONS_IN_MESSAGE {
         return Err(wrong(field, format!("{} are too many", digests.len())));
@@ -349,6 +401,10 @@ impl From<&Downward> for pb::Downward {
             }),
             Downward::NotLeader { address } => Message::NotLeader(pb::NotLeader {
                 address: address.clone().unwrap_or_default(),
+            }),
+            Downward::LostManifest(revision) => Message::LostManifest(revision_to(revision)),
+            Downward::LostSections(sections) => Message::LostSections(pb::Want {
+                sections: sections.iter().map(digest_to).collect(),
             }),
         };
         Self { message: Some(message) }
@@ -371,6 +427,10 @@ impl TryFrom<pb::Downward> for Downward {
             Message::NotLeader(pb::NotLeader { address }) => Self::NotLeader {
                 address: Some(address).filter(|address| !address.is_empty()),
             },
+            Message::LostManifest(revision) => Self::LostManifest(revision_in("lost_manifest", Some(revision))?),
+            Message::LostSections(pb::Want { sections }) => {
+                Self::LostSections(digests_from("lost_sections", sections)?)
+            }
         })
     }
 }
@@ -423,6 +483,11 @@ mod tests {
         refused(from_a(nack(0, String::new())), "unknown reason 0");
         refused(from_a(nack(99, String::new())), "unknown reason 99");
         refused(from_a(nack(1, "x".repeat(20_000))), "20000 bytes");
+        let section = pb::upward::Message::Section(pb::HandedSection {
+            digest: Bytes::from_static(&[0; 32]),
+            wire: Some(vec![0; MAX_SECTION_BYTES + 1].into()),
+        });
+        refused(from_a(section), "section.wire");
     }
 
     #[test]

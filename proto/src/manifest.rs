@@ -49,7 +49,7 @@ pub struct ObjectChange {
 pub struct SourceRef {
     /// Which.
     pub object: ObjectKey,
-    /// Digest of what its author wrote.
+    /// `unit_digest` of what it means: by the same digest contents are held back.
     pub content: Digest,
     /// The file, or the resourceVersion.
     pub origin: String,

@@ -1,6 +1,8 @@
 //! `rollout pause|resume|abort|promote|retry`: each speaks about the revision that its sender saw, and says who asks.
+//! `rollout forget` speaks about an instance.
 
 use serde_json::json;
+use sluice_model::InstanceId;
 
 use super::{fetch, path_segment, status};
 use crate::admin::{Admin, AdminArgs};
@@ -51,6 +53,44 @@ pub struct Steer {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub admin: AdminArgs,
+}
+
+/// Arguments of `forget`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+An instance that was away when a change was taken back may still carry it, so it stays listed until it has been heard of
+again. Forget it when its machine or its state folder is gone for good. Should it come back after all, it counts as a new
+one: it is sent the present order, and leaves what it carried.")]
+pub struct Forget {
+    /// The instance, as `rollout get` lists it.
+    pub instance: InstanceId,
+    /// Its fleet; may be left out when there is one.
+    #[arg(long)]
+    pub fleet: Option<String>,
+    /// Why, for the audit log.
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// Who asks, for the audit log.
+    #[arg(long, env = "USER", default_value = "unknown")]
+    pub actor: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub admin: AdminArgs,
+}
+
+/// Has an instance forgotten.
+///
+/// # Errors
+/// When no controller answers, there is no such fleet or instance, or the instance is connected.
+pub async fn forget(forget: &Forget) -> Result<Exit, Failure> {
+    let admin = Admin::at(&forget.admin.admin)?;
+    let all = status::read(&fetch(&admin, None).await?)?;
+    let fleet = status::choose(&all, forget.fleet.as_deref())?;
+    let body = json!({"instance": forget.instance, "actor": forget.actor, "reason": forget.reason});
+    let path = format!("/api/v2/rollouts/{}/forget", path_segment(&fleet.fleet)?);
+    admin.post(&path, &body).await?;
+    output::print(&format!("fleet {}: forgot {}\n", fleet.fleet, forget.instance));
+    Ok(Exit::Done)
 }
 
 /// Sends the command, and says what it was about.

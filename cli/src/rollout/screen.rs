@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use jiff::Zoned;
+use jiff::Timestamp;
 
 use super::status::Status;
 use crate::output;
@@ -42,10 +42,9 @@ impl Screen {
         }
     }
 
-    /// Says one thing, with the time of day.
+    /// Says one thing, with the time of day: in UTC, as everything else that tells a time.
     pub fn say(&self, line: &str) {
-        let line = format!("{}  {line}\n", Zoned::now().strftime("%H:%M:%S"));
-        self.print(&line);
+        self.print(&format!("{}  {line}\n", time_of_day(Timestamp::now())));
     }
 
     /// Prints `text` as it is.
@@ -86,12 +85,18 @@ impl Screen {
     }
 }
 
-/// A bar while there is something to bake.
+/// `10:20:00Z`
+fn time_of_day(now: Timestamp) -> String {
+    now.strftime("%H:%M:%SZ").to_string()
+}
+
+/// A bar while there is something to bake. One line of the terminal whatever its width: what is too much is cut off at
+/// the end, since a line that wraps could not be moved.
 fn moving(bake_ms: u64) -> ProgressStyle {
     let template = if bake_ms > 0 {
-        "{spinner} {msg}  {bar:24}"
+        "{spinner} {bar:12} {wide_msg}"
     } else {
-        "{spinner} {msg}"
+        "{spinner} {wide_msg}"
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
@@ -123,6 +128,13 @@ fn line(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_utc_and_say_so() {
+        for at in ["2026-11-23T10:20:00.9Z", "2026-11-23T12:20:00+02:00"] {
+            assert_eq!(time_of_day(at.parse().unwrap()), "10:20:00Z");
+        }
+    }
 
     #[test]
     fn a_line_leaves_out_what_is_not_there() {

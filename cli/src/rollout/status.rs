@@ -299,7 +299,7 @@ fn remarks(text: &mut String, status: &Status) {
     if !status.unreached.is_empty() {
         let _ = writeln!(
             text,
-            "\nNot reached, may still carry what was taken back: {}",
+            "\nNot reached, may still carry what was taken back (`sluice rollout forget` one that never comes back): {}",
             status.unreached.join(", ")
         );
     }

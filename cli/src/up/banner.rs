@@ -21,13 +21,15 @@ pub fn text(plan: &Plan, instances: &[Instance]) -> String {
     row(
         "fleet",
         format!(
-            "{}, {} instances with {} workers each",
+            "{}, {} with {} each",
             plan.fleet,
-            instances.len(),
-            plan.workers
+            count(instances.len(), "instance"),
+            count(usize::from(plan.workers), "worker")
         ),
     );
-    row("http", format!("http://{} (listener {})", plan.http, plan.listener));
+    for (name, address) in &plan.listeners {
+        row("http", format!("http://{address} (listener {name})"));
+    }
     row("admin", format!("http://{}", plan.admin));
     for instance in instances {
         row("instance", format!("{}  admin http://{}", instance.id, instance.admin));
@@ -59,7 +61,11 @@ pub fn text(plan: &Plan, instances: &[Instance]) -> String {
     if plan.errors > 0 {
         row(
             "problems",
-            format!("{} errors; see `sluice lint {}`", plan.errors, plan.folder.display()),
+            format!(
+                "{}; see `sluice lint {}`",
+                count(plan.errors, "error"),
+                plan.folder.display()
+            ),
         );
     }
     format!("sluice {}\n{text}\n", env!("CARGO_PKG_VERSION"))
@@ -73,5 +79,24 @@ fn routes(snapshot: &Snapshot, row: &mut impl FnMut(&str, String)) {
     }
     if all.len() > ROUTES_SHOWN {
         row("route", format!("and {} more", all.len() - ROUTES_SHOWN));
+    }
+}
+
+/// `1 instance`, `3 instances`.
+pub fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(count(1, "worker"), "1 worker");
+        assert_eq!(count(0, "worker"), "0 workers");
     }
 }

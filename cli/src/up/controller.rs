@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use sluice_controller::pipeline::Settings;
-use sluice_controller::standalone::{Handle, Standalone};
+use sluice_controller::standalone::{Handle, Roster, Standalone};
 use sluice_model::{FleetName, InstanceId};
 
 use super::plan::Plan;
@@ -35,6 +35,10 @@ pub async fn start(plan: &Plan) -> Result<Controller, Failure> {
         stream_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         admin_addr: plan.admin,
         settings: SETTINGS,
+        roster: Some(Roster {
+            fleet: plan.fleet.clone(),
+            instances: plan.ids()?.into_iter().collect(),
+        }),
     };
     let handle = standalone
         .start()

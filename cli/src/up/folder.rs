@@ -1,10 +1,11 @@
 //! The folder that `up` serves: what has to be true of it before anything starts.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::failure::Failure;
 
-/// The folder at `path`, absolute.
+/// The folder at `path`, absolute. Links in it stay links, so that one that is swapped for another is followed; `..` is
+/// gone, so that a folder has one name and one state.
 ///
 /// # Errors
 /// When it is not a folder, cannot be read, or holds no manifest.
@@ -28,7 +29,17 @@ pub fn open(path: &Path) -> Result<PathBuf, Failure> {
             "{shown} holds no manifests (*.yaml, *.yml, *.json); copy some in, such as those of examples/quickstart"
         )));
     }
-    std::fs::canonicalize(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))
+    absolute(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))
+}
+
+fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    let has_parents = path.components().any(|part| part == Component::ParentDir);
+    if has_parents {
+        // What is above a link is known to the system alone.
+        std::fs::canonicalize(path)
+    } else {
+        std::path::absolute(path).map(|path| path.components().collect())
+    }
 }
 
 fn is_manifest(path: &Path) -> bool {
@@ -61,5 +72,22 @@ mod tests {
             assert!(message.contains(part), "{message}");
         }
         assert!(open(temp.path()).unwrap().is_absolute());
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_dots_go() {
+        let temp = tempfile::tempdir().unwrap();
+        let (release, current) = (temp.path().join("release"), temp.path().join("current"));
+        std::fs::create_dir(&release).unwrap();
+        std::fs::write(release.join("a.yaml"), "").unwrap();
+        std::os::unix::fs::symlink(&release, &current).unwrap();
+        assert_eq!(
+            open(&current).unwrap(),
+            current,
+            "a link that is swapped later is followed"
+        );
+        assert_eq!(open(&current.join(".")).unwrap(), current);
+        let real = std::fs::canonicalize(&release).unwrap();
+        assert_eq!(open(&temp.path().join("release/../release")).unwrap(), real);
     }
 }

@@ -29,8 +29,8 @@ pub struct Plan {
     pub errors: usize,
     /// Where HTTP is served.
     pub http: SocketAddr,
-    /// The listener that `http` stands in for.
-    pub listener: String,
+    /// The listeners by name and where each binds; the first is the one that `http` stands in for.
+    pub listeners: Vec<(String, SocketAddr)>,
     /// The controller's admin port.
     pub admin: SocketAddr,
     /// How many instances.
@@ -58,12 +58,17 @@ impl Plan {
         let errors = report.count(Severity::Error);
         let (fleet, snapshot) = fleet(report.fleets, args.fleet.as_deref(), &folder, &state, errors)?;
         let state = state::prepare(&state)?;
-        port::must_be_free(args.http, "--http")?;
-        port::must_be_free(args.admin, "--admin")?;
-        let listener = snapshot
-            .as_ref()
-            .and_then(listener)
-            .unwrap_or_else(|| "http".to_owned());
+        let listeners = listeners(snapshot.as_ref(), args.http);
+        port::must_be_free(args.http, &port::Mend::Flag("--http"))?;
+        for (name, address) in listeners.iter().skip(1) {
+            if *address == args.http {
+                return Err(Failure::usage(format!(
+                    "{address} is asked for twice: by --http, and by the listener {name} of the Rollout; choose another with --http ADDR"
+                )));
+            }
+            port::must_be_free(*address, &port::Mend::Listener(name))?;
+        }
+        port::must_be_free(args.admin, &port::Mend::Flag("--admin"))?;
         Ok(Self {
             folder,
             state,
@@ -71,7 +76,7 @@ impl Plan {
             snapshot,
             errors,
             http: args.http,
-            listener,
+            listeners,
             admin: args.admin,
             instances: args.instances,
             workers: args.workers.unwrap_or_else(|| workers(args.instances)),
@@ -88,10 +93,9 @@ impl Plan {
             .map_err(|error| Failure::failed(format!("cannot find the sluice program itself: {error}")))?;
         let mut instances = Vec::new();
         let mut wanted = self.admin.port();
-        for number in 1..=self.instances {
+        for id in self.ids()? {
             wanted = wanted.saturating_add(1);
             let admin = port::near(SocketAddr::from((Ipv4Addr::LOCALHOST, wanted)))?;
-            let id = instance_id(&self.fleet, number)?;
             controller.enroll(&self.fleet, &id)?;
             let folder = children::folder(&self.state, &id);
             let arguments = self.arguments(controller.stream(), &folder, admin);
@@ -106,13 +110,26 @@ impl Plan {
         Ok(instances)
     }
 
+    /// Who the instances are. They keep their names from one `up` to the next.
+    ///
+    /// # Errors
+    /// When the fleet's name leaves no room for a number.
+    pub fn ids(&self) -> Result<Vec<InstanceId>, Failure> {
+        let numbers = 1..=self.instances;
+        numbers.map(|number| instance_id(&self.fleet, number)).collect()
+    }
+
     fn arguments(&self, stream: SocketAddr, folder: &Path, admin: SocketAddr) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["data-plane".into()];
         let mut add = |name: &str, value: OsString| arguments.extend([name.into(), value]);
         add("--controller", stream.to_string().into());
         add("--state", folder.into());
         add("--admin", admin.to_string().into());
-        add("--bind", format!("{}={}", self.listener, self.http).into());
+        if let Some((listener, address)) = self.listeners.first() {
+            add("--bind", format!("{listener}={address}").into());
+        }
+        // What a later change listens on is no more public than the rest.
+        add("--bind-ip", self.http.ip().to_string().into());
         add("--workers", self.workers.to_string().into());
         // Through a pipe: `up` writes and rotates the file.
         add("--access-log", "-".into());
@@ -177,11 +194,17 @@ fn known_fleet(state: &Path, wanted: Option<&str>) -> Option<FleetName> {
     }
 }
 
-/// The listener that the HTTP address stands in for: `http`, or the first.
-fn listener(snapshot: &Snapshot) -> Option<String> {
-    let listeners = snapshot.listeners();
+/// The listeners and their addresses. First the one that the HTTP address stands in for: `http`, or the first; others
+/// have their port on the same IP.
+fn listeners(snapshot: Option<&Snapshot>, http: SocketAddr) -> Vec<(String, SocketAddr)> {
+    let listeners = snapshot.map(Snapshot::listeners).unwrap_or_default();
     let named = listeners.iter().find(|listener| listener.name.as_str() == "http");
-    named.or(listeners.first()).map(|listener| listener.name.to_string())
+    let main = named
+        .or(listeners.first())
+        .map_or("http", |listener| listener.name.as_str());
+    let others = listeners.iter().filter(|listener| listener.name.as_str() != main);
+    let others = others.map(|listener| (listener.name.to_string(), SocketAddr::new(http.ip(), listener.port)));
+    std::iter::once((main.to_owned(), http)).chain(others).collect()
 }
 
 /// The machine's cores divided among the instances, at least one each.
@@ -214,6 +237,23 @@ mod tests {
         };
         assert!(refused(0).contains("has no Rollout"), "{}", refused(0));
         assert!(refused(2).contains("2 errors"), "{}", refused(2));
+    }
+
+    #[test]
+    fn every_listener_has_its_address_on_the_ip_of_the_main_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let manifest = "{apiVersion: sluice.dev/v1alpha1, kind: Rollout, metadata: {name: default}, spec: {dataPlane: \
+                        {listeners: [{name: extra, port: 8082}, {name: http, port: 8081}]}}}";
+        std::fs::write(temp.path().join("rollout.yaml"), manifest).unwrap();
+        let report = lint::report(temp.path()).unwrap();
+        let snapshot = report.fleets.into_values().flatten().next().unwrap();
+        let http = "127.0.0.1:9999".parse().unwrap();
+        let extra = "127.0.0.1:8082".parse().unwrap();
+        assert_eq!(
+            listeners(Some(&snapshot), http),
+            [("http".to_owned(), http), ("extra".to_owned(), extra)]
+        );
+        assert_eq!(listeners(None, http), [("http".to_owned(), http)]);
     }
 
     #[test]

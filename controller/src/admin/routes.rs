@@ -9,7 +9,8 @@ use sluice_model::limits::{ADMIN_EVENTS_WAIT_MS, REASON_CHARS_MAX};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Admin, Answer, error, json, with_type};
-use crate::pipeline::{Asked, commands};
+use crate::pipeline::Asked;
+use crate::pipeline::commands::{self, Wish};
 use crate::rollout::Verb;
 
 const ROLLOUTS: &str = "/api/v2/rollouts/";
@@ -19,6 +20,7 @@ const ROLLOUTS: &str = "/api/v2/rollouts/";
 #[serde(deny_unknown_fields)]
 struct Order {
     revision: Option<String>,
+    instance: Option<String>,
     #[serde(default)]
     actor: String,
     #[serde(default)]
@@ -84,41 +86,58 @@ pub async fn post(admin: &Admin, path: &str, body: &[u8]) -> Answer {
     let Some((fleet, verb)) = path.strip_prefix(ROLLOUTS).and_then(|rest| rest.split_once('/')) else {
         return nothing(path);
     };
-    let all = [Verb::Pause, Verb::Resume, Verb::Abort, Verb::Promote, Verb::Retry];
-    let Some(verb) = all.into_iter().find(|known| known.as_str() == verb) else {
-        return nothing(path);
-    };
     let fleet: FleetName = match fleet.parse() {
         Ok(fleet) => fleet,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, &format!("{wrong}")),
     };
-    let Order {
-        revision,
-        actor,
-        reason,
-    } = match serde_json::from_slice(body) {
+    let order: Order = match serde_json::from_slice(body) {
         Ok(order) => order,
-        Err(wrong) => {
-            return error(
-                StatusCode::BAD_REQUEST,
-                &format!("the body is {{revision?, actor, reason}}: {wrong}"),
-            );
-        }
+        Err(wrong) => return bad_body(verb, &wrong.to_string()),
     };
-    if actor.trim().is_empty() {
+    if order.actor.trim().is_empty() {
         return error(StatusCode::BAD_REQUEST, "actor: say who asks");
     }
+    let wish = match wish(verb, order.revision, order.instance) {
+        Ok(Some(wish)) => wish,
+        Ok(None) => return nothing(path),
+        Err(wrong) => return bad_body(verb, &wrong),
+    };
     let bounded = |text: String| text.chars().take(REASON_CHARS_MAX).collect();
     let (answer, answered) = oneshot::channel();
     let asked = Asked {
         fleet,
-        verb,
-        revision,
-        actor: bounded(actor),
-        reason: bounded(reason),
+        wish,
+        actor: bounded(order.actor),
+        reason: bounded(order.reason),
         answer,
     };
     ask(admin, asked, answered).await
+}
+
+/// What `verb` asks for; `None` if there is no such command.
+fn wish(verb: &str, revision: Option<String>, instance: Option<String>) -> Result<Option<Wish>, String> {
+    if verb == commands::FORGET {
+        let instance = instance.filter(|_| revision.is_none()).ok_or("say which instance")?;
+        let instance = instance.parse().map_err(|wrong| format!("instance: {wrong}"))?;
+        return Ok(Some(Wish::Forget(instance)));
+    }
+    let all = [Verb::Pause, Verb::Resume, Verb::Abort, Verb::Promote, Verb::Retry];
+    let Some(verb) = all.into_iter().find(|known| known.as_str() == verb) else {
+        return Ok(None);
+    };
+    match instance {
+        Some(_) => Err("it is about a revision, not an instance".to_owned()),
+        None => Ok(Some(Wish::Steer { verb, revision })),
+    }
+}
+
+fn bad_body(verb: &str, wrong: &str) -> Answer {
+    let shape = if verb == commands::FORGET {
+        "{instance, actor, reason}"
+    } else {
+        "{revision?, actor, reason}"
+    };
+    error(StatusCode::BAD_REQUEST, &format!("the body is {shape}: {wrong}"))
 }
 
 async fn ask(admin: &Admin, asked: Asked, answered: oneshot::Receiver<commands::Answer>) -> Answer {

@@ -229,6 +229,9 @@ impl<'a> Chooser<'a> {
         }
     }
 
+    /// Held is what an object *means* (its unit's digest), not how its author spelt it: the unit is what was served and
+    /// did harm. So another spelling of the same stays held, and what means something else is another content, also when
+    /// a newer controller makes it of the same text. That is a change of its own, and is tried stage by stage like any.
     fn is_held(&self, key: &ObjectKey, unit: Option<&Arc<Unit>>) -> bool {
         let mut held = self.state.held.iter().filter(|(held, _)| held == key).peekable();
         if held.peek().is_none() {

@@ -1,6 +1,6 @@
 //! What people ask for: found the revision they mean, audited, and handed to the rollout core.
 
-use sluice_model::{FleetName, RevisionId};
+use sluice_model::{FleetName, InstanceId, RevisionId};
 use tokio::sync::oneshot;
 
 use super::fleet::{Fleet, Next};
@@ -13,9 +13,7 @@ pub struct Asked {
     /// About which fleet.
     pub fleet: FleetName,
     /// What.
-    pub verb: Verb,
-    /// The revision that the person looked at, as shown; `None`: whatever is current.
-    pub revision: Option<String>,
+    pub wish: Wish,
     /// Who asks, as claimed: the admin port is the machine's own.
     pub actor: String,
     /// Why; may be empty.
@@ -23,6 +21,33 @@ pub struct Asked {
     /// Where the answer goes.
     pub answer: oneshot::Sender<Answer>,
 }
+
+/// What a person wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// To steer the rollout of a revision.
+    Steer {
+        /// How.
+        verb: Verb,
+        /// The revision that the person looked at, as shown; `None`: whatever is current.
+        revision: Option<String>,
+    },
+    /// That an instance which never comes back is waited for no longer.
+    Forget(InstanceId),
+}
+
+impl Wish {
+    /// The word that people type.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Steer { verb, .. } => verb.as_str(),
+            Self::Forget(_) => FORGET,
+        }
+    }
+}
+
+/// The word for [`Wish::Forget`].
+pub const FORGET: &str = "forget";
 
 /// What became of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,34 +66,76 @@ pub fn answer(asked: Asked, fleet: Option<&mut Fleet>, audit: &mut Audit, now: M
         let _ = asked.answer.send(Answer::NoFleet); // whoever asked is gone
         return Next::Nothing;
     };
-    let (meant, answer, next) = match meant(fleet.core.record(), asked.revision.as_deref()) {
-        Ok(revision) => {
-            let command = Command {
-                verb: asked.verb,
-                revision,
-                actor: asked.actor.clone(),
-                reason: asked.reason.clone(),
-            };
-            let (answer, next) = command_fleet(fleet, command, now);
-            (revision.to_string(), answer, next)
-        }
-        Err(why) => (asked.revision.unwrap_or_default(), Answer::Refused(why), Next::Nothing),
-    };
+    let done = carry_out(fleet, &asked, now);
     audit.note(&Entry {
         at: super::story::written(now),
         actor: asked.actor,
-        action: asked.verb.as_str(),
+        action: asked.wish.as_str(),
         fleet: asked.fleet,
-        revision: meant,
+        revision: done.revision,
+        instance: match asked.wish {
+            Wish::Forget(instance) => Some(instance),
+            Wish::Steer { .. } => None,
+        },
         reason: asked.reason,
-        result: match &answer {
+        result: match &done.answer {
             Answer::Done(_) => "done".to_owned(),
             Answer::Refused(why) => format!("refused: {why}"),
             Answer::NoFleet => "no such fleet".to_owned(),
         },
     });
-    let _ = asked.answer.send(answer); // whoever asked is gone
-    next
+    let _ = asked.answer.send(done.answer); // whoever asked is gone
+    done.next
+}
+
+/// A command that was carried out, or refused.
+struct Carried {
+    /// About which revision, in words.
+    revision: String,
+    answer: Answer,
+    next: Next,
+}
+
+fn carry_out(fleet: &mut Fleet, asked: &Asked, now: Millis) -> Carried {
+    match &asked.wish {
+        Wish::Steer { verb, revision } => steer(fleet, asked, *verb, revision.as_deref(), now),
+        Wish::Forget(instance) => {
+            let (answer, next) = match fleet.forget(instance, now) {
+                Ok(next) => (Answer::Done(Box::new(fleet.status(now))), next),
+                Err(why) => (Answer::Refused(why), Next::Nothing),
+            };
+            Carried {
+                revision: String::new(),
+                answer,
+                next,
+            }
+        }
+    }
+}
+
+fn steer(fleet: &mut Fleet, asked: &Asked, verb: Verb, text: Option<&str>, now: Millis) -> Carried {
+    let revision = match meant(fleet.core.record(), text) {
+        Ok(revision) => revision,
+        Err(why) => {
+            return Carried {
+                revision: text.unwrap_or_default().to_owned(),
+                answer: Answer::Refused(why),
+                next: Next::Nothing,
+            };
+        }
+    };
+    let command = Command {
+        verb,
+        revision,
+        actor: asked.actor.clone(),
+        reason: asked.reason.clone(),
+    };
+    let (answer, next) = command_fleet(fleet, command, now);
+    Carried {
+        revision: revision.to_string(),
+        answer,
+        next,
+    }
 }
 
 fn command_fleet(fleet: &mut Fleet, command: Command, now: Millis) -> (Answer, Next) {

@@ -45,7 +45,8 @@ impl Fleet {
         }
         self.withheld = None;
         let revision = match self.revision(snapshot, features, &compiled, now) {
-            Ok(revision) => {
+            Ok(None) => return Next::Nothing, // compiled again when stable is back
+            Ok(Some(revision)) => {
                 self.retry_at = None;
                 revision
             }
@@ -69,19 +70,27 @@ impl Fleet {
         self.happen(Event::NewTarget(target), now)
     }
 
-    /// The revision of this content: one that is in use and has it, or a new one, kept and signed.
+    /// The revision of this content: one that is in use and has it, or a new one, kept and signed. `None` while stable
+    /// may still be handed back and this is something else.
     fn revision(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         features: Vec<String>,
         compiled: &Compiled,
         now: Millis,
-    ) -> Result<RevisionId, OfferError> {
-        let sections = self.revisions.bundles.put_sections(snapshot)?;
+    ) -> Result<Option<RevisionId>, OfferError> {
+        let sections = self.revisions.put_sections(snapshot)?;
         let digest = revision_digest(&sections);
+        let is_stable = self.core.record().stable.map(|stable| stable.digest) == Some(digest);
+        if self.awaits_stable() && !is_stable {
+            return Ok(None);
+        }
         let number = match self.known(digest) {
             // In use, and its manifest is here.
-            Some(known) if self.revisions.bundles.manifest(&known)?.is_some() => return Ok(known),
+            Some(known) if self.revisions.manifest(&known)?.is_some() => {
+                self.look_again(&known);
+                return Ok(Some(known));
+            }
             // In use, and its manifest is lost: it is made again.
             Some(known) => known.number,
             None => self.greatest_number().saturating_add(1),
@@ -94,8 +103,9 @@ impl Fleet {
             .telemetry
             .sign_seconds
             .observe(began.elapsed().as_secs_f64());
-        self.revisions.bundles.put_manifest(revision, &envelope)?;
-        Ok(revision)
+        self.revisions.put_manifest(revision, &envelope)?;
+        self.is_stored(revision);
+        Ok(Some(revision))
     }
 
     /// A revision of this content that the record names.

@@ -23,6 +23,8 @@ pub enum Happening {
         errors: usize,
         /// The rest.
         warnings: usize,
+        /// One of them, an error if there is any, with its place and how to mend it.
+        first: Option<String>,
     },
     /// A command was not carried out.
     Refused(String),
@@ -51,6 +53,7 @@ fn of_story(story: &Story) -> &'static str {
     match story {
         Story::Adopted(_) => "adopted",
         Story::AdoptedFromInstances(_) => "adoptedFromInstances",
+        Story::StableLost(_) => "stableLost",
         Story::StageOrdered { .. } => "stageOrdered",
         Story::StageReached { .. } => "stageReached",
         Story::Baking { .. } => "baking",
@@ -66,6 +69,7 @@ fn of_story(story: &Story) -> &'static str {
         Story::Refusal { .. } => "refusal",
         Story::ImpossibleEpoch { .. } => "impossibleEpoch",
         Story::Commanded(_) => "commanded",
+        Story::Gone(_) => "gone",
         Story::AlreadySo(_) => "alreadySo",
     }
 }
@@ -76,8 +80,18 @@ impl fmt::Display for Happening {
             Self::Rollout(story) => story.fmt(f),
             Self::Joined(instance) => write!(f, "{instance} connected"),
             Self::Left(instance) => write!(f, "{instance} disconnected"),
-            Self::Problems { errors: 0, warnings: 0 } => f.write_str("all objects are in order"),
-            Self::Problems { errors, warnings } => write!(f, "{errors} errors and {warnings} warnings in the objects"),
+            Self::Problems { first: None, .. } => f.write_str("all objects are in order"),
+            Self::Problems {
+                errors,
+                warnings,
+                first: Some(first),
+            } => {
+                write!(f, "errors in the objects: {errors}, warnings: {warnings}. ")?;
+                match errors.saturating_add(*warnings) {
+                    ..=1 => f.write_str(first),
+                    2.. => write!(f, "One of them: {first}"),
+                }
+            }
             Self::Refused(why) => write!(f, "command refused: {why}"),
             Self::Trouble(what) => write!(f, "trouble: {what}"),
             Self::Mended(what) => write!(f, "mended: {what}"),
@@ -112,6 +126,28 @@ pub fn written(now: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn problems_are_said_with_place_and_fix() {
+        let problems = |errors, warnings, first: Option<&str>| {
+            let first = first.map(str::to_owned);
+            Happening::Problems {
+                errors,
+                warnings,
+                first,
+            }
+            .to_string()
+        };
+        assert_eq!(problems(0, 0, None), "all objects are in order");
+        assert_eq!(
+            problems(1, 0, Some("a.yaml:1:1: error: x; do y")),
+            "errors in the objects: 1, warnings: 0. a.yaml:1:1: error: x; do y"
+        );
+        assert_eq!(
+            problems(1, 1, Some("a.yaml: error: x")),
+            "errors in the objects: 1, warnings: 1. One of them: a.yaml: error: x"
+        );
+    }
 
     #[test]
     fn lines_are_for_people_and_programs() {

@@ -25,7 +25,7 @@ pub enum BundleError {
         source: io::Error,
     },
     /// It is there but it is not what it was.
-    #[error("{path}: damaged: {what}", path = .path.display())]
+    #[error("{path}: damaged: {what}; restore it, or the keys, from a backup, or end the controller and remove {fleet}: it then begins anew with what the objects say", path = .path.display(), fleet = fleet_of(.path).display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -41,6 +41,17 @@ pub struct Signed {
     pub manifest: Manifest,
     /// The manifest as it is sent.
     pub envelope: Bytes,
+}
+
+/// What is missing of a revision, or damaged.
+#[derive(Clone, Debug)]
+pub enum Loss {
+    /// Nothing: it can be sent and read.
+    Nothing,
+    /// Its manifest, and perhaps sections.
+    Manifest,
+    /// These sections of a manifest that is here.
+    Sections(Box<Signed>, Vec<Digest>),
 }
 
 /// The revisions of one fleet.
@@ -114,14 +125,66 @@ impl Bundles {
     /// # Errors
     /// When it is here but damaged, or signed with a key that is not trusted any more.
     pub fn manifest(&self, revision: &RevisionId) -> Result<Option<Signed>, BundleError> {
+        match read(&self.manifest_path(revision))? {
+            Some(envelope) => self.open_manifest(revision, envelope).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The manifest of `revision` in an envelope that somebody else kept.
+    ///
+    /// # Errors
+    /// When it is not signed by a trusted key, for another audience, or of another revision.
+    pub fn open_manifest(&self, revision: &RevisionId, envelope: Bytes) -> Result<Signed, BundleError> {
         let path = self.manifest_path(revision);
-        let Some(envelope) = read(&path)? else { return Ok(None) };
         let manifest =
             open_manifest(&self.trusted, &self.audience, &envelope).map_err(|error| damaged(&path, &error))?;
         if manifest.revision != *revision {
             return Err(damaged(&path, &format!("is the manifest of {}", manifest.revision)));
         }
-        Ok(Some(Signed { manifest, envelope }))
+        Ok(Signed { manifest, envelope })
+    }
+
+    /// What is missing of `revision`. Reads all of it.
+    pub fn loss(&self, revision: &RevisionId) -> Loss {
+        match self.manifest(revision) {
+            Ok(Some(signed)) => match self.lost_sections(&signed.manifest) {
+                sections if sections.is_empty() => Loss::Nothing,
+                sections => Loss::Sections(Box::new(signed), sections),
+            },
+            Ok(None) => Loss::Manifest,
+            Err(error) => {
+                tracing::warn!(%error, "the manifest has to be handed back");
+                Loss::Manifest
+            }
+        }
+    }
+
+    /// The sections of `manifest` that are not here, or not what it says.
+    pub fn lost_sections(&self, manifest: &Manifest) -> Vec<Digest> {
+        let is_here = |reference: &SectionRef| {
+            let wire = fs::read(self.section_path(&reference.digest));
+            wire.is_ok_and(|wire| sections::unpack(reference, &wire).is_ok())
+        };
+        let lost = manifest.sections.iter().filter(|reference| !is_here(reference));
+        lost.map(|reference| reference.digest).collect()
+    }
+
+    /// Keeps a section that somebody else kept, if it is what `manifest` says. Another packing of the same content
+    /// stays: another manifest refers to it.
+    ///
+    /// # Errors
+    /// [`BundleError::Damaged`] when it is something else, [`BundleError::File`] when it could not be written.
+    pub fn put_section(&self, manifest: &Manifest, digest: &Digest, wire: &[u8]) -> Result<(), BundleError> {
+        let path = self.section_path(digest);
+        let named = manifest.sections.iter().find(|reference| reference.digest == *digest);
+        let reference = named.ok_or_else(|| damaged(&path, &"the manifest does not name it"))?;
+        sections::unpack(reference, wire).map_err(|error| damaged(&path, &error))?;
+        let held = fs::read(&path).ok().and_then(|held| referring(reference, &held));
+        if held.is_some_and(|held| held != *reference) {
+            return Err(damaged(&path, &"another revision has packed it otherwise"));
+        }
+        durable::write(&path, wire, Access::Everybody).map_err(at(&path))
     }
 
     /// What `manifest` says that its fleet serves.
@@ -236,6 +299,11 @@ fn at(path: &Path) -> impl Fn(io::Error) -> BundleError {
         path: path.clone(),
         source,
     }
+}
+
+/// The folder of the fleet that the file at `path` belongs to.
+fn fleet_of(path: &Path) -> &Path {
+    path.ancestors().nth(2).unwrap_or(path)
 }
 
 fn damaged(path: &Path, what: &dyn std::fmt::Display) -> BundleError {

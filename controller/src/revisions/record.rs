@@ -44,7 +44,7 @@ pub enum LoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// Somebody else wrote since it was read.
-    #[error("the record is at version {found:?}, not at {expected:?}: another controller wrote it")]
+    #[error("the record on disk is at version {}, not at {} (0: there is none): another controller wrote it, or it was removed or put back", .found.0, .expected.0)]
     Stale {
         /// What the writer had read.
         expected: Version,

@@ -58,6 +58,27 @@ impl Turn<'_> {
         self.tell(Story::AdoptedFromInstances(stable));
     }
 
+    /// Nobody can be sent stable any more, and nobody serves it: the next revision is adopted as a first one is, unless
+    /// an instance that holds something comes before it. Whoever carried a candidate is listed until it has acknowledged.
+    pub(super) fn begin_anew(&mut self) {
+        let Some(stable) = self.record.stable.take() else {
+            return;
+        };
+        let record = &mut *self.record;
+        let doubtful = record.rollout.take().into_iter().flat_map(|rollout| rollout.ordered);
+        let waiting = record
+            .restoring
+            .take()
+            .into_iter()
+            .flat_map(|restoring| restoring.waiting);
+        record.unreached.extend(doubtful.chain(waiting));
+        record.queued = None;
+        record.beginning = Beginning::RecordMissing;
+        self.view.recompile = Recompile::Due;
+        self.require_commit();
+        self.tell(Story::StableLost(stable));
+    }
+
     /// The first revision of a fleet has nothing to be compared with.
     fn adopt_first(&mut self) {
         let Some(target) = self.record.queued.take() else {

@@ -1,7 +1,7 @@
 //! What can happen to a fleet, as told to the rollout core. Everything in here is authenticated by whoever tells it:
 //! an instance's identity comes from its certificate, what it holds from the signed order that it shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sluice_model::{Digest, InstanceId, ObjectKey, RevisionId};
@@ -28,6 +28,8 @@ pub enum Event {
     Disconnected(InstanceId),
     /// The instance exists no more (its pod is deleted): it leaves every count and list.
     Removed(InstanceId),
+    /// These are all the instances that there are (the composition knows): every other is as good as removed.
+    Roster(BTreeSet<InstanceId>),
     /// An instance has accepted and applied the order of `epoch`.
     Ack {
         /// Who.
@@ -46,6 +48,8 @@ pub enum Event {
     },
     /// What an instance observed.
     Report(Report),
+    /// The content of stable is lost, and no connected instance holds it.
+    StableLost,
     /// A second passed, more or less. Without it nothing bakes, fails by silence, or is sent again.
     Tick,
     /// A person wants something.

@@ -1,5 +1,7 @@
 //! Instances come, go, acknowledge, refuse and report.
 
+use std::collections::BTreeSet;
+
 use sluice_model::{InstanceId, limits};
 
 use super::event::{Facts, Report};
@@ -97,7 +99,24 @@ impl Turn<'_> {
             .count();
         if left > 0 {
             self.require_commit();
+            self.tell(Story::Gone(instance.clone()));
         }
+    }
+
+    /// There are no other instances than these, and none will come: nobody else is waited for or counted.
+    pub(super) fn only(&mut self, roster: &BTreeSet<InstanceId>) {
+        let others: BTreeSet<InstanceId> = self.known().filter(|known| !roster.contains(*known)).cloned().collect();
+        others.iter().for_each(|instance| self.removed(instance));
+        if self.record.size > roster.len() {
+            self.record.size = roster.len();
+            self.require_commit();
+        }
+    }
+
+    /// Everybody that the record or the view mentions, some of them twice.
+    fn known(&self) -> impl Iterator<Item = &InstanceId> {
+        let seen = self.view.instances.keys();
+        seen.chain(self.record.mentioned())
     }
 
     /// An instance applied an order.

@@ -248,6 +248,13 @@ impl Record {
         }
     }
 
+    /// The instances that something is waited for from, or that may carry what was taken back; some of them twice.
+    pub fn mentioned(&self) -> impl Iterator<Item = &InstanceId> {
+        let ordered = self.rollout.iter().flat_map(|rollout| &rollout.ordered);
+        let waiting = self.restoring.iter().flat_map(|restoring| &restoring.waiting);
+        ordered.chain(waiting).chain(&self.unreached)
+    }
+
     /// What the next target has to be compiled against.
     pub fn basis(&self) -> Basis {
         Basis {

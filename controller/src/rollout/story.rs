@@ -16,6 +16,8 @@ pub enum Story {
     Adopted(RevisionId),
     /// A controller without a (current) record took stable from the instances.
     AdoptedFromInstances(RevisionId),
+    /// Its content is lost, and no connected instance holds it: the fleet begins anew.
+    StableLost(RevisionId),
     /// A rollout or its next stage was ordered.
     StageOrdered {
         /// What is tried.
@@ -114,6 +116,8 @@ pub enum Story {
     },
     /// A command was carried out.
     Commanded(Command),
+    /// An instance that was waited for, or listed as not reached, exists no more.
+    Gone(InstanceId),
     /// A command asked for what already is.
     AlreadySo(Command),
 }
@@ -164,6 +168,10 @@ impl fmt::Display for Story {
                     "no current record: took {revision} over as stable from what instances serve"
                 )
             }
+            Self::StableLost(revision) => write!(
+                f,
+                "the content of {revision} is lost, and no connected instance holds it: the fleet begins anew"
+            ),
             Self::StageOrdered { .. } => self.fmt_stage(f),
             Self::StageReached { stage, bake_ms: 0 } => write!(f, "{stage}: every member acknowledged"),
             Self::StageReached { stage, bake_ms } => {
@@ -207,6 +215,7 @@ impl fmt::Display for Story {
                  check the clocks, then empty the instance's state folder"
             ),
             Self::Commanded(command) => fmt_command(f, command, ""),
+            Self::Gone(instance) => write!(f, "{instance} exists no more: it is waited for no longer"),
             Self::AlreadySo(command) => fmt_command(f, command, " (nothing to do)"),
         }
     }

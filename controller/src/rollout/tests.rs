@@ -544,6 +544,86 @@ fn a_deleted_instance_is_not_waited_for() {
 }
 
 #[test]
+fn the_end_of_a_bake_is_told_in_utc() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(2, good);
+    let status = bench.core.status(Millis(bench.now));
+    let stage = status.stage.unwrap();
+    let until = stage.bake_until.unwrap();
+    assert!(until.ends_with('Z'), "{until}");
+    let until: jiff::Timestamp = until.parse().unwrap();
+    let left = stage.bake_ms - stage.observed_ms;
+    assert_eq!(until.as_second(), i64::try_from((bench.now + left) / 1_000).unwrap());
+}
+
+/// A rollback that one instance missed because it was away.
+fn with_one_unreached() -> (Bench, InstanceId) {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let member = bench.members().first().unwrap().clone();
+    bench.disconnect(&member);
+    let command = Command {
+        verb: Verb::Abort,
+        revision: bench.record().current().unwrap(),
+        actor: "ann".to_owned(),
+        reason: String::new(),
+    };
+    bench.step(Event::Command(command));
+    bench.seconds(35, good);
+    assert_eq!(bench.record().unreached, BTreeSet::from([member.clone()]));
+    assert_eq!(bench.core.status(Millis(bench.now)).health, Health::Degraded);
+    (bench, member)
+}
+
+#[test]
+fn an_instance_that_never_returns_leaves_the_list_when_it_is_removed() {
+    let (mut bench, member) = with_one_unreached();
+    let outcome = bench.step(Event::Removed(member.clone()));
+    assert_eq!(outcome.commit, Commit::Required, "a restart must not bring it back");
+    assert!(bench.record().unreached.is_empty());
+    assert!(
+        bench
+            .stories
+            .last()
+            .unwrap()
+            .contains(&format!("{member} exists no more"))
+    );
+    assert_eq!(bench.step(Event::Removed(member)).commit, Commit::Nothing, "told once");
+}
+
+#[test]
+fn a_controller_that_knows_all_instances_waits_for_no_others() {
+    let (bench, member) = with_one_unreached();
+    let mut record = bench.record().clone();
+    assert_eq!(record.size, 3);
+    record.rollout = None;
+    let mut core = Core::resume(record);
+    let left: BTreeSet<InstanceId> = ["i-0", "i-1", "i-2"].map(|name| name.parse().unwrap()).into();
+    let left: BTreeSet<InstanceId> = left.into_iter().filter(|name| *name != member).collect();
+    let outcome = core.step(Event::Roster(left.clone()), Millis(bench.now));
+    assert_eq!(outcome.commit, Commit::Required);
+    assert!(core.record().unreached.is_empty());
+    assert_eq!(core.record().size, 2, "the next stage does not wait for a third");
+    assert_eq!(
+        core.step(Event::Roster(left), Millis(bench.now)).commit,
+        Commit::Nothing
+    );
+}
+
+#[test]
+fn a_member_that_is_not_on_the_roster_is_replaced() {
+    let mut bench = three();
+    bench.seconds(15, good);
+    bench.offer(2, &["shop"]);
+    let member = bench.members().first().unwrap().clone();
+    bench.instances.remove(&member);
+    let left = bench.instances.keys().cloned().collect();
+    bench.step(Event::Roster(left));
+    assert!(!bench.members().contains(&member) && bench.members().len() == 1);
+}
+
+#[test]
 fn whoever_joins_serves_stable_until_the_last_stage() {
     let mut bench = three();
     bench.offer(2, &["shop"]);

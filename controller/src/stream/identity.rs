@@ -41,7 +41,7 @@ mod tests {
             instance: "i-1".parse().unwrap(),
         };
         let der = |pem: &str| parse_x509_pem(pem.as_bytes()).unwrap().1.contents;
-        let issued = |cluster: &ClusterId| der(&pki.issue(&identity(cluster)).unwrap().certificate);
+        let issued = |cluster: &ClusterId| der(&pki.authority().issue(&identity(cluster)).unwrap().certificate);
         assert_eq!(of_peer(Some(&[issued(&here)]), &here).unwrap(), identity(&here));
         let code = |found: Result<Identity, Status>| found.unwrap_err().code();
         assert_eq!(

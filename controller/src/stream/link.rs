@@ -1,5 +1,7 @@
 //! The way to one instance: a bounded queue, and an end that comes from either side.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sluice_proto::{Downward, pb};
@@ -17,6 +19,8 @@ pub struct Link {
     id: LinkId,
     queue: mpsc::Sender<Result<pb::Downward, Status>>,
     end: CancellationToken,
+    /// Answers that were asked for and have not come.
+    awaited: Arc<AtomicUsize>,
 }
 
 /// The instance did not read what waits for it, or is gone.
@@ -26,7 +30,12 @@ pub struct CutOff;
 impl Link {
     /// The stream `id`, whose messages wait in `queue` until `end`.
     pub fn new(id: LinkId, queue: mpsc::Sender<Result<pb::Downward, Status>>, end: CancellationToken) -> Self {
-        Self { id, queue, end }
+        Self {
+            id,
+            queue,
+            end,
+            awaited: Arc::default(),
+        }
     }
 
     /// Which stream.
@@ -42,6 +51,7 @@ impl Link {
         if self.end.is_cancelled() {
             return Err(CutOff);
         }
+        self.awaited.fetch_add(answers_to(message), Ordering::Relaxed);
         self.queue.try_send(Ok(message.into())).map_err(|_| {
             self.cut();
             CutOff
@@ -57,6 +67,15 @@ impl Link {
             self.cut();
             CutOff
         })
+    }
+
+    /// Notes that the instance handed something back: whether that was asked for. What nobody asked for is refused, so
+    /// that what waits in memory is bounded by what was asked.
+    pub fn is_awaited(&self) -> bool {
+        let one_less = |awaited: usize| awaited.checked_sub(1);
+        self.awaited
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
     }
 
     /// Says why the stream ends, if there is room to.
@@ -75,6 +94,15 @@ impl Link {
     }
 }
 
+/// How many things an instance hands back for this message.
+fn answers_to(message: &Downward) -> usize {
+    match message {
+        Downward::LostManifest(_) => 1,
+        Downward::LostSections(sections) => sections.len(),
+        Downward::Order(_) | Downward::Manifest(_) | Downward::Section { .. } | Downward::NotLeader { .. } => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +118,15 @@ mod tests {
         assert!(link.ended().is_cancelled());
         sent.recv().await.unwrap().unwrap();
         assert_eq!(link.send(&message), Err(CutOff), "it stays cut off");
+    }
+
+    #[test]
+    fn nothing_is_handed_back_unasked() {
+        let (queue, _sent) = mpsc::channel(2);
+        let link = Link::new(LinkId(1), queue, CancellationToken::new());
+        assert!(!link.is_awaited());
+        let asked = Downward::LostSections(vec![sluice_model::Digest([0; 32]); 2]);
+        assert_eq!(link.send(&asked), Ok(()));
+        assert_eq!([(); 3].map(|()| link.is_awaited()), [true, true, false]);
     }
 }

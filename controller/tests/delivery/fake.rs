@@ -28,10 +28,13 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 pub struct Held {
     pub order: Option<(Order, Bytes)>,
     pub manifests: BTreeMap<RevisionId, Manifest>,
+    pub envelopes: BTreeMap<RevisionId, Bytes>,
     pub sections: BTreeMap<Digest, Bytes>,
     /// Every epoch that was accepted, in order.
     pub epochs: Vec<u64>,
     pub last_status: Option<tonic::Status>,
+    /// What it was asked back, once a question.
+    pub asked_back: Vec<Downward>,
 }
 
 pub struct Fake {
@@ -102,6 +105,16 @@ pub enum Manners {
     RefusesCandidates,
     /// Says that it is somebody else.
     Impostor,
+    /// Hands back manifests of another revision.
+    HandsBackAnotherManifest,
+    /// Hands back sections with a bit flipped.
+    HandsBackOtherSections,
+    /// Says nothing when it is asked to hand something back.
+    KeepsToItself,
+    /// Says that it holds nothing.
+    HoldsNothing,
+    /// Hands back what nobody asked for.
+    Pushes,
 }
 
 pub fn channel(identity: &Path, to: SocketAddr) -> Channel {
@@ -156,7 +169,13 @@ async fn converse(
         .connect(ReceiverStream::new(said_up))
         .await?
         .into_inner();
+    if manners == Manners::Pushes {
+        let wire = Some(Bytes::from_static(b"push"));
+        let digest = Digest([7; 32]);
+        say(UpwardMessage::Section { digest, wire }).await?;
+    }
     let mut waiting: Option<(Order, Bytes)> = None;
+    let mut wanted_anew = false;
     let mut every = tokio::time::interval(Duration::from_millis(200));
     loop {
         tokio::select! {
@@ -165,26 +184,39 @@ async fn converse(
                 match Downward::try_from(proto).unwrap() {
                     Downward::Manifest(bytes) => {
                         let manifest = open_manifest(&trusted, &audience, &bytes).unwrap();
-                        held.lock().unwrap().manifests.insert(manifest.revision, manifest);
+                        let mut held = held.lock().unwrap();
+                        held.envelopes.insert(manifest.revision, bytes);
+                        held.manifests.insert(manifest.revision, manifest);
                     }
                     Downward::Order(bytes) => {
                         let order = open_order(&trusted, &audience, &bytes).unwrap();
                         let last = held.lock().unwrap().epochs.last().copied().unwrap_or(0);
                         if order.epoch > last {
-                            let missing = missing(held, &order, id);
-                            if !missing.is_empty() {
-                                say(UpwardMessage::Want(missing)).await?;
-                            }
                             waiting = Some((order, bytes));
+                            wanted_anew = true;
                         }
                     }
                     Downward::Section { digest, wire } => {
                         held.lock().unwrap().sections.insert(digest, wire);
                     }
                     Downward::NotLeader { .. } => panic!("there is one controller"),
+                    question @ (Downward::LostManifest(_) | Downward::LostSections(_)) => {
+                        held.lock().unwrap().asked_back.push(question.clone());
+                        for answer in hand_back(held, question, manners) {
+                            say(answer).await?;
+                        }
+                    }
                 }
-                if let Some((order, bytes)) = waiting.take_if(|(order, _)| missing(held, order, id).is_empty()) {
-                    say(settle(held, order, bytes, id, manners)).await?;
+                let lacks = waiting.as_ref().and_then(|(order, _)| missing(held, order, id));
+                match lacks {
+                    Some(lacks) if lacks.is_empty() => if let Some((order, bytes)) = waiting.take() {
+                        say(settle(held, order, bytes, id, manners)).await?;
+                    },
+                    Some(lacks) if wanted_anew => {
+                        wanted_anew = false;
+                        say(UpwardMessage::Want(lacks)).await?;
+                    }
+                    Some(_) | None => {}
                 }
             }
             _ = every.tick() => if let Some(report) = report(held, id) {
@@ -215,13 +247,42 @@ fn wanted(order: &Order, id: &InstanceId) -> Vec<RevisionId> {
     [Some(order.stable), candidate].into_iter().flatten().collect()
 }
 
-/// The sections that are not here, each checked against its manifest if it is.
-fn missing(held: &Mutex<Held>, order: &Order, id: &InstanceId) -> Vec<Digest> {
+fn hand_back(held: &Mutex<Held>, question: Downward, manners: Manners) -> Vec<UpwardMessage> {
+    let held = held.lock().unwrap();
+    if manners == Manners::KeepsToItself {
+        return vec![];
+    }
+    let holds = manners != Manners::HoldsNothing;
+    match question {
+        Downward::LostManifest(revision) => {
+            let is_told = |other: &RevisionId| (*other == revision) != (manners == Manners::HandsBackAnotherManifest);
+            let told = held.envelopes.iter().find(|(other, _)| is_told(other));
+            let envelope = told.filter(|_| holds).map(|(_, envelope)| envelope.clone());
+            vec![UpwardMessage::Manifest { revision, envelope }]
+        }
+        Downward::LostSections(digests) => {
+            let answer = |digest| {
+                let mut wire = held.sections.get(&digest).map(|wire| wire.to_vec());
+                if let (Manners::HandsBackOtherSections, Some(wire)) = (manners, &mut wire) {
+                    wire[0] ^= 1;
+                }
+                let wire = wire.filter(|_| holds).map(Bytes::from);
+                UpwardMessage::Section { digest, wire }
+            };
+            digests.into_iter().map(answer).collect()
+        }
+        Downward::Order(_) | Downward::Manifest(_) | Downward::Section { .. } | Downward::NotLeader { .. } => vec![],
+    }
+}
+
+/// The sections that are not here, each checked against its manifest if it is; `None` while a manifest is missing.
+fn missing(held: &Mutex<Held>, order: &Order, id: &InstanceId) -> Option<Vec<Digest>> {
     let held = held.lock().unwrap();
     let manifests = wanted(order, id)
         .into_iter()
-        .map(|revision| held.manifests.get(&revision).expect("manifests come first"));
-    let sections = manifests.flat_map(|manifest| &manifest.sections);
+        .map(|revision| held.manifests.get(&revision))
+        .collect::<Option<Vec<_>>>()?;
+    let sections = manifests.into_iter().flat_map(|manifest| &manifest.sections);
     let is_missing = |reference: &&sluice_proto::SectionRef| match held.sections.get(&reference.digest) {
         Some(wire) => {
             sections::unpack(reference, wire).unwrap();
@@ -229,7 +290,7 @@ fn missing(held: &Mutex<Held>, order: &Order, id: &InstanceId) -> Vec<Digest> {
         }
         None => true,
     };
-    sections.filter(is_missing).map(|reference| reference.digest).collect()
+    Some(sections.filter(is_missing).map(|reference| reference.digest).collect())
 }
 
 fn settle(held: &Mutex<Held>, order: Order, bytes: Bytes, id: &InstanceId, manners: Manners) -> UpwardMessage {

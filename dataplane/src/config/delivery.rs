@@ -253,6 +253,8 @@ impl Stream<'_> {
             Downward::Order(envelope) => Delivered::Order(envelope),
             Downward::Manifest(envelope) => Delivered::Manifest(envelope),
             Downward::Section { digest, wire } => Delivered::Section { digest, wire },
+            Downward::LostManifest(revision) => Delivered::LostManifest(revision),
+            Downward::LostSections(digests) => Delivered::LostSections(digests),
             Downward::NotLeader { address } => return Err(Ended::Elsewhere(address)),
         };
         self.delivery.worker.take(delivered).await;
@@ -287,6 +289,8 @@ fn interval_for(effect: &Effect) -> Duration {
 fn message_of(answer: Answer) -> UpwardMessage {
     match answer {
         Answer::Want(digests) => UpwardMessage::Want(digests),
+        Answer::Manifest { revision, envelope } => UpwardMessage::Manifest { revision, envelope },
+        Answer::Section { digest, wire } => UpwardMessage::Section { digest, wire },
         Answer::Ack(effect) => UpwardMessage::Ack(Ack {
             epoch: effect.epoch,
             stable: effect.stable,

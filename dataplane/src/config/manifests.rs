@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use sluice_model::limits::{MAX_ENVELOPE_OVERHEAD_BYTES, MAX_HELD_MANIFESTS, MAX_MANIFEST_BYTES};
 use sluice_model::{Digest, RevisionId};
 
@@ -75,6 +76,14 @@ impl Manifests {
                 self.disk.discard(Kept::Manifest, &revision.digest);
                 false
             }
+        }
+    }
+
+    /// The envelope as it arrived, from memory or disk: for a controller that has lost it, and verifies it again.
+    pub fn hand_back(&self, revision: &RevisionId) -> Option<Bytes> {
+        match self.held.get(revision) {
+            Some(held) => Some(held.genuine.envelope.clone()),
+            None => self.disk.read(Kept::Manifest, &revision.digest, MAX_BYTES).ok()?,
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_model::limits::MAX_SECTIONS_IN_MESSAGE;
+use sluice_model::limits::{MAX_SECTION_BYTES, MAX_SECTIONS_IN_MESSAGE};
 use sluice_model::unit::Unit;
 use sluice_model::{Digest, ObjectKey};
 use sluice_proto::sections::{self, SectionRef};
@@ -78,6 +78,15 @@ impl Sections {
     /// The units of a section that is at hand.
     pub fn units(&self, digest: &Digest) -> Option<&Units> {
         self.held.get(digest).map(|held| &held.units)
+    }
+
+    /// A section as it arrived, from memory or disk: for a controller that has lost it, and verifies it again.
+    pub fn hand_back(&self, digest: &Digest) -> Option<Bytes> {
+        let unsaved = self.held.get(digest).and_then(|held| held.unsaved.clone());
+        match unsaved {
+            Some(wire) => Some(wire),
+            None => self.disk.read(Kept::Section, digest, MAX_SECTION_BYTES).ok()?,
+        }
     }
 
     /// Writes those that are not yet on disk.

@@ -1,7 +1,6 @@
 //! One instance from its command line to its end, in the order in which things have to happen.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +18,6 @@ use crate::live::LiveStore;
 use crate::server::{DataPlane, Options};
 use crate::shutdown::{Plan, Skip};
 use crate::telemetry::access_log::Target;
-
-/// Routes and endpoints that keep their names in metrics: with the 16 or so series of each, a process stays below
-/// about 1,000 series plus those of the statuses in use, however many routes there are.
-const METRIC_NAMES: usize = 200;
 
 /// How long an orphan waits for its requests, in whole seconds' order: long enough for most, short for a restart.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
@@ -48,7 +43,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let identity = Arc::new(Identity::load(&args.state)?);
     tracing::info!(instance = %identity.instance, fleet = %identity.audience.fleet, "starting");
 
-    let store = LiveStore::new(METRIC_NAMES);
+    let store = LiveStore::new(usize::from(args.metric_names));
     let data_plane = DataPlane::start(options(&args, &identity), store.clone()).await?;
     let metrics = IntakeMetrics::register(data_plane.metrics().delivery()).context("metrics")?;
     let serving = Serving {
@@ -100,7 +95,7 @@ fn options(args: &Args, identity: &Identity) -> Options {
         instance: identity.instance.to_string(),
         workers: args.workers.map(usize::from),
         binding: Binding {
-            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ip: args.bind_ip,
             overrides,
             // Instances of one machine share their ports; a stranger's port is an error all the same.
             sharing: Sharing::Fleet,

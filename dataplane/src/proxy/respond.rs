@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
@@ -32,6 +32,9 @@ pub(super) fn upstream(
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     parts.extensions.clear();
+    // A hop speaks its own version (RFC 9110 §2.5): an HTTP/1.0 upstream's body, which ends with its connection, goes on
+    // in chunks, so that a client can tell its end from a break. The codec lowers it for clients of HTTP/1.0.
+    parts.version = Version::HTTP_11;
     Response::from_parts(parts, ResponseBody::upstream(incoming, lease, exchange))
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use sluice_dataplane::config::Delivered;
+use sluice_dataplane::config::{Answer, Delivered};
+use sluice_proto::sections::Packed;
 
 use crate::world::{ME, NOW, Revision, World, break_disk, config, epoch, mend_disk, reason};
 
@@ -176,4 +177,50 @@ fn a_start_on_a_disk_that_takes_nothing_serves_nothing_new_and_says_so() {
         "names the folder: {refusal:?}"
     );
     assert_eq!(world.served().stable, None);
+}
+
+#[test]
+fn what_a_controller_has_lost_is_handed_back_as_it_arrived_from_memory_and_from_disk() {
+    let (world, one, two) = two_revisions();
+    let lost = |world: &mut World, revision: &Revision| {
+        let digests: Vec<_> = revision.packed.iter().map(|packed| packed.reference.digest).collect();
+        let mut answers = world.intake.take(Delivered::LostManifest(revision.id), NOW);
+        answers.extend(world.intake.take(Delivered::LostSections(digests), NOW));
+        answers
+    };
+    let held = |world: &World, revision: &Revision| {
+        let manifest = Answer::Manifest {
+            revision: revision.id,
+            envelope: Some(world.signers.seal_manifest(revision)),
+        };
+        let section = |packed: &Packed| Answer::Section {
+            digest: packed.reference.digest,
+            wire: Some(packed.wire.clone()),
+        };
+        let sections = revision.packed.iter().map(section);
+        std::iter::once(manifest).chain(sections).collect::<Vec<_>>()
+    };
+    let mut world = world.crash();
+    let expected = held(&world, &one);
+    assert_eq!(lost(&mut world, &one), expected, "from disk");
+
+    let order = world.signers.order(epoch(2), &one, Some((&two, &[ME])));
+    break_disk(&world.last_good());
+    world.deliver(&order); // cannot be kept: only memory has it
+    let expected = held(&world, &two);
+    mend_disk(&world.last_good());
+    assert_eq!(lost(&mut world, &two), expected, "from memory");
+
+    let three = world.revision(3, config(8080, &["c"]));
+    let nothing = lost(&mut world, &three);
+    assert_eq!(
+        nothing.first(),
+        Some(&Answer::Manifest {
+            revision: three.id,
+            envelope: None
+        })
+    );
+    let is_unheld = |answer: &Answer| matches!(answer, Answer::Section { wire: None, .. });
+    assert!(nothing.iter().any(is_unheld), "{nothing:?}");
+    assert_eq!(world.served().stable, Some(one.id), "what serves does not change");
 }

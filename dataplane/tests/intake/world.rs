@@ -312,7 +312,9 @@ impl World {
                 .iter()
                 .flat_map(|answer| match answer {
                     Answer::Want(digests) => digests.clone(),
-                    Answer::Ack(_) | Answer::Nack { .. } => Vec::new(),
+                    Answer::Ack(_) | Answer::Nack { .. } | Answer::Manifest { .. } | Answer::Section { .. } => {
+                        Vec::new()
+                    }
                 })
                 .collect();
             if wanted.is_empty() {
@@ -342,6 +344,7 @@ pub fn reason(answer: &Answer) -> &'static str {
     match answer {
         Answer::Ack(_) => "ack",
         Answer::Want(_) => "want",
+        Answer::Manifest { .. } | Answer::Section { .. } => "handed back",
         Answer::Nack { refusal, .. } => refusal.reason(),
     }
 }

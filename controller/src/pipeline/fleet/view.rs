@@ -1,0 +1,134 @@
+//! What others are shown of the fleet: compile its stable revision and held contents, people its state. And what of its
+//! revisions nobody needs any more.
+
+use std::sync::Arc;
+
+use sluice_model::RevisionId;
+use sluice_proto::Manifest;
+
+use super::{Connected, Fleet};
+use crate::compile::{FleetState, Stable};
+use crate::pipeline::board::ConfigView;
+use crate::revisions::BundleError;
+use crate::rollout::{Millis, Record, RolloutStatus};
+
+impl Fleet {
+    /// What compile has to know.
+    pub fn state(&mut self, now: Millis) -> FleetState {
+        self.notice_losses(now);
+        let held = self.core.record().held.iter();
+        FleetState {
+            held: held.map(|held| (held.object.clone(), held.content)).collect(),
+            stable: self.stable(now),
+        }
+    }
+
+    fn stable(&mut self, now: Millis) -> Option<Stable> {
+        let revision = self.core.record().stable?;
+        if let Some((known, stable)) = &self.stable
+            && *known == revision
+        {
+            return Some(stable.clone());
+        }
+        match self.read_stable(&revision) {
+            Ok(Some(stable)) => {
+                self.stable = Some((revision, stable.clone()));
+                Some(stable)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.trouble(error.to_string(), now);
+                None
+            }
+        }
+    }
+
+    fn read_stable(&self, revision: &RevisionId) -> Result<Option<Stable>, BundleError> {
+        if !self.whole.contains(revision) {
+            return Ok(None); // it is being asked back
+        }
+        let Some(signed) = self.revisions.manifest(revision)? else {
+            return Ok(None);
+        };
+        let snapshot = self.revisions.snapshot(&signed.manifest)?;
+        let Manifest { sources, .. } = signed.manifest;
+        Ok(Some(Stable {
+            snapshot: Arc::new(snapshot),
+            sources: sources
+                .into_iter()
+                .map(|source| (source.object, source.origin.into()))
+                .collect(),
+        }))
+    }
+
+    /// Which connected instances do not understand all of `features`, and the first that is lacking.
+    pub fn lacking(&self, features: &[String]) -> Option<(usize, String)> {
+        let connected = self.instances.values().filter(|connected| connected.link.is_some());
+        let lacks = |connected: &Connected| {
+            let missing = features
+                .iter()
+                .find(|feature| !connected.hello.features.contains(feature));
+            missing.cloned()
+        };
+        let missing: Vec<String> = connected.filter_map(lacks).collect();
+        missing.first().map(|first| (missing.len(), first.clone()))
+    }
+
+    /// Removes revisions that nobody needs. Only while nothing is being tried.
+    pub fn collect(&mut self, now: Millis) {
+        let record = self.core.record();
+        // What is handed back has no manifest until all of it is here.
+        let busy = record.rollout.is_some() || record.restoring.is_some() || self.misses_something();
+        if busy || record.stable.is_none() {
+            return;
+        }
+        let reported = self
+            .instances
+            .values()
+            .flat_map(|connected| connected.holds.iter().copied())
+            .collect();
+        let collected = self.revisions.collect(record, &reported, self.history_limit.max(1));
+        if let Err(error) = collected {
+            self.trouble(format!("old revisions could not be removed: {error}"), now);
+        }
+    }
+
+    /// The greatest revision number ever used, as far as it is known.
+    pub fn greatest_number(&self) -> u64 {
+        let held = self
+            .instances
+            .values()
+            .flat_map(|connected| connected.holds.iter().map(|revision| revision.number));
+        let here = [self.revisions.greatest_number(), self.core.record().greatest_number()];
+        held.chain(here).max().unwrap_or(0)
+    }
+
+    /// Shows the fleet on the board.
+    pub fn show(&mut self, now: Millis) {
+        let record: &Record = self.core.record();
+        let objects = self
+            .stable
+            .iter()
+            .flat_map(|(_, stable)| stable.snapshot.config().units.keys());
+        let config = ConfigView {
+            fleet: self.name.clone(),
+            epoch: record.epoch,
+            stable: record
+                .stable
+                .map(|revision| format!("{}-{}", revision.number, revision.digest)),
+            objects: objects.map(ToString::to_string).collect(),
+            quarantined: self.quarantined.iter().map(ToString::to_string).collect(),
+        };
+        let instances = self
+            .instances
+            .values()
+            .map(|connected| connected.view.clone())
+            .collect();
+        self.shared.board.show_fleet(self.status(now), config, instances);
+    }
+
+    /// Its rollout, as people are shown it.
+    pub fn status(&self, now: Millis) -> RolloutStatus {
+        self.core.status(now)
+    }
+}
