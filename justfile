@@ -34,3 +34,7 @@ bench *ARGS:
 proof *ARGS:
     cargo build --release --workspace
     cargo run --release --package sluice-e2e --bin proof -- {{ARGS}}
+
+# the checks on a real Kubernetes, made here or given (e2e/run --help)
+kube *ARGS:
+    e2e/run {{ARGS}}

@@ -2,7 +2,7 @@
 //! signed → record → orders.
 //!
 //! One task owns everything that can change (each fleet's record, core and connections), so that events happen one
-//! after the other. It waits for four things: the objects, the instances, people, and the clock. Everything beneath is
+//! after the other. It waits for five things: the objects, the values that they refer to, the instances, people, and the clock. Everything beneath is
 //! deterministic. What it shows is on the [`Board`].
 
 pub mod board;
@@ -58,6 +58,21 @@ impl Default for Settings {
             max_pending_age_ms: 600_000,
         }
     }
+}
+
+/// What the pipeline waits for, besides the clock.
+#[derive(Debug)]
+pub struct Inputs<S> {
+    /// The objects.
+    pub source: S,
+    /// What the source showed first, if that was waited for.
+    pub first: Option<Arc<View>>,
+    /// What objects refer to on the live lane.
+    pub live: Feed,
+    /// The instances.
+    pub instances: mpsc::Receiver<StreamEvent>,
+    /// People's commands.
+    pub people: mpsc::Receiver<Asked>,
 }
 
 /// See the file's comment.
@@ -128,16 +143,15 @@ impl Pipeline {
         fleet.show(now);
     }
 
-    /// Works until `stop`. `first` is what the source showed first, if that was waited for.
-    pub async fn run<S: Source>(
-        mut self,
-        mut source: S,
-        first: Option<Arc<View>>,
-        mut live: Feed,
-        mut instances: mpsc::Receiver<StreamEvent>,
-        mut people: mpsc::Receiver<Asked>,
-        stop: CancellationToken,
-    ) {
+    /// Works until `stop`.
+    pub async fn run<S: Source>(mut self, inputs: Inputs<S>, stop: CancellationToken) {
+        let Inputs {
+            mut source,
+            first,
+            mut live,
+            mut instances,
+            mut people,
+        } = inputs;
         let mut debounce = Debounce::new(self.settings.debounce_ms);
         let mut tick = tokio::time::interval(Duration::from_millis(PIPELINE_TICK_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -263,6 +277,9 @@ impl Pipeline {
                 fleet.live(&self.values, &self.brakes, now);
             }
         }
+        if is_news && self.fleets.values().any(Fleet::is_unanswered) {
+            self.compile();
+        }
     }
 
     /// Whether a fleet without a record may have lost it. It has not if nothing was ever signed for it, and if it was
@@ -309,7 +326,7 @@ impl Pipeline {
         if let Some(plan) = plan.filter(|plan| *plan != fleet.core.record().plan) {
             next = fleet.happen(Event::PlanChanged(plan), now);
         }
-        fleet.offer(compiled, now).or(next)
+        fleet.offer(compiled, &self.values, now).or(next)
     }
 
     fn heard(&mut self, event: StreamEvent) {

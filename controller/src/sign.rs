@@ -109,7 +109,7 @@ impl Signers {
         let trusted = KeySet::new([manifest.trusted(), order.trusted(), live.trusted()]).map_err(|_| {
             KeyError::corrupt(
                 &dir.join(MANIFEST),
-                "and the other keys beside it are not all different",
+                "is the same key as another beside it: they are not all different",
             )
         })?;
         Ok(Self {

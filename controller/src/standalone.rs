@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin};
 use crate::audit::Audit;
 use crate::keys::{self, KeyError, Keys};
-use crate::pipeline::{Board, Clock, FleetError, Pipeline, Settings, Shared, StoryLine};
+use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine};
 use crate::pki::{Pki, PkiError};
 use crate::problem::Problem;
 use crate::rollout::{Millis, RolloutStatus};
@@ -176,9 +176,16 @@ impl Standalone {
             telemetry: Arc::clone(&shared.telemetry),
             commands,
         };
+        let inputs = Inputs {
+            source,
+            first,
+            live,
+            instances: heard,
+            people: asked,
+        };
         let ended = stop.clone();
         let tasks = vec![
-            tokio::spawn(pipeline.run(source, first, live, heard, asked, stop.clone())),
+            tokio::spawn(pipeline.run(inputs, stop.clone())),
             tokio::spawn(feeding),
             tokio::spawn(admin::serve(admin_listener, admin, stop.clone())),
             tokio::spawn(async move {

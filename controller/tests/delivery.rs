@@ -3,6 +3,8 @@
 
 #[path = "delivery/fake.rs"]
 mod fake;
+#[path = "delivery/live.rs"]
+mod live;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rcgen::{CertificateParams, KeyPair};
 use sluice_controller::compile::{Compiled, Compiler, FleetState, Output, Stable};
 use sluice_controller::lint::lint;
 use sluice_controller::problem::Problem;
@@ -209,6 +210,39 @@ fn broken_manifests_harm_only_themselves() {
             .and_then(|line| line.strip_prefix("# Put as "))
             .unwrap_or("broken.yaml");
         report(name, &broken)
+    });
+}
+
+/// The text with certificates put in: `@a.crt@` and `@a.key@` belong together, and so on.
+fn with_certificates(mut text: String) -> String {
+    for (name, not_after) in [("a", 2100), ("b", 2100), ("ended", 2020)] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["a.example.com".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(not_after, 1, 1);
+        let pems = [
+            ("crt", params.self_signed(&key).unwrap().pem()),
+            ("key", key.serialize_pem()),
+        ];
+        for (part, pem) in pems {
+            text = text.replace(&format!("@{name}.{part}@"), &pem.replace(['\r', '\n'], "\\n"));
+        }
+    }
+    text
+}
+
+#[test]
+fn what_services_and_certificates_lack_is_told() {
+    let files = entries("live", |path| {
+        path.extension().is_some_and(|extension| extension == "yaml")
+    });
+    assert!(files.len() >= 9, "{}", files.len());
+    compare(&files, |file| {
+        let dir = tempfile::tempdir().unwrap();
+        let text = with_certificates(fs::read_to_string(file).unwrap());
+        fs::write(dir.path().join("shop.yaml"), text).unwrap();
+        let problems = lint(dir.path()).problems;
+        assert!(problems.iter().all(|problem| !problem.is_error()), "{problems:?}");
+        problems.iter().map(|problem| format!("{problem}\n")).collect()
     });
 }
 

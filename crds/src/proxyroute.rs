@@ -154,7 +154,7 @@ pub struct RouteMatch {
 /// What the path must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::PATH_ABSOLUTE, rules::PATH_PLAIN])))]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::PATH_ABSOLUTE, rules::PATH_CHARACTERS, rules::PATH_SEGMENTS])))]
 pub struct PathMatch {
     /// How to compare: Exact, PathPrefix (whole segments) or RegularExpression (the whole path). Without it PathPrefix.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]

@@ -58,11 +58,20 @@ pub const PATH_ABSOLUTE: CelRule = CelRule {
     cel: "(has(self.type) && self.type == 'RegularExpression') || self.value.startsWith('/')",
     message: "a path must begin with '/'",
 };
-/// A path is one that a normalised request path can equal.
-pub const PATH_PLAIN: CelRule = CelRule {
-    id: "path-plain",
-    cel: r"(has(self.type) && self.type == 'RegularExpression') || !self.value.matches(r'[^!-~]|[?#\\]|//|/[.][.]?(/|$)')",
-    message: "a path must not contain '?', '#', '\\', '//', '/./', '/../', spaces or non-ASCII characters: no normalised request path does",
+/// A path consists of characters that a normalised request path can have.
+///
+/// Apart from [`PATH_SEGMENTS`], since a rule has a budget: what it may cost at worst is counted over every path of a
+/// route, times the length of its regex, and both in one would exceed it.
+pub const PATH_CHARACTERS: CelRule = CelRule {
+    id: "path-characters",
+    cel: r"(has(self.type) && self.type == 'RegularExpression') || !self.value.matches(r'[^!-~]|[?#\\]')",
+    message: "a path must not contain '?', '#', '\\', spaces or non-ASCII characters: no normalised request path does",
+};
+/// A path consists of segments that a normalised request path can have.
+pub const PATH_SEGMENTS: CelRule = CelRule {
+    id: "path-segments",
+    cel: r"(has(self.type) && self.type == 'RegularExpression') || !self.value.matches('//|/[.][.]?(/|$)')",
+    message: "a path must not contain '//', '/./' or '/../': no normalised request path does",
 };
 /// `Present` compares nothing, the others compare something.
 pub const VALUE_BY_TYPE: CelRule = CelRule {
@@ -116,7 +125,8 @@ pub const ALL: &[CelRule] = &[
     BRAKE_TIME_RANGE,
     HOST_IS_NAME,
     PATH_ABSOLUTE,
-    PATH_PLAIN,
+    PATH_CHARACTERS,
+    PATH_SEGMENTS,
     VALUE_BY_TYPE,
     TIMEOUT_RANGE,
     BAKE_TIME_RANGE,
@@ -257,25 +267,42 @@ pub const CASES: &[Case] = &[
         r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"RegularExpression","value":"v1"}}]}]}"#,
     ),
     refused(
-        PATH_PLAIN,
+        PATH_CHARACTERS,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"Exact","value":"/a?b=1"}}]}]}"#,
         "spec.rules[0].matches[0].path",
     ),
     refused(
-        PATH_PLAIN,
+        PATH_CHARACTERS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a b"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    accepted(
+        PATH_CHARACTERS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a%20b!~"}},{"path":{"type":"RegularExpression","value":"/a?[.]b #"}}]}]}"#,
+    ),
+    refused(
+        PATH_SEGMENTS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a/.."}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    refused(
+        PATH_SEGMENTS,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a/../b"}}]}]}"#,
         "spec.rules[0].matches[0].path",
     ),
     refused(
-        PATH_PLAIN,
+        PATH_SEGMENTS,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"//a"}}]}]}"#,
         "spec.rules[0].matches[0].path",
     ),
     accepted(
-        PATH_PLAIN,
+        PATH_SEGMENTS,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a/..b/.c"}},{"path":{"type":"RegularExpression","value":"/a?/b"}}]}]}"#,
     ),

@@ -126,6 +126,9 @@ pub const MAX_CERTIFICATE_BYTES: usize = 64 << 10;
 pub const MAX_PRIVATE_KEY_BYTES: usize = 16 << 10;
 /// A live update: the endpoints of one service, at most 130 bytes each, or one certificate with its chain.
 pub const MAX_LIVE_UPDATE_BYTES: usize = 1 << 20;
+/// How long a new revision waits for what a source knows of the services and certificates that it refers to for the first
+/// time, in milliseconds: a folder answers at once, an API server within a second.
+pub const LIVE_ANSWER_WAIT_MS: u64 = 2_000;
 /// The share of a service's endpoints that may leave at once before it is doubted, in percent, unless a pool says
 /// otherwise: a rolling update takes a quarter, a lost zone a third or a half.
 pub const REMOVAL_BRAKE_PERCENT: u8 = 80;

@@ -137,10 +137,13 @@ fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
     let all = alternative
         .map(|found| found.value.general_names.as_slice())
         .unwrap_or_default();
-    let dns = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        // Whoever asks for an address by SNI does not ask by name (RFC 6066 §3).
-        _ => None,
+    // Addresses are no names to ask for (RFC 6066 §3), and the other forms are not for servers.
+    let dns = |name: &GeneralName<'_>| {
+        if let GeneralName::DNSName(name) = name {
+            Some(name.to_ascii_lowercase())
+        } else {
+            None
+        }
     };
     all.iter().filter_map(dns).collect()
 }

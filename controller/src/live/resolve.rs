@@ -212,8 +212,13 @@ mod tests {
             {"addresses": ["::1"]},
         ]));
         let expected = ["10.0.0.1:8080 Ready", "10.0.0.2:8080 Ready a", "10.0.0.3:8080 Draining"];
-        check("shop/api:http", Some(&api()), &[endpoints.clone()], &expected);
-        check("shop/api:80", Some(&api()), &[endpoints.clone()], &expected);
+        check(
+            "shop/api:http",
+            Some(&api()),
+            std::slice::from_ref(&endpoints),
+            &expected,
+        );
+        check("shop/api:80", Some(&api()), std::slice::from_ref(&endpoints), &expected);
         // The same address in two slices, ready in one.
         let again = slice(json!([{"addresses": ["10.0.0.3"], "conditions": {"ready": true}}]));
         let both = ["10.0.0.1:8080 Ready", "10.0.0.2:8080 Ready a", "10.0.0.3:8080 Ready"];

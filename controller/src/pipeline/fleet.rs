@@ -111,6 +111,8 @@ pub struct Fleet {
     wanted: BTreeSet<LiveSubject>,
     /// That has changed since the lane was looked at.
     wants_anew: bool,
+    /// Since when a revision waits for what it refers to.
+    unanswered_since: Option<Millis>,
     progress_since: Option<Millis>,
     /// Why the record cannot be written, told once.
     unwritten: Option<String>,
@@ -165,6 +167,7 @@ impl Fleet {
             written: BTreeSet::new(),
             wanted: BTreeSet::new(),
             wants_anew: false,
+            unanswered_since: None,
             progress_since: None,
             unwritten: None,
             troubles: BTreeMap::new(),

@@ -11,6 +11,7 @@ use sluice_proto::{Manifest, ObjectChange, SectionRef, SourceRef};
 use super::fleet::{Fleet, Next};
 use super::story::Happening;
 use crate::compile::Compiled;
+use crate::live::Values;
 use crate::rollout::{Event, Millis, Target};
 
 /// Why a revision could not be made.
@@ -23,8 +24,8 @@ enum OfferError {
 }
 
 impl Fleet {
-    /// Offers what the objects compile to.
-    pub fn offer(&mut self, compiled: Compiled, now: Millis) -> Next {
+    /// Offers what the objects compile to. `values` is what is known of what they refer to.
+    pub fn offer(&mut self, compiled: Compiled, values: &Values, now: Millis) -> Next {
         self.quarantined = compiled
             .quarantined
             .iter()
@@ -45,6 +46,9 @@ impl Fleet {
             return Next::Nothing;
         }
         self.withheld = None;
+        if self.waits_for_values(snapshot, values, now) {
+            return Next::Nothing;
+        }
         let revision = match self.revision(snapshot, features, &compiled, now) {
             Ok(None) => return Next::Nothing, // compiled again when stable is back
             Ok(Some(revision)) => {

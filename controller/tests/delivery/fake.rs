@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_controller::pki;
-use sluice_model::{Digest, Feature, InstanceId, RevisionId};
+use sluice_model::{Digest, Feature, InstanceId, LiveSubject, RevisionId};
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::{
-    Ack, Audience, Downward, Hello, KeySet, Manifest, Nack, Order, Refusal, Report, RoleReport, ScopeReport,
-    ServedRole, Upward, UpwardMessage, open_manifest, open_order, sections,
+    Ack, Audience, Downward, HeldValue, Hello, KeySet, LiveRefused, LiveUpdate, LiveValue, Manifest, Nack, Order,
+    Refusal, Report, RoleReport, ScopeReport, ServedRole, Upward, UpwardMessage, open_live, open_manifest, open_order,
+    sections,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -33,6 +34,10 @@ pub struct Held {
     /// Every epoch that was accepted, in order.
     pub epochs: Vec<u64>,
     pub last_status: Option<tonic::Status>,
+    /// Live values, by subject.
+    pub values: BTreeMap<LiveSubject, LiveUpdate>,
+    /// What came over the present stream, in order.
+    pub log: Vec<String>,
     /// What it was asked back, once a question.
     pub asked_back: Vec<Downward>,
 }
@@ -46,8 +51,12 @@ pub struct Fake {
 
 impl Fake {
     pub fn enroll(state: &Path, id: &str) -> Self {
+        Self::enroll_in(state, "default", id)
+    }
+
+    pub fn enroll_in(state: &Path, fleet: &str, id: &str) -> Self {
         let id: InstanceId = id.parse().unwrap();
-        let identity = pki::enroll(state, &"default".parse().unwrap(), &id, None).unwrap();
+        let identity = pki::enroll(state, &fleet.parse().unwrap(), &id, None).unwrap();
         Self {
             id,
             identity,
@@ -78,6 +87,17 @@ impl Fake {
 
     pub fn order(&self) -> Option<Order> {
         self.held.lock().unwrap().order.as_ref().map(|(order, _)| order.clone())
+    }
+
+    /// The value that it holds of `subject`.
+    pub fn value(&self, subject: &str) -> Option<LiveValue> {
+        let held = self.held.lock().unwrap();
+        Some(held.values.get(&subject.parse().unwrap())?.value.clone())
+    }
+
+    /// What came over the present stream, in order.
+    pub fn log(&self) -> Vec<String> {
+        self.held.lock().unwrap().log.clone()
     }
 
     /// What it serves.
@@ -115,6 +135,8 @@ pub enum Manners {
     HoldsNothing,
     /// Hands back what nobody asked for.
     Pushes,
+    /// Refuses live values.
+    RefusesValues,
 }
 
 pub fn channel(identity: &Path, to: SocketAddr) -> Channel {
@@ -164,6 +186,7 @@ async fn converse(
                 .map_err(|_| tonic::Status::aborted("the stream ended"))
         }
     };
+    held.lock().unwrap().log.clear();
     say(hello(held)).await?;
     let mut heard = DeliveryClient::new(channel(identity, to))
         .connect(ReceiverStream::new(said_up))
@@ -190,6 +213,7 @@ async fn converse(
                     }
                     Downward::Order(bytes) => {
                         let order = open_order(&trusted, &audience, &bytes).unwrap();
+                        held.lock().unwrap().log.push("order".to_owned());
                         let last = held.lock().unwrap().epochs.last().copied().unwrap_or(0);
                         if order.epoch > last {
                             waiting = Some((order, bytes));
@@ -199,7 +223,24 @@ async fn converse(
                     Downward::Section { digest, wire } => {
                         held.lock().unwrap().sections.insert(digest, wire);
                     }
-                    Downward::Live(_) => {}
+                    Downward::Live(bytes) => {
+                        let update = open_live(&trusted, &audience, &bytes.0).unwrap();
+                        let subject = update.value.subject();
+                        held.lock().unwrap().log.push(subject.to_string());
+                        if manners == Manners::RefusesValues {
+                            say(UpwardMessage::LiveRefused(LiveRefused {
+                                subject: Some(subject),
+                                reason: Refusal::Check,
+                                detail: "not liked".to_owned(),
+                            }))
+                            .await?;
+                            continue;
+                        }
+                        let mut held = held.lock().unwrap();
+                        if held.values.get(&subject).is_none_or(|known| known.stamp < update.stamp) {
+                            held.values.insert(subject, update);
+                        }
+                    }
                     Downward::NotLeader { .. } => panic!("there is one controller"),
                     question @ (Downward::LostManifest(_) | Downward::LostSections(_)) => {
                         held.lock().unwrap().asked_back.push(question.clone());
@@ -240,9 +281,16 @@ fn hello(held: &Mutex<Held>) -> UpwardMessage {
         held_sections: held.sections.keys().copied().collect(),
         order: order.map(|(_, bytes)| bytes.clone()),
         booted_epoch: 0,
-        live_term: 0,
-        live_held: vec![],
+        live_term: held.values.values().map(|update| update.stamp.term).max().unwrap_or(0),
+        live_held: held.values.values().map(held_value).collect(),
     })
+}
+
+fn held_value(update: &LiveUpdate) -> HeldValue {
+    HeldValue {
+        subject: update.value.subject(),
+        digest: update.value.digest(),
+    }
 }
 
 fn wanted(order: &Order, id: &InstanceId) -> Vec<RevisionId> {

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluice_model::limits::LIVE_ANSWER_WAIT_MS;
 use sluice_model::{InstanceId, LiveSubject, RevisionId, ServiceRef, Snapshot};
 use sluice_proto::LiveRefused;
 
 use super::Fleet;
-use crate::live::{RemovalBrake, Values};
+use crate::live::{CertificateState, RemovalBrake, ServiceState, Values};
 use crate::pipeline::story::Happening;
 use crate::rollout::{Millis, order};
 
@@ -65,6 +66,31 @@ impl Fleet {
         // Always, not only with something changed: an instance may need what it did not before.
         let everybody: Vec<InstanceId> = self.instances.keys().cloned().collect();
         everybody.iter().for_each(|instance| self.send_values(instance, now));
+    }
+
+    /// Whether what `snapshot` refers to is to be waited for: the values travel before the order that needs them. Not for
+    /// long: instances can do without.
+    pub(in crate::pipeline) fn waits_for_values(&mut self, snapshot: &Snapshot, values: &Values, now: Millis) -> bool {
+        let is_known = |subject: &LiveSubject| match subject {
+            LiveSubject::Service(service) => *values.service(service) != ServiceState::Unknown,
+            LiveSubject::Certificate(certificate) => *values.certificate(certificate) != CertificateState::Unknown,
+        };
+        if snapshot.live_subjects().iter().all(is_known) {
+            self.unanswered_since = None;
+            return false;
+        }
+        let since = *self.unanswered_since.get_or_insert(now);
+        let waits = now.since(since) < LIVE_ANSWER_WAIT_MS;
+        if waits {
+            let at = Millis(since.0.saturating_add(LIVE_ANSWER_WAIT_MS));
+            self.retry_at = Some(at);
+        }
+        waits
+    }
+
+    /// Whether a revision may be waiting for what the source says.
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered_since.is_some()
     }
 
     /// Whether there is something to do although the source says nothing new.

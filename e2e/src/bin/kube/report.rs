@@ -1,0 +1,97 @@
+//! Runs the checks one after another and tells how each ended. A check that panics or hangs has failed, and the others
+//! run all the same.
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::evidence;
+use crate::options::Options;
+use crate::registry::{Check, Needs};
+use crate::world::{Cluster, World};
+
+/// How many ended how.
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// Runs them; the exit code says whether all passed.
+pub(crate) async fn run(options: Options, checks: Vec<Check>) -> anyhow::Result<ExitCode> {
+    fs::create_dir_all(&options.out).with_context(|| format!("making {}", options.out.display()))?;
+    let cluster = Cluster::connect(options).await?;
+    let mut count = Count::default();
+    for check in checks {
+        if check.needs == Needs::OwnCluster && cluster.own().is_none() {
+            println!(
+                "{:<20} skipped: it stops parts of the node, or reads its audit log",
+                check.name
+            );
+            count.skipped += 1;
+            continue;
+        }
+        let world = World::new(cluster.clone(), check.name)?;
+        let began = Instant::now();
+        match attempt(check, &world).await {
+            Ok(()) => {
+                println!("{:<20} ok {:6.1} s", check.name, began.elapsed().as_secs_f64());
+                count.passed += 1;
+            }
+            Err(why) => {
+                println!(
+                    "{:<20} FAILED {:.1} s: {}",
+                    check.name,
+                    began.elapsed().as_secs_f64(),
+                    first_line(&why)
+                );
+                println!("{:<20} see {}", "", world.folder().display());
+                world.say(&format!("FAILED: {why}"));
+                evidence::collect(&world).await;
+                count.failed += 1;
+            }
+        }
+        world.clear().await;
+    }
+    let skipped = match count.skipped {
+        0 => String::new(),
+        number => format!(", {number} skipped"),
+    };
+    println!("{} passed, {} failed{skipped}", count.passed, count.failed);
+    Ok(if count.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// In a task of its own, so that a panic, which is how the harness speaks, ends the check and not the run.
+async fn attempt(check: Check, world: &World) -> Result<(), String> {
+    let world = world.clone();
+    let task = tokio::spawn(async move {
+        tokio::time::timeout(check.limit, (check.run)(&world))
+            .await
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("not done after {:?}", check.limit)))
+    });
+    match task.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("{error:#}")),
+        Err(ended) => Err(panic_text(ended)),
+    }
+}
+
+fn panic_text(ended: tokio::task::JoinError) -> String {
+    let Ok(payload) = ended.try_into_panic() else {
+        return "cancelled".to_owned();
+    };
+    let text = payload.downcast_ref::<String>().cloned();
+    text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "it panicked".to_owned())
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

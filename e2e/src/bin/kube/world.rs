@@ -1,0 +1,170 @@
+//! What a check has in its hands: a client, kubectl, namespaces of its own, a log, and on our own cluster the audit
+//! log and the parts of the node.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use kube::Client;
+use sluice_e2e::repository;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::audit::AuditLog;
+use crate::options::{Images, Options, Own};
+
+/// The cluster under test, shared by all checks.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+    options: Arc<Options>,
+    crds: Arc<OnceCell<()>>,
+}
+
+impl Cluster {
+    /// Connects to the cluster of `KUBECONFIG`.
+    pub(crate) async fn connect(options: Options) -> anyhow::Result<Self> {
+        // kube leaves the choice to the program when several could be linked.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = Client::try_default().await.context("the kubeconfig cannot be used")?;
+        let version = client.apiserver_version().await.context(
+            "the API server does not answer; is KUBECONFIG right, and is this run inside the cluster's network?",
+        )?;
+        println!("Kubernetes {}", version.git_version);
+        Ok(Self {
+            client,
+            options: Arc::new(options),
+            crds: Arc::default(),
+        })
+    }
+
+    /// The cluster as ours to break, if it is.
+    pub(crate) fn own(&self) -> Option<&Own> {
+        self.options.own.as_ref()
+    }
+}
+
+/// One check's view of it.
+#[derive(Clone)]
+pub(crate) struct World {
+    cluster: Cluster,
+    check: &'static str,
+    folder: PathBuf,
+    log: Arc<Mutex<File>>,
+    namespaces: Arc<Mutex<Vec<String>>>,
+    began: Instant,
+    audit: Option<AuditLog>,
+}
+
+impl World {
+    /// A folder of its own, and the audit log from here on.
+    pub(crate) fn new(cluster: Cluster, check: &'static str) -> anyhow::Result<Self> {
+        let folder = cluster.options.out.join(check);
+        // What an earlier run left would be taken for this one's.
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let log = File::create(folder.join("log"))?;
+        let audit = cluster
+            .own()
+            .map(|own| AuditLog::from_now(&own.folder.join("audit.log")));
+        Ok(Self {
+            check,
+            log: Arc::new(Mutex::new(log)),
+            namespaces: Arc::default(),
+            began: Instant::now(),
+            audit: audit.transpose()?,
+            folder,
+            cluster,
+        })
+    }
+
+    /// The API server, as the administrator.
+    pub(crate) fn client(&self) -> Client {
+        self.cluster.client.clone()
+    }
+
+    /// The images under test.
+    pub(crate) fn images(&self) -> &Images {
+        &self.cluster.options.images
+    }
+
+    /// Where this check writes.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the API server did since the check began; only on our own cluster.
+    pub(crate) fn audit(&self) -> Option<&AuditLog> {
+        self.audit.as_ref()
+    }
+
+    /// The namespaces that it made.
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A line in the check's log, with the time since it began.
+    pub(crate) fn say(&self, text: &str) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full disk will show elsewhere.
+        let _ = writeln!(log, "{:8.3} {}", self.began.elapsed().as_secs_f64(), text.trim_end());
+    }
+
+    /// A namespace for this check alone, with pods held to the `restricted` standard as in any careful cluster.
+    pub(crate) async fn namespace(&self, suffix: &str) -> anyhow::Result<String> {
+        let name = format!("e2e-{}-{suffix}", self.check);
+        // One of the same name from an interrupted run.
+        self.kubectl(&["delete", "namespace", &name, "--ignore-not-found", "--wait=true"])
+            .await?;
+        self.namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name.clone());
+        self.kubectl(&["create", "namespace", &name]).await?;
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        self.kubectl(&["label", "namespace", &name, label]).await?;
+        Ok(name)
+    }
+
+    /// Removes what it made; nobody waits for it.
+    pub(crate) async fn clear(&self) {
+        for name in self.namespaces() {
+            let delete = ["delete", "namespace", &name, "--ignore-not-found", "--wait=false"];
+            if let Err(error) = self.kubectl(&delete).await {
+                self.say(&format!("{error:#}"));
+            }
+        }
+    }
+
+    /// Installs our CRDs as they are in the repository, once in a run.
+    pub(crate) async fn crds(&self) -> anyhow::Result<()> {
+        let install = || async {
+            let folder = repository::root().join("crds/yaml");
+            let folder = folder.to_str().context("a path that is text")?;
+            self.kubectl(&["apply", "--server-side", "-f", folder]).await?;
+            self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder])
+                .await?;
+            anyhow::Ok(())
+        };
+        self.cluster.crds.get_or_try_init(install).await.copied()
+    }
+
+    /// Stops, starts, freezes or thaws a part of the node.
+    pub(crate) async fn part(&self, verb: &str, part: &str) -> anyhow::Result<()> {
+        let own = self.cluster.own().context("this is not our cluster")?;
+        self.say(&format!("{verb} {part}"));
+        let script = repository::root().join("e2e/cluster/cluster");
+        let output = Command::new(script)
+            .args([verb, &own.name, part])
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{verb} {part}: {said}");
+        Ok(())
+    }
+}
