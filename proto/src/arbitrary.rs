@@ -8,7 +8,7 @@ use proptest::sample::select;
 use sluice_model::arbitrary::{keys, snapshots};
 use sluice_model::{Digest, Feature, InstanceId, Kind, ObjectKey, RevisionId};
 
-use crate::delivery::{Ack, Downward, Hello, Nack, Refusal, Upward, UpwardMessage};
+use crate::delivery::{Ack, Downward, Hello, LastEnd, Nack, Refusal, Upward, UpwardMessage};
 use crate::manifest::{Manifest, ObjectChange, SourceRef};
 use crate::order::{Candidate, Members, Order};
 use crate::report::{Report, RoleReport, ScopeReport, ServedRole};
@@ -138,6 +138,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
         option::of(revisions()),
         vec(digests(), 0..4),
         option::of(bytes()),
+        select(&[LastEnd::Unknown, LastEnd::Harmless, LastEnd::Crash][..]),
     );
     (
         "\\PC{0,9}",
@@ -147,7 +148,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
         held,
     )
         .prop_map(
-            |(build, boot_id, features, [epoch, booted_epoch], (stable, candidate, held_sections, order))| Hello {
+            |(build, boot_id, features, [epoch, booted_epoch], (stable, candidate, held_sections, order, last_end))| Hello {
                 build,
                 boot_id,
                 features,
@@ -157,6 +158,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
                 held_sections,
                 order,
                 booted_epoch,
+                last_end,
             },
         )
 }

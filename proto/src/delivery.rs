@@ -75,6 +75,39 @@ pub struct Hello {
     /// The epoch with which its process started from disk; 0: with nothing. An instance that started with the
     /// candidate's order has restarted, or crashed, after it had swapped.
     pub booted_epoch: u64,
+    /// How the process before it ended.
+    pub last_end: LastEnd,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum LastEnd {
+    /// Not known, or said by a build that does not say.
+    #[default]
+    Unknown,
+    /// In good order, or while it carried no candidate.
+    Harmless,
+    /// In any other way, while it carried a candidate.
+    Crash,
+}
+
+impl LastEnd {
+    fn to_proto(self) -> pb::LastEnd {
+        match self {
+            Self::Unknown => pb::LastEnd::Unspecified,
+            Self::Harmless => pb::LastEnd::Harmless,
+            Self::Crash => pb::LastEnd::Crash,
+        }
+    }
+
+    /// What a newer build may say beyond these is not known here.
+    fn from_proto(end: i32) -> Self {
+        match pb::LastEnd::try_from(end) {
+            Ok(pb::LastEnd::Harmless) => Self::Harmless,
+            Ok(pb::LastEnd::Crash) => Self::Crash,
+            Ok(pb::LastEnd::Unspecified) | Err(_) => Self::Unknown,
+        }
+    }
 }
 
 /// An order is applied.
@@ -292,6 +325,7 @@ impl Hello {
             held_sections,
             order,
             booted_epoch,
+            last_end,
         } = self;
         pb::Hello {
             build: build.clone(),
@@ -303,6 +337,7 @@ impl Hello {
             held_sections: held_sections.iter().map(digest_to).collect(),
             order: order.clone(),
             booted_epoch: *booted_epoch,
+            last_end: last_end.to_proto().into(),
         }
     }
 
@@ -317,6 +352,7 @@ impl Hello {
             held_sections,
             order,
             booted_epoch,
+            last_end,
         } = proto;
         if features.len() > MAX_FEATURES_IN_MESSAGE {
             return Err(wrong("features", format!("{} are too many", features.len())));
@@ -331,6 +367,7 @@ impl Hello {
             held_sections: digests_from("held_sections", held_sections)?,
             order,
             booted_epoch,
+            last_end: LastEnd::from_proto(last_end),
         })
     }
 }

@@ -64,9 +64,25 @@ pub struct Facts {
     pub epoch: u64,
     /// The stable revision of that order.
     pub stable: Option<RevisionId>,
+    /// The candidate that it carries, as it says itself. A process that starts is on stable, also if it is a member.
+    pub carries: Option<RevisionId>,
     /// The epoch with which its process started from disk; 0 if it started with nothing. An instance whose process
     /// started with the running candidate's order has restarted after its swap.
     pub booted_epoch: u64,
+    /// How the process before it ended.
+    pub last_end: LastEnd,
+}
+
+/// How an instance's last process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum LastEnd {
+    /// Nobody knows; it may have been the candidate that ended it.
+    #[default]
+    Unknown,
+    /// In good order, or without a candidate: that is no evidence against any.
+    Harmless,
+    /// In any other way, while it carried a candidate.
+    Crash,
 }
 
 /// What one instance observed over some time, all of it under the order of `epoch`. Counts are since the last report;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sluice_model::{InstanceId, limits};
 
-use super::event::{Facts, Report};
+use super::event::{Facts, LastEnd, Report};
 use super::evidence::{Role, ScopeId};
 use super::failure::Failure;
 use super::order::Members;
@@ -23,10 +23,11 @@ impl Turn<'_> {
         let facts = self.believe(instance, facts);
         let known = self.view.instances.get(instance).map_or(0, |seen| seen.epoch);
         let restarted = self.restarted_after_swap(instance, facts, known);
+        let epoch = self.acknowledged_by(instance, facts);
         let seen = self.view.seen(instance);
         *seen = super::view::Seen {
             link: Link::Up,
-            epoch: facts.epoch,
+            epoch,
             told: facts.stable.map(|stable| (facts.epoch, stable)),
             unacknowledged_ms: seen.unacknowledged_ms,
             ..super::view::Seen::default()
@@ -55,10 +56,27 @@ impl Turn<'_> {
         epoch::is_plausible(epoch, self.now, self.timing.clock_difference_seconds)
     }
 
-    /// Its process started with an order that names the candidate, or has forgotten that it acknowledged one.
+    /// The epoch that counts as acknowledged. A member that holds the order in force but does not carry the candidate
+    /// was started again: it is sent the order once more, and until it has acknowledged that, nothing bakes.
+    fn acknowledged_by(&self, instance: &InstanceId, facts: Facts) -> u64 {
+        let in_force = self.record.epoch;
+        let tried = self.record.rollout.as_ref();
+        let lacks = tried.is_some_and(|rollout| {
+            rollout.members.contains(instance) && facts.carries != Some(rollout.target.revision)
+        });
+        if lacks && facts.epoch == in_force {
+            in_force.saturating_sub(1)
+        } else {
+            facts.epoch
+        }
+    }
+
+    /// Its process started with an order that names the candidate, after one that did not end in good order; or it has
+    /// forgotten that it acknowledged one.
     fn restarted_after_swap(&self, instance: &InstanceId, facts: Facts, acknowledged: u64) -> bool {
         self.record.rollout.as_ref().is_some_and(|rollout| {
-            let from_disk = facts.booted_epoch >= rollout.first_epoch;
+            let unharmed = facts.last_end == LastEnd::Harmless;
+            let from_disk = facts.booted_epoch >= rollout.first_epoch && !unharmed;
             let forgotten = acknowledged >= rollout.first_epoch && facts.epoch < acknowledged;
             rollout.ordered.contains(instance) && (from_disk || forgotten)
         })

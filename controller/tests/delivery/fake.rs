@@ -164,7 +164,7 @@ async fn converse(
                 .map_err(|_| tonic::Status::aborted("the stream ended"))
         }
     };
-    say(hello(held)).await?;
+    say(hello(held, id)).await?;
     let mut heard = DeliveryClient::new(channel(identity, to))
         .connect(ReceiverStream::new(said_up))
         .await?
@@ -226,7 +226,7 @@ async fn converse(
     }
 }
 
-fn hello(held: &Mutex<Held>) -> UpwardMessage {
+fn hello(held: &Mutex<Held>, id: &InstanceId) -> UpwardMessage {
     let held = held.lock().unwrap();
     let order = held.order.as_ref();
     UpwardMessage::Hello(Hello {
@@ -235,10 +235,10 @@ fn hello(held: &Mutex<Held>) -> UpwardMessage {
         features: Feature::ALL.map(|feature| feature.to_string()).to_vec(),
         epoch: order.map_or(0, |(order, _)| order.epoch),
         stable: order.map(|(order, _)| order.stable),
-        candidate: None,
+        candidate: order.and_then(|(order, _)| order.candidate_for(id)).map(|tried| tried.revision),
         held_sections: held.sections.keys().copied().collect(),
         order: order.map(|(_, bytes)| bytes.clone()),
-        booted_epoch: 0,
+        ..Hello::default()
     })
 }
 

@@ -181,7 +181,7 @@ impl Delivery {
             heeded_epoch,
             order,
             booted_epoch,
-            crashed_after_swap: _, // follows from the boot id and `booted_epoch`, and is said in a nack
+            last_end,
             held_sections,
         } = introduction;
         Hello {
@@ -194,6 +194,7 @@ impl Delivery {
             held_sections,
             order,
             booted_epoch,
+            last_end,
         }
     }
 
@@ -232,13 +233,14 @@ impl Stream<'_> {
                 },
                 () = tokio::time::sleep_until(last_report + interval_for(&under)) => {
                     last_report = Instant::now();
-                    self.report(observe, &under).await
+                    let now = *effects.borrow();
+                    self.report(observe, &under, &now).await
                 }
                 Ok(()) = effects.changed() => {
                     // No interval spans two orders: this one ends here.
                     let before = std::mem::replace(&mut under, *effects.borrow_and_update());
                     last_report = Instant::now();
-                    self.report(observe, &before).await
+                    self.report(observe, &before, &under).await
                 }
             };
             if let Err(ended) = step {
@@ -261,10 +263,13 @@ impl Stream<'_> {
         Ok(())
     }
 
-    async fn report(&self, observe: &mut impl Observe, under: &Effect) -> Result<(), Ended> {
+    /// After a restart the candidate comes back under the order that is in effect already. What was seen before that
+    /// tells nothing about the candidate, and its acknowledgement may have gone ahead: it is not sent.
+    async fn report(&self, observe: &mut impl Observe, under: &Effect, now: &Effect) -> Result<(), Ended> {
+        let came_back = now.epoch == under.epoch && now.candidate != under.candidate;
         match observe.observe(under) {
-            Some(report) => self.send(UpwardMessage::Report(report)).await,
-            None => Ok(()),
+            Some(report) if !came_back => self.send(UpwardMessage::Report(report)).await,
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{Connected, Fleet, Next};
 use crate::pipeline::board::InstanceView;
 use crate::pipeline::observed;
 use crate::pipeline::story::{Happening, written};
-use crate::rollout::{Event, Facts, Members, Millis, order};
+use crate::rollout::{Event, Facts, LastEnd, Members, Millis, order};
 use crate::sign::SignError;
 use crate::stream::{Link, LinkId};
 
@@ -136,7 +136,13 @@ impl Fleet {
             Some(Ok(order)) => Facts {
                 epoch: order.epoch,
                 stable: Some(order.stable),
+                carries: hello.candidate,
                 booted_epoch: hello.booted_epoch,
+                last_end: match hello.last_end {
+                    proto::LastEnd::Unknown => LastEnd::Unknown,
+                    proto::LastEnd::Harmless => LastEnd::Harmless,
+                    proto::LastEnd::Crash => LastEnd::Crash,
+                },
             },
             Some(Err(error)) => {
                 tracing::warn!(%instance, %error, "shows an order that is not ours; nothing of it is believed");
