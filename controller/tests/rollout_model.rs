@@ -28,8 +28,8 @@ use std::time::Instant;
 use sluice_controller::rollout::record::{PastResult, Reached};
 use sluice_controller::rollout::view::Link;
 use sluice_controller::rollout::{
-    Action as Effect, Beginning, Changed, Commit, Core, Counts, Event, Facts, Gate, LastEnd, Limit, Members, Millis, PerMillion,
-    Plan, RateLimit, Recipients, Record, Report, Role, ScopeId, Stage, Target, Timing, epoch, order,
+    Action as Effect, Beginning, Changed, Commit, Core, Counts, Event, Facts, Fault, Gate, LastEnd, Limit, Members, Millis,
+    PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, ScopeId, Stage, Target, Timing, epoch, order,
 };
 use sluice_model::{Digest, InstanceId, RevisionId};
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -81,6 +81,8 @@ enum Mutant {
     EndsAreNotTold,
     /// An instance that was started again is believed to carry the candidate still.
     StartsWithCandidate,
+    /// That an instance lacks room is blamed on what was ordered.
+    RoomIsBlamedOnTheOrder,
 }
 
 /// How big the world is, and how often each fault may happen.
@@ -135,6 +137,8 @@ struct Faults {
     partitions: u8,
     /// Members say nothing for a second.
     silences: u8,
+    /// An instance has no room to keep an order, and refuses it.
+    full_disks: u8,
     /// A controller writes what it merely observed.
     saves: u8,
     /// The author goes back to what is stable.
@@ -331,6 +335,8 @@ enum Happens {
     Hears(usize),
     /// An instance's stream ends.
     Misses(usize),
+    /// An instance cannot keep the order in force.
+    LacksRoom(usize),
     /// It learns that an instance exists no more.
     Forgets(InstanceId),
     /// A second in which every connected instance reports.
@@ -463,6 +469,23 @@ impl Scope {
                 let name = &world.instances[*at].name;
                 is_up(name).then(|| vec![Event::Disconnected(name.clone())])
             }
+            Happens::LacksRoom(at) => {
+                let instance = &world.instances[*at];
+                let epoch = controller.core.record().epoch;
+                let behind = is_up(&instance.name) && instance.follows < epoch;
+                let fault = match self.mutant {
+                    Mutant::RoomIsBlamedOnTheOrder => Fault::Order,
+                    _ => Fault::Instance,
+                };
+                behind.then(|| {
+                    vec![Event::Nack {
+                        instance: instance.name.clone(),
+                        epoch,
+                        reason: String::new(),
+                        fault,
+                    }]
+                })
+            }
             Happens::Forgets(name) => {
                 let known = view.instances.contains_key(name) || mentions(controller.core.record(), name);
                 known.then(|| vec![Event::Removed(name.clone())])
@@ -561,6 +584,14 @@ impl Scope {
             world.break_rule("a failing gate takes the candidate back");
         }
         let goes_on = controller.core.record().rollout.is_some();
+        if let Happens::LacksRoom(full) = happens {
+            let uid = world.instances[*full].uid;
+            world.flying.retain(|flying| flying.uid != uid); // refused
+            let tried = before.core.record().rollout.is_some();
+            if tried && !goes_on && !lost {
+                world.break_rule("a lack of room is blamed on nobody");
+            }
+        }
         match told {
             Some(LastEnd::Crash) if goes_on && !lost => world.break_rule("a crash takes the candidate back"),
             Some(LastEnd::Harmless) if !goes_on && !lost => world.break_rule("an end in good order is no evidence"),
@@ -966,9 +997,7 @@ impl World {
     /// Processes that carry `number`, or may yet come to by an order that is on its way.
     fn carriers(&self, number: u64) -> impl Iterator<Item = &Instance> {
         self.instances.iter().filter(move |instance| {
-            let may = |flying: &Flying| {
-                flying.uid == instance.uid && flying.serves == number && instance.heeds(flying)
-            };
+            let may = |flying: &Flying| flying.uid == instance.uid && flying.serves == number && instance.heeds(flying);
             instance.serves == number || self.flying.iter().any(may)
         })
     }
@@ -1079,6 +1108,9 @@ impl Scope {
         if world.left.partitions > 0 {
             all.extend(everybody().map(Happens::Misses));
         }
+        if world.left.full_disks > 0 {
+            all.extend(everybody().map(Happens::LacksRoom));
+        }
         if world.left.silences > 0 {
             all.push(Happens::SilentSecond);
         }
@@ -1100,6 +1132,7 @@ impl Faults {
             Move::LoseRecord(_) => self.lost_records -= 1,
             Move::Step(_, Happens::Misses(_)) => self.partitions -= 1,
             Move::Step(_, Happens::SilentSecond) => self.silences -= 1,
+            Move::Step(_, Happens::LacksRoom(_)) => self.full_disks -= 1,
             Move::Step(_, Happens::Offer(1)) => self.withdrawals -= 1,
             Move::Start(_) | Move::Step(..) | Move::Deliver(_) | Move::GoBad => {}
         }
@@ -1312,6 +1345,7 @@ const NO_FAULTS: Faults = Faults {
     replacements: 0,
     partitions: 0,
     silences: 0,
+    full_disks: 0,
     saves: 0,
     withdrawals: 0,
 };
@@ -1417,6 +1451,17 @@ fn partitions() -> Scope {
     }
 }
 
+fn full_disks() -> Scope {
+    Scope {
+        seconds: 3,
+        faults: Faults {
+            full_disks: 2,
+            ..NO_FAULTS
+        },
+        ..two()
+    }
+}
+
 fn superseded_and_withdrawn() -> Scope {
     Scope {
         revisions: 3,
@@ -1456,6 +1501,7 @@ hold! {
     holds_when_instances_are_replaced: replaced_instances();
     holds_when_instances_restart: restarted_instances();
     holds_when_streams_break_and_members_are_silent: partitions();
+    holds_when_disks_are_full: full_disks();
     holds_when_revisions_are_superseded_and_withdrawn: superseded_and_withdrawn();
 }
 
@@ -1475,6 +1521,7 @@ caught! {
     needs_every_acknowledgement: NotReachedIsEnough in Scope::default();
     needs_gates: GatesAreBlind in Scope::default();
     needs_newcomers_on_stable: NewcomersJoinCandidate in replaced_instances();
+    needs_to_know_whose_fault_a_refusal_is: RoomIsBlamedOnTheOrder in full_disks();
     needs_crashes_to_be_told: CrashesAreHidden in restarted_instances();
     needs_ends_in_good_order_to_be_told: EndsAreNotTold in restarted_instances();
     needs_the_candidate_after_a_start: StartsWithCandidate in restarted_instances();

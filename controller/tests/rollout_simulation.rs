@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_controller::rollout::record::PastResult;
 use sluice_controller::rollout::{
-    Action, Beginning, Changed, Commit, Core, Counts, Event, Facts, Failure, Gate, LastEnd, Limit, Members, Millis, Order,
-    PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, Scope, ScopeId, Stage, Target, order,
+    Action, Beginning, Changed, Commit, Core, Counts, Event, Facts, Failure, Gate, LastEnd, Limit, Members, Millis,
+    Order, PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, Scope, ScopeId, Stage, Target, order,
 };
 use sluice_model::{Digest, InstanceId, ObjectKey, RevisionId};
 

@@ -148,17 +148,19 @@ fn hellos() -> impl Strategy<Value = Hello> {
         held,
     )
         .prop_map(
-            |(build, boot_id, features, [epoch, booted_epoch], (stable, candidate, held_sections, order, last_end))| Hello {
-                build,
-                boot_id,
-                features,
-                epoch,
-                stable,
-                candidate,
-                held_sections,
-                order,
-                booted_epoch,
-                last_end,
+            |(build, boot_id, features, [epoch, booted_epoch], (stable, candidate, held_sections, order, last_end))| {
+                Hello {
+                    build,
+                    boot_id,
+                    features,
+                    epoch,
+                    stable,
+                    candidate,
+                    held_sections,
+                    order,
+                    booted_epoch,
+                    last_end,
+                }
             },
         )
 }

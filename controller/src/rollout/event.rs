@@ -45,6 +45,8 @@ pub enum Event {
         epoch: u64,
         /// Why, in its words.
         reason: String,
+        /// Whose fault it is.
+        fault: Fault,
     },
     /// What an instance observed.
     Report(Report),
@@ -54,6 +56,16 @@ pub enum Event {
     Tick,
     /// A person wants something.
     Command(Command),
+}
+
+/// Whose fault a refusal is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fault {
+    /// What was ordered cannot be followed: that convicts it.
+    Order,
+    /// The instance's own trouble: it lacks the room to keep anything. The order is not to blame; it is sent again until
+    /// there is room.
+    Instance,
 }
 
 /// What an instance holds when its stream begins, read from the signed order it shows; zeros and `None` if that

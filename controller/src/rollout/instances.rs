@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use sluice_model::{InstanceId, limits};
 
-use super::event::{Facts, LastEnd, Report};
+use super::event::{Facts, Fault, LastEnd, Report};
 use super::evidence::{Role, ScopeId};
 use super::failure::Failure;
 use super::order::Members;
 use super::story::Story;
-use super::view::Link;
+use super::view::{Link, Refused};
 use super::{Action, Recipients, Turn, epoch};
 
 /// A reason as it is kept.
@@ -175,8 +175,9 @@ impl Turn<'_> {
         }
     }
 
-    /// An instance refuses an order. A member that refuses the candidate convicts it.
-    pub(super) fn refused(&mut self, instance: &InstanceId, epoch: u64, reason: &str) {
+    /// An instance refuses an order. A member that refuses the candidate convicts it, unless the trouble is its own: then
+    /// it is waited for, and sent the order again like everybody who has not acknowledged it.
+    pub(super) fn refused(&mut self, instance: &InstanceId, epoch: u64, reason: &str, fault: Fault) {
         let reason = bounded(reason);
         let known = self.view.has_acknowledged(instance, epoch);
         let seen = self.view.seen(instance);
@@ -184,10 +185,13 @@ impl Turn<'_> {
         if epoch != self.record.epoch || known {
             return; // of an order that is no longer in force, or a duplicate of one it has
         }
-        let again = seen
-            .refusal
-            .replace((epoch, reason.clone()))
-            .is_some_and(|(before, _)| before == epoch);
+        let refused = Refused {
+            epoch,
+            reason: reason.clone(),
+            fault,
+        };
+        let before = seen.refusal.replace(refused);
+        let again = before.is_some_and(|before| before.epoch == epoch);
         let is_member = self
             .record
             .rollout
@@ -201,8 +205,9 @@ impl Turn<'_> {
                 reason: reason.clone(),
             });
         }
-        if is_member {
-            self.roll_back(Failure::Refused { instance, reason });
+        match fault {
+            Fault::Order if is_member => self.roll_back(Failure::Refused { instance, reason }),
+            Fault::Order | Fault::Instance => {}
         }
     }
 

@@ -427,6 +427,7 @@ fn a_refusal_takes_the_candidate_back() {
         instance,
         epoch,
         reason,
+        fault: Fault::Order,
     });
     assert!(matches!(
         bench.last(),
@@ -443,6 +444,88 @@ fn a_refusal_takes_the_candidate_back() {
     bench.offer(2, &[]);
     assert_eq!(bench.stage(), None);
     bench.told("2-02020202 is not tried");
+}
+
+#[test]
+fn a_member_without_room_convicts_nobody_and_is_waited_for() {
+    let mut bench = three();
+    bench.deaf = bench.instances.keys().cloned().collect();
+    bench.offer(2, &["shop"]);
+    let (instance, epoch) = (bench.members().first().unwrap().clone(), bench.record().epoch);
+    let lacks_room = || Event::Nack {
+        instance: instance.clone(),
+        epoch,
+        reason: "storage: the disk is full".to_owned(),
+        fault: Fault::Instance,
+    };
+    for _ in 0..100 {
+        bench.second(good);
+        bench.step(lacks_room());
+    }
+    assert_eq!((bench.stage(), bench.record().held.len()), (Some(0), 0));
+    let status = bench.core.status(Millis(bench.now));
+    assert_eq!((status.phase, status.health), (Phase::Stalled, Health::Degraded));
+    for part in [instance.as_str(), "the disk is full", "every 5s"] {
+        assert!(status.message.contains(part), "{}", status.message);
+    }
+    assert_eq!(
+        bench.stories.iter().filter(|story| story.contains("refuses")).count(),
+        1
+    );
+    bench.deaf.clear();
+    bench.seconds(6, good); // it is sent the order again
+    assert!(bench.observed_ms() > 0 || bench.stage() == Some(1), "it goes on");
+    bench.seconds(30, good);
+    assert_eq!(bench.record().stable, Some(revision(2)));
+}
+
+#[test]
+fn a_member_that_says_nothing_is_named() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(2, good);
+    let status = bench.core.status(Millis(bench.now));
+    assert!(status.stage.unwrap().bake_until.is_some());
+    let member = bench.members().first().unwrap().clone();
+    bench.mute.insert(member.clone());
+    bench.seconds(12, good);
+    let status = bench.core.status(Millis(bench.now));
+    assert_eq!(
+        status.message,
+        format!("baking 2s of 5s; waits for {member}, silent for 13s")
+    );
+    assert_eq!((status.phase, status.health), (Phase::Baking, Health::Unknown));
+    assert_eq!(status.stage.unwrap().bake_until, None);
+    bench.disconnect(&member);
+    let status = bench.core.status(Millis(bench.now));
+    assert!(
+        status.message.ends_with(&format!("{member}, not connected for 13s")),
+        "{}",
+        status.message
+    );
+}
+
+#[test]
+fn a_missing_record_is_called_missing() {
+    let mut bench = three();
+    let instances = std::mem::take(&mut bench.instances);
+    bench.core = Core::begin("edge".parse().unwrap(), plan(&[(1, 5_000)]), Beginning::RecordMissing);
+    let message = |bench: &Bench| bench.core.status(Millis(bench.now)).message;
+    bench.step(Event::Tick);
+    assert!(message(&bench).starts_with("the record of this fleet is missing, and no instance"));
+    for (instance, epoch) in instances {
+        let facts = Facts {
+            epoch,
+            stable: Some(revision(1)),
+            ..Facts::default()
+        };
+        bench.connect(instance.as_str(), facts);
+    }
+    bench.seconds(5, good);
+    assert_eq!(
+        message(&bench),
+        "the record of this fleet is missing: listening for 10s more to what the instances serve; traffic goes on"
+    );
 }
 
 #[test]

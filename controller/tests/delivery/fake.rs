@@ -235,7 +235,9 @@ fn hello(held: &Mutex<Held>, id: &InstanceId) -> UpwardMessage {
         features: Feature::ALL.map(|feature| feature.to_string()).to_vec(),
         epoch: order.map_or(0, |(order, _)| order.epoch),
         stable: order.map(|(order, _)| order.stable),
-        candidate: order.and_then(|(order, _)| order.candidate_for(id)).map(|tried| tried.revision),
+        candidate: order
+            .and_then(|(order, _)| order.candidate_for(id))
+            .map(|tried| tried.revision),
         held_sections: held.sections.keys().copied().collect(),
         order: order.map(|(_, bytes)| bytes.clone()),
         ..Hello::default()

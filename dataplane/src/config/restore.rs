@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use sluice_proto::LastEnd;
 use sluice_model::limits::{MAX_ENVELOPE_OVERHEAD_BYTES, MAX_ORDER_BYTES};
+use sluice_proto::LastEnd;
 
 use super::target::{NewLive, Target};
 use super::verify::{self, GenuineOrder};

@@ -66,7 +66,11 @@ fn after_a_crash_the_candidate_is_not_tried_again_by_the_same_order() {
     // A newer order is the controller's answer.
     let rollback = world.signers.order(epoch(3), &one, None);
     assert_eq!(reason(&world.deliver(&rollback)), "ack");
-    assert_eq!(world.intake.introduce().last_end, LastEnd::Crash, "of the start, as long as the process runs");
+    assert_eq!(
+        world.intake.introduce().last_end,
+        LastEnd::Crash,
+        "of the start, as long as the process runs"
+    );
     assert_eq!(world.crash().intake.introduce().last_end, LastEnd::Harmless);
 }
 
