@@ -94,7 +94,10 @@ async fn a_state_folder_that_takes_nothing_stops_changes_and_not_traffic() {
         .when("the rollout to wait", |status| status["phase"] == "Stalled")
         .await;
     let message = waits["message"].as_str().unwrap();
-    assert!(message.contains(&id) && message.contains("state_not_writable"), "{waits:#}");
+    assert!(
+        message.contains(&id) && message.contains("state_not_writable"),
+        "{waits:#}"
+    );
     assert_eq!(waits["held"].as_array().unwrap().len(), 0, "{waits:#}");
     fs::remove_file(&last_good).unwrap();
     fs::rename(&aside, &last_good).unwrap();
