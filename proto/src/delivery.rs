@@ -53,6 +53,10 @@ pub enum UpwardMessage {
     },
 }
 
+/// Among the features of a hello: the instance answers [`Downward::LostManifest`] and [`Downward::LostSections`]. An older
+/// one would end its stream on them, so it is not asked.
+pub const HAND_BACK: &str = "hand-back/v1";
+
 /// Who an instance is and what it holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Hello {
@@ -60,7 +64,7 @@ pub struct Hello {
     pub build: String,
     /// Drawn when its process started.
     pub boot_id: String,
-    /// What it understands. Names: they may be newer than this build.
+    /// What it understands, of revisions and of this stream. Names: they may be newer than this build.
     pub features: Vec<String>,
     /// Of the last order accepted; 0: none.
     pub epoch: u64,

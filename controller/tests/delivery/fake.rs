@@ -15,7 +15,7 @@ use sluice_controller::pki;
 use sluice_model::{Digest, Feature, InstanceId, RevisionId};
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::{
-    Ack, Audience, Downward, Hello, KeySet, Manifest, Nack, Order, Refusal, Report, RoleReport, ScopeReport,
+    Ack, Audience, Downward, HAND_BACK, Hello, KeySet, Manifest, Nack, Order, Refusal, Report, RoleReport, ScopeReport,
     ServedRole, Upward, UpwardMessage, open_manifest, open_order, sections,
 };
 use tokio::sync::mpsc;
@@ -115,6 +115,8 @@ pub enum Manners {
     HoldsNothing,
     /// Hands back what nobody asked for.
     Pushes,
+    /// Is of a build that knows nothing of handing back: it would end its stream on the question.
+    OfAnOlderBuild,
 }
 
 pub fn channel(identity: &Path, to: SocketAddr) -> Channel {
@@ -164,7 +166,7 @@ async fn converse(
                 .map_err(|_| tonic::Status::aborted("the stream ended"))
         }
     };
-    say(hello(held, id)).await?;
+    say(hello(held, id, manners)).await?;
     let mut heard = DeliveryClient::new(channel(identity, to))
         .connect(ReceiverStream::new(said_up))
         .await?
@@ -226,13 +228,17 @@ async fn converse(
     }
 }
 
-fn hello(held: &Mutex<Held>, id: &InstanceId) -> UpwardMessage {
+fn hello(held: &Mutex<Held>, id: &InstanceId, manners: Manners) -> UpwardMessage {
     let held = held.lock().unwrap();
     let order = held.order.as_ref();
     UpwardMessage::Hello(Hello {
         build: "fake".to_owned(),
         boot_id: "1".to_owned(),
-        features: Feature::ALL.map(|feature| feature.to_string()).to_vec(),
+        features: Feature::ALL
+            .iter()
+            .map(ToString::to_string)
+            .chain((manners != Manners::OfAnOlderBuild).then(|| HAND_BACK.to_owned()))
+            .collect(),
         epoch: order.map_or(0, |(order, _)| order.epoch),
         stable: order.map(|(order, _)| order.stable),
         candidate: order

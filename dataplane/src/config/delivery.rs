@@ -15,7 +15,7 @@ use sluice_model::limits::{
     CONTROLLER_CONNECT_WAIT_MS, CONTROLLER_KEEPALIVE_MS, CONTROLLER_SEND_WAIT_MS, MAX_LEADER_HINTS, MAX_NACK_CHARS,
     MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD, REPORT_AT_REST_MS, REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
 };
-use sluice_proto::delivery::{Ack, Downward, Hello, Nack, Upward, UpwardMessage};
+use sluice_proto::delivery::{Ack, Downward, HAND_BACK, Hello, Nack, Upward, UpwardMessage};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::report::Report;
@@ -187,7 +187,7 @@ impl Delivery {
         Hello {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: self.boot_id.clone(),
-            features: Feature::ALL.iter().map(ToString::to_string).collect(),
+            features: features(),
             epoch: heeded_epoch,
             stable: effect.stable,
             candidate: effect.candidate,
@@ -281,6 +281,12 @@ impl Stream<'_> {
             Err(_) => Err(Ended::Lost(format!("the controller took nothing for {SEND_WAIT:?}"))),
         }
     }
+}
+
+/// What this build understands: of revisions, and of the stream.
+fn features() -> Vec<String> {
+    let of_revisions = Feature::ALL.iter().map(ToString::to_string);
+    of_revisions.chain([HAND_BACK.to_owned()]).collect()
 }
 
 fn interval_for(effect: &Effect) -> Duration {
