@@ -64,7 +64,17 @@ pub fn report(folder: &Path) -> Result<LintReport, Failure> {
         let why = report.problems.first().map(ToString::to_string).unwrap_or_default();
         return Err(Failure::usage(format!("{shown} cannot be read: {why}")));
     }
-    Ok(report)
+    Ok(openable(report, folder))
+}
+
+/// Files as they open from the working directory, also by a click on them.
+fn openable(mut report: LintReport, folder: &Path) -> LintReport {
+    for place in report.problems.iter_mut().filter_map(|problem| problem.place.as_mut()) {
+        let path = folder.join(&*place.file);
+        let shown = path.strip_prefix(".").unwrap_or(&path);
+        place.file = shown.to_string_lossy().into();
+    }
+    report
 }
 
 fn text(report: &LintReport) -> String {

@@ -15,9 +15,9 @@ use sluice_model::unit::{PoolSource, Unit};
 use sluice_model::{CheckError, Config, Digest, FleetName, Kind, ObjectKey, ServiceRef, Snapshot};
 
 use crate::live::RemovalBrake;
-use crate::problem::{Effect, FieldPath, Problem, Severity};
+use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 use crate::rollout::Scope;
-use crate::source::View;
+use crate::source::{Coverage, View};
 use crate::translate::{FleetPlan, Meaning, Translation, translate};
 use crate::validate::{ServingFleet, validate};
 
@@ -44,13 +44,33 @@ pub struct Stable {
 
 impl Stable {
     fn serving<'a>(&'a self, view: &View) -> ServingFleet<'a> {
-        let hidden =
-            |(key, source): &(&ObjectKey, &Arc<str>)| !view.objects.contains(key) && view.coverage.may_hide(source);
+        let hidden = |key: &&ObjectKey| !view.objects.contains(key) && view.coverage.may_hide_objects();
         ServingFleet {
             snapshot: &self.snapshot,
-            unseen: self.sources.iter().filter(hidden).map(|(key, _)| key).collect(),
+            unseen: self.sources.keys().filter(hidden).collect(),
         }
     }
+}
+
+/// What is gone from files that can be read, while others cannot: it may have moved there, so that its removal waits.
+fn perhaps_moved(view: &View, stables: &BTreeMap<FleetName, Stable>) -> Option<Problem> {
+    let Coverage::Except(files) = &view.coverage else {
+        return None;
+    };
+    let gone = |(key, source): &(&ObjectKey, &Arc<str>)| !view.objects.contains(key) && !files.contains(*source);
+    let sources = stables.values().flat_map(|stable| &stable.sources);
+    let missing: BTreeMap<&ObjectKey, &Arc<str>> = sources.filter(gone).collect();
+    let (object, source) = missing.first_key_value()?;
+    let more = match missing.len() - 1 {
+        0 => String::new(),
+        more => format!(", as are {more} more from the folder,"),
+    };
+    Some(Problem::of_file(
+        Severity::Warning,
+        Place::file(files.first()?),
+        format!("{object} is gone from {source}{more} and may have moved into this file, which cannot be read"),
+        "mend this file or delete it: until then nothing is removed, and what is gone keeps serving",
+    ))
 }
 
 /// What compile must know about a fleet.
@@ -118,6 +138,7 @@ impl Compiler {
             .map(|(name, stable)| (name, stable.serving(view)))
             .collect();
         let mut problems: Vec<Problem> = view.problems.clone();
+        problems.extend(perhaps_moved(view, &stables));
         problems.extend(self.translation.problems().cloned());
         problems.extend(validate(&self.translation, &serving));
         let unknown = FleetState::default();

@@ -45,7 +45,7 @@ pub mod view;
 
 use sluice_model::{FleetName, InstanceId};
 
-pub use event::{Basis, Changed, Command, Event, Facts, Report, Scope, Target, Verb};
+pub use event::{Basis, Changed, Command, Event, Facts, Fault, LastEnd, Report, Scope, Target, Verb};
 pub use evidence::{Counts, Role, ScopeId};
 pub use failure::{Failure, Figure};
 pub use order::{Candidate, Members, Order, order};
@@ -174,7 +174,8 @@ impl Core {
                 instance,
                 epoch,
                 reason,
-            } => turn.refused(&instance, epoch, &reason),
+                fault,
+            } => turn.refused(&instance, epoch, &reason, fault),
             Event::Report(report) => {
                 // Judged with the next tick, together with what the others report about the same second.
                 turn.reported(&report);

@@ -35,15 +35,24 @@ pub enum Coverage {
     /// All of it.
     #[default]
     Whole,
-    /// All but what is in these files: their objects are as they last were.
+    /// All but what is in these files. They may hold anything: what was last seen in them, and what was moved into them.
     Except(BTreeSet<Arc<str>>),
     /// Nothing could be seen: everything is as it last was.
     Nothing,
 }
 
 impl Coverage {
-    /// Whether an object last seen in `file` may still be there although the view does not show it.
-    pub fn may_hide(&self, file: &str) -> bool {
+    /// Whether an object that the view does not show may still be there. Where it was last seen does not matter: a file
+    /// that cannot be read may be the one it was moved into.
+    pub fn may_hide_objects(&self) -> bool {
+        match self {
+            Self::Whole => false,
+            Self::Except(_) | Self::Nothing => true,
+        }
+    }
+
+    /// Whether `file` is one of those that could not be seen.
+    pub fn lacks(&self, file: &str) -> bool {
         match self {
             Self::Whole => false,
             Self::Except(files) => files.contains(file),

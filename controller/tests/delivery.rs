@@ -462,19 +462,23 @@ async fn what_a_controller_has_lost_is_handed_back_by_whoever_tells_the_truth() 
 async fn a_fleet_whose_instances_hand_nothing_back_still_moves_on_in_stages() {
     let world = World::new();
     let (controller, mut fleet) = after_a_loss(&world).await;
-    let manners = [
-        Manners::KeepsToItself,
-        Manners::HoldsNothing,
-        Manners::HandsBackOtherSections,
-    ];
+    let manners = [Manners::KeepsToItself, Manners::HoldsNothing, Manners::OfAnOlderBuild];
     for (fake, manners) in fleet.iter_mut().zip(manners) {
         fake.connect(controller.stream_addr(), manners);
     }
     told(&controller, "promoted").await;
     let story = text_of(&controller);
-    for told in ["did not answer in time", "no instance hands back 2-", "stageOrdered"] {
+    for told in [
+        "did not answer in time",
+        "no instance hands back 2-",
+        "1 of an older build cannot be asked, such as i-2: upgrade them",
+        "stageOrdered",
+    ] {
         assert!(story.contains(told), "{told}\n{story}");
     }
+    let older = fleet[2].held.lock().unwrap();
+    assert_eq!(older.asked_back, [], "it would end its stream on the question");
+    drop(older);
     assert!(!story.contains("mended"), "{story}");
     controller.shutdown().await;
 }

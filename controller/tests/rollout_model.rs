@@ -28,8 +28,9 @@ use std::time::Instant;
 use sluice_controller::rollout::record::{PastResult, Reached};
 use sluice_controller::rollout::view::Link;
 use sluice_controller::rollout::{
-    Action as Effect, Beginning, Changed, Commit, Core, Counts, Event, Facts, Gate, Limit, Members, Millis, PerMillion,
-    Plan, RateLimit, Recipients, Record, Report, Role, ScopeId, Stage, Target, Timing, epoch, order,
+    Action as Effect, Beginning, Changed, Commit, Core, Counts, Event, Facts, Fault, Gate, LastEnd, Limit, Members,
+    Millis, PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, ScopeId, Stage, Target, Timing, epoch,
+    order,
 };
 use sluice_model::{Digest, InstanceId, RevisionId};
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -75,6 +76,14 @@ enum Mutant {
     NewcomersJoinCandidate,
     /// Orders are never sent again.
     NoResend,
+    /// An instance that died says that it was ended in good order.
+    CrashesAreHidden,
+    /// An instance does not say how its last process ended.
+    EndsAreNotTold,
+    /// An instance that was started again is believed to carry the candidate still.
+    StartsWithCandidate,
+    /// That an instance lacks room is blamed on what was ordered.
+    RoomIsBlamedOnTheOrder,
 }
 
 /// How big the world is, and how often each fault may happen.
@@ -129,6 +138,8 @@ struct Faults {
     partitions: u8,
     /// Members say nothing for a second.
     silences: u8,
+    /// An instance has no room to keep an order, and refuses it.
+    full_disks: u8,
     /// A controller writes what it merely observed.
     saves: u8,
     /// The author goes back to what is stable.
@@ -245,6 +256,17 @@ struct Instance {
     stable: u64,
     serves: u64,
     booted: u64,
+    /// How the process before this one ended.
+    last_end: LastEnd,
+    /// The epoch of the order that it follows: none, after a start of a member, which is on stable.
+    follows: u64,
+}
+
+impl Instance {
+    /// Whether an order does anything. The one in force does again after a start.
+    fn heeds(&self, flying: &Flying) -> bool {
+        flying.epoch > self.epoch || (flying.epoch == self.epoch && self.follows < self.epoch)
+    }
 }
 
 /// An order on its way to one process.
@@ -295,7 +317,7 @@ enum Move {
     /// A controller writes what it merely observed.
     Save(usize),
     Deliver(Flying),
-    RestartInstance(usize),
+    RestartInstance(usize, LastEnd),
     ReplaceInstance(usize),
     /// The record is deleted, and perhaps the leader with it.
     LoseRecord(Leader),
@@ -314,6 +336,8 @@ enum Happens {
     Hears(usize),
     /// An instance's stream ends.
     Misses(usize),
+    /// An instance cannot keep the order in force.
+    LacksRoom(usize),
     /// It learns that an instance exists no more.
     Forgets(InstanceId),
     /// A second in which every connected instance reports.
@@ -441,10 +465,27 @@ impl Scope {
         let view = controller.core.view();
         let is_up = |name: &InstanceId| view.instances.get(name).is_some_and(|seen| seen.link == Link::Up);
         match happens {
-            Happens::Hears(at) => hears(&world.instances[*at], controller).map(|event| vec![event]),
+            Happens::Hears(at) => self.hears(&world.instances[*at], controller).map(|event| vec![event]),
             Happens::Misses(at) => {
                 let name = &world.instances[*at].name;
                 is_up(name).then(|| vec![Event::Disconnected(name.clone())])
+            }
+            Happens::LacksRoom(at) => {
+                let instance = &world.instances[*at];
+                let epoch = controller.core.record().epoch;
+                let behind = is_up(&instance.name) && instance.follows < epoch;
+                let fault = match self.mutant {
+                    Mutant::RoomIsBlamedOnTheOrder => Fault::Order,
+                    _ => Fault::Instance,
+                };
+                behind.then(|| {
+                    vec![Event::Nack {
+                        instance: instance.name.clone(),
+                        epoch,
+                        reason: String::new(),
+                        fault,
+                    }]
+                })
             }
             Happens::Forgets(name) => {
                 let known = view.instances.contains_key(name) || mentions(controller.core.record(), name);
@@ -518,6 +559,7 @@ impl Scope {
             self.watch(world, &controller);
         }
         let now = self.now(at, &controller);
+        let told = learns_of_an_end(world, &controller, happens);
         let (mut effects, mut wrote, mut lost) = (Vec::new(), false, false);
         for event in events {
             let outcome = controller.core.step(event, now);
@@ -541,6 +583,20 @@ impl Scope {
         }
         if heard_harm && !lost && controller.core.record().rollout.is_some() {
             world.break_rule("a failing gate takes the candidate back");
+        }
+        let goes_on = controller.core.record().rollout.is_some();
+        if let Happens::LacksRoom(full) = happens {
+            let uid = world.instances[*full].uid;
+            world.flying.retain(|flying| flying.uid != uid); // refused
+            let tried = before.core.record().rollout.is_some();
+            if tried && !goes_on && !lost {
+                world.break_rule("a lack of room is blamed on nobody");
+            }
+        }
+        match told {
+            Some(LastEnd::Crash) if goes_on && !lost => world.break_rule("a crash takes the candidate back"),
+            Some(LastEnd::Harmless) if !goes_on && !lost => world.break_rule("an end in good order is no evidence"),
+            _ => {}
         }
         if dies {
             // Dying before the write is a crash without this event; after the sending, one with it.
@@ -663,14 +719,15 @@ impl Scope {
                     Some(candidate) if newcomer => candidate.revision.number,
                     _ => order.serves(&instance.name).number,
                 };
+                let flying = Flying {
+                    uid: instance.uid,
+                    epoch: order.epoch,
+                    stable: order.stable.number,
+                    serves,
+                };
                 // What it already holds can do nothing; leaving it out keeps the search small.
-                if addressed && instance.epoch < order.epoch {
-                    world.flying.insert(Flying {
-                        uid: instance.uid,
-                        epoch: order.epoch,
-                        stable: order.stable.number,
-                        serves,
-                    });
+                if addressed && instance.heeds(&flying) {
+                    world.flying.insert(flying);
                 }
             }
         }
@@ -684,7 +741,7 @@ impl Scope {
         let speaks = |name: &InstanceId| {
             let up = view.instances.get(name).is_some_and(|seen| seen.link == Link::Up);
             let mut named = world.instances.iter().filter(|instance| instance.name == *name);
-            up && named.any(|instance| instance.epoch == record.epoch)
+            up && named.any(|instance| instance.follows == record.epoch)
         };
         if !rollout.ordered.is_empty() && rollout.ordered.iter().all(speaks) {
             let most = self.stages.iter().map(|(_, bake)| *bake).max().unwrap_or(0);
@@ -707,18 +764,43 @@ fn has_nothing_to_watch(controller: &Controller) -> bool {
     settled && record.stable.is_some() && follows
 }
 
-fn hears(instance: &Instance, controller: &Controller) -> Option<Event> {
-    let (name, epoch) = (instance.name.clone(), instance.epoch);
-    let facts = Facts {
-        epoch,
-        stable: (instance.stable > 0).then(|| revision(instance.stable)),
-        booted_epoch: instance.booted,
-    };
-    match controller.core.view().instances.get(&name) {
-        Some(seen) if seen.link == Link::Up && seen.epoch >= epoch => None,
-        Some(seen) if seen.link == Link::Up => Some(Event::Ack { instance: name, epoch }),
-        _ => Some(Event::Connected { instance: name, facts }),
+impl Scope {
+    fn hears(&self, instance: &Instance, controller: &Controller) -> Option<Event> {
+        let (name, epoch) = (instance.name.clone(), instance.follows);
+        let tried = controller.core.record().rollout.as_ref();
+        let carries = (instance.serves != instance.stable).then(|| revision(instance.serves));
+        let facts = Facts {
+            epoch: instance.epoch,
+            stable: (instance.stable > 0).then(|| revision(instance.stable)),
+            carries: match self.mutant {
+                Mutant::StartsWithCandidate => tried.map(|rollout| rollout.target.revision),
+                _ => carries,
+            },
+            booted_epoch: instance.booted,
+            last_end: match self.mutant {
+                Mutant::CrashesAreHidden => LastEnd::Harmless,
+                Mutant::EndsAreNotTold => LastEnd::Unknown,
+                _ => instance.last_end,
+            },
+        };
+        match controller.core.view().instances.get(&name) {
+            Some(seen) if seen.link == Link::Up && seen.epoch >= epoch => None,
+            Some(seen) if seen.link == Link::Up => Some(Event::Ack { instance: name, epoch }),
+            _ => Some(Event::Connected { instance: name, facts }),
+        }
     }
+}
+
+/// How a process of a member ended that had begun to serve the candidate, if that is what the controller is about to be
+/// told.
+fn learns_of_an_end(world: &World, controller: &Controller, happens: &Happens) -> Option<LastEnd> {
+    let Happens::Hears(at) = happens else { return None };
+    let instance = &world.instances[*at];
+    let seen = controller.core.view().instances.get(&instance.name);
+    let rollout = controller.core.record().rollout.as_ref()?;
+    let is_new = seen.is_none_or(|seen| seen.link == Link::Away);
+    let was_member = rollout.ordered.contains(&instance.name) && instance.booted >= rollout.first_epoch;
+    (is_new && was_member).then_some(instance.last_end)
 }
 
 fn target(number: u64, record: &Record) -> Target {
@@ -768,13 +850,14 @@ impl Scope {
         let listed = meaning.is_some_and(|meaning| matches!(meaning.candidate, Some((_, Members::Listed(_)))));
         let inherited = listed && meaning.is_some_and(|meaning| !meaning.uids.contains(&flying.uid));
         let instance = world.instances.iter_mut().find(|instance| instance.uid == flying.uid)?;
-        if flying.epoch <= instance.epoch && self.mutant != Mutant::NoEpochCheck {
+        if !instance.heeds(flying) && self.mutant != Mutant::NoEpochCheck {
             return Some(());
         }
         let goes_back = flying.epoch < instance.epoch;
         instance.epoch = flying.epoch;
         instance.stable = flying.stable;
         instance.serves = flying.serves;
+        instance.follows = flying.epoch;
         if goes_back {
             world.break_rule("an instance's epoch never goes back");
         }
@@ -793,13 +876,21 @@ impl Scope {
         Some(())
     }
 
-    fn restart(&self, world: &mut World, at: usize) {
+    /// A start is on stable. An order that says nothing else is followed at once.
+    fn restart(&self, world: &mut World, at: usize, last_end: LastEnd) {
         let instance = &mut world.instances[at];
         let before = instance.epoch;
         if self.mutant == Mutant::NoDisk {
             instance.epoch = 0;
         }
         instance.booted = instance.epoch;
+        if instance.serves != instance.stable {
+            instance.serves = instance.stable;
+            instance.follows = 0;
+            instance.last_end = last_end;
+        } else if instance.follows == instance.epoch {
+            instance.last_end = LastEnd::Harmless; // else what was noted of the end before stays
+        }
         if instance.epoch < before {
             world.break_rule("an instance's epoch never goes back");
         }
@@ -818,6 +909,8 @@ impl Scope {
             stable: 0,
             serves: 0,
             booted: 0,
+            last_end: LastEnd::Harmless,
+            follows: 0,
         };
     }
 
@@ -905,9 +998,7 @@ impl World {
     /// Processes that carry `number`, or may yet come to by an order that is on its way.
     fn carriers(&self, number: u64) -> impl Iterator<Item = &Instance> {
         self.instances.iter().filter(move |instance| {
-            let may = |flying: &Flying| {
-                flying.uid == instance.uid && flying.serves == number && flying.epoch > instance.epoch
-            };
+            let may = |flying: &Flying| flying.uid == instance.uid && flying.serves == number && instance.heeds(flying);
             instance.serves == number || self.flying.iter().any(may)
         })
     }
@@ -1018,6 +1109,9 @@ impl Scope {
         if world.left.partitions > 0 {
             all.extend(everybody().map(Happens::Misses));
         }
+        if world.left.full_disks > 0 {
+            all.extend(everybody().map(Happens::LacksRoom));
+        }
         if world.left.silences > 0 {
             all.push(Happens::SilentSecond);
         }
@@ -1034,11 +1128,12 @@ impl Faults {
             Move::StartStale(_) => self.stale_starts -= 1,
             Move::Crash(_) | Move::StepAndDie(..) => self.crashes -= 1,
             Move::Save(_) => self.saves -= 1,
-            Move::RestartInstance(_) => self.restarts -= 1,
+            Move::RestartInstance(..) => self.restarts -= 1,
             Move::ReplaceInstance(_) => self.replacements -= 1,
             Move::LoseRecord(_) => self.lost_records -= 1,
             Move::Step(_, Happens::Misses(_)) => self.partitions -= 1,
             Move::Step(_, Happens::SilentSecond) => self.silences -= 1,
+            Move::Step(_, Happens::LacksRoom(_)) => self.full_disks -= 1,
             Move::Step(_, Happens::Offer(1)) => self.withdrawals -= 1,
             Move::Start(_) | Move::Step(..) | Move::Deliver(_) | Move::GoBad => {}
         }
@@ -1062,6 +1157,8 @@ impl Model for Scope {
             stable: 1,
             serves: 1,
             booted: 0,
+            last_end: LastEnd::Harmless,
+            follows: 1,
         };
         let mut world = World {
             store: Store::default(),
@@ -1124,7 +1221,7 @@ impl Model for Scope {
         moves.extend(world.flying.iter().cloned().map(Move::Deliver));
         for at in 0..world.instances.len() {
             if left.restarts > 0 && world.instances[at].booted != world.instances[at].epoch {
-                moves.push(Move::RestartInstance(at));
+                moves.extend([LastEnd::Harmless, LastEnd::Crash].map(|end| Move::RestartInstance(at, end)));
             }
             if left.replacements > 0 {
                 moves.push(Move::ReplaceInstance(at));
@@ -1155,7 +1252,7 @@ impl Model for Scope {
                 world.controllers[*at] = Some(Shared::new(controller));
             }
             Move::Deliver(flying) => self.deliver(&mut world, flying)?,
-            Move::RestartInstance(at) => self.restart(&mut world, *at),
+            Move::RestartInstance(at, end) => self.restart(&mut world, *at, *end),
             Move::ReplaceInstance(at) => self.replace(&mut world, *at),
             Move::LoseRecord(leader) => {
                 if *leader == Leader::Dies {
@@ -1249,6 +1346,7 @@ const NO_FAULTS: Faults = Faults {
     replacements: 0,
     partitions: 0,
     silences: 0,
+    full_disks: 0,
     saves: 0,
     withdrawals: 0,
 };
@@ -1354,6 +1452,17 @@ fn partitions() -> Scope {
     }
 }
 
+fn full_disks() -> Scope {
+    Scope {
+        seconds: 3,
+        faults: Faults {
+            full_disks: 2,
+            ..NO_FAULTS
+        },
+        ..two()
+    }
+}
+
 fn superseded_and_withdrawn() -> Scope {
     Scope {
         revisions: 3,
@@ -1393,6 +1502,7 @@ hold! {
     holds_when_instances_are_replaced: replaced_instances();
     holds_when_instances_restart: restarted_instances();
     holds_when_streams_break_and_members_are_silent: partitions();
+    holds_when_disks_are_full: full_disks();
     holds_when_revisions_are_superseded_and_withdrawn: superseded_and_withdrawn();
 }
 
@@ -1412,5 +1522,9 @@ caught! {
     needs_every_acknowledgement: NotReachedIsEnough in Scope::default();
     needs_gates: GatesAreBlind in Scope::default();
     needs_newcomers_on_stable: NewcomersJoinCandidate in replaced_instances();
+    needs_to_know_whose_fault_a_refusal_is: RoomIsBlamedOnTheOrder in full_disks();
+    needs_crashes_to_be_told: CrashesAreHidden in restarted_instances();
+    needs_ends_in_good_order_to_be_told: EndsAreNotTold in restarted_instances();
+    needs_the_candidate_after_a_start: StartsWithCandidate in restarted_instances();
     needs_orders_to_be_sent_again: NoResend in Scope { liveness_sample: 1, ..Scope::default() };
 }

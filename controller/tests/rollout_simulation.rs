@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_controller::rollout::record::PastResult;
 use sluice_controller::rollout::{
-    Action, Beginning, Changed, Commit, Core, Counts, Event, Facts, Failure, Gate, Limit, Members, Millis, Order,
-    PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, Scope, ScopeId, Stage, Target, order,
+    Action, Beginning, Changed, Commit, Core, Counts, Event, Facts, Failure, Gate, LastEnd, Limit, Members, Millis,
+    Order, PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, Scope, ScopeId, Stage, Target, order,
 };
 use sluice_model::{Digest, InstanceId, ObjectKey, RevisionId};
 
@@ -94,6 +94,9 @@ struct Instance {
     stream: Option<u64>,
     order: Option<Order>,
     booted_epoch: u64,
+    last_end: LastEnd,
+    /// Whether its process was started again as a member and has not followed the order since.
+    started_on_stable: bool,
 }
 
 impl Instance {
@@ -102,7 +105,12 @@ impl Instance {
     }
 
     fn serves(&self) -> Option<RevisionId> {
-        self.order.as_ref().map(|order| order.serves(&self.name))
+        let order = self.order.as_ref()?;
+        Some(if self.started_on_stable {
+            order.stable
+        } else {
+            order.serves(&self.name)
+        })
     }
 }
 
@@ -113,7 +121,7 @@ enum Happens {
     Ack { at: usize, stream: u64, epoch: u64 },
     StreamUp(usize),
     StreamDown(usize),
-    Restart(usize),
+    Restart(usize, LastEnd),
     Delete(usize),
     Join,
     ControllerDies,
@@ -212,10 +220,14 @@ impl Simulation {
             let at = self.any();
             self.at_random(Happens::Delete(at));
         }
-        // A member that restarts condemns what it carries, so that not every run should have one.
+        // A member that crashes condemns what it carries, so that not every run should have one.
         if self.chance.per_mille(300) {
             let at = self.any();
-            self.at_random(Happens::Restart(at));
+            self.at_random(Happens::Restart(at, LastEnd::Crash));
+        }
+        for _ in 0..self.chance.below(6) {
+            let at = self.any();
+            self.at_random(Happens::Restart(at, LastEnd::Harmless));
         }
         for _ in 0..self.chance.below(3) {
             self.at_random(Happens::ControllerDies);
@@ -244,6 +256,8 @@ impl Simulation {
             stream: None,
             order,
             booted_epoch: 0,
+            last_end: LastEnd::Harmless,
+            started_on_stable: false,
         });
         let wait = self.chance.below(3_000);
         self.after(wait, Happens::StreamUp(at));
@@ -282,8 +296,17 @@ impl Simulation {
                     self.after(wait, Happens::StreamUp(at));
                 }
             }
-            Happens::Restart(at) => {
-                self.instances[at].booted_epoch = self.instances[at].epoch();
+            Happens::Restart(at, end) => {
+                let instance = &mut self.instances[at];
+                let stable = instance.order.as_ref().map(|order| order.stable);
+                let carried = instance.serves() != stable;
+                instance.booted_epoch = instance.epoch();
+                if carried {
+                    instance.last_end = end;
+                    instance.started_on_stable = true;
+                } else if !instance.started_on_stable {
+                    instance.last_end = LastEnd::Harmless; // else what was noted of the end before stays
+                }
                 self.happen(Happens::StreamDown(at));
             }
             Happens::Delete(at) => {
@@ -444,7 +467,12 @@ impl Simulation {
         let facts = Facts {
             epoch: instance.epoch(),
             stable: instance.order.as_ref().map(|order| order.stable),
+            carries: instance.serves().filter(|serves| {
+                let stable = instance.order.as_ref().map(|order| order.stable);
+                Some(*serves) != stable
+            }),
             booted_epoch: instance.booted_epoch,
+            last_end: instance.last_end,
         };
         let instance = instance.name.clone();
         self.step(Event::Connected { instance, facts });
@@ -460,9 +488,11 @@ impl Simulation {
     fn deliver(&mut self, at: usize, order: Order) {
         let late = self.instances[at].stream.is_none() && self.chance.per_mille(500);
         let instance = &mut self.instances[at];
-        if !instance.alive || late || order.epoch <= instance.epoch() {
+        let again = instance.started_on_stable && order.epoch == instance.epoch();
+        if !instance.alive || late || (order.epoch <= instance.epoch() && !again) {
             return;
         }
+        instance.started_on_stable = false;
         let epoch = order.epoch;
         instance.order = Some(order);
         if let Some(stream) = instance.stream {

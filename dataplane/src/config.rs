@@ -39,6 +39,7 @@ use bytes::Bytes;
 use sluice_model::limits::HAND_BACK_SECTIONS_AT_ONCE;
 use sluice_model::snapshot::Snapshot;
 use sluice_model::{Digest, LiveSubject, RevisionId};
+use sluice_proto::LastEnd;
 use sluice_proto::live::{HeldValue, SealedLive};
 use sluice_proto::sections::SectionRef;
 
@@ -137,8 +138,8 @@ pub struct Introduction {
     pub order: Option<Bytes>,
     /// The epoch in effect with which this process began from disk; 0 if it began with nothing.
     pub booted_epoch: u64,
-    /// The candidate that was live when the process before this one died.
-    pub crashed_after_swap: Option<String>,
+    /// How the process before this one ended.
+    pub last_end: LastEnd,
     /// Sections that need not be sent.
     pub held_sections: Vec<Digest>,
     /// The highest term of a live value; 0 without one.
@@ -194,7 +195,8 @@ pub struct Intake<T: Target> {
     live: Option<LiveNow<T::Built>>,
     values: Values,
     booted_epoch: u64,
-    /// The candidate that was live when the process before this one died.
+    last_end: LastEnd,
+    /// The candidate that was live when the process before this one died, until a newer order answers that.
     crashed: Option<String>,
 }
 
@@ -215,6 +217,7 @@ impl<T: Target> Intake<T> {
             live: None,
             values: Values::default(),
             booted_epoch: 0,
+            last_end: LastEnd::Unknown,
             crashed: None,
             disk,
         };
@@ -250,7 +253,7 @@ impl<T: Target> Intake<T> {
             heeded_epoch: self.heeded.map_or(0, |h| h.epoch),
             order: self.live.as_ref().map(|live| live.order.envelope.clone()),
             booted_epoch: self.booted_epoch,
-            crashed_after_swap: self.crashed.clone(),
+            last_end: self.last_end,
             held_sections: self.sections.digests(),
             live_term: self.values.term(),
             live_held: self.values.told(),
@@ -267,7 +270,7 @@ impl<T: Target> Intake<T> {
         })
     }
 
-    /// The process ends in good order: its candidate did not bring it down.
+    /// The process was asked to end: its candidate did not bring it down.
     pub fn stop(&mut self) {
         // A crash that no newer order has answered yet stays noted.
         if self.crashed.is_none()

@@ -74,8 +74,13 @@ impl Configured {
         &self.worker
     }
 
-    /// Ends the stream and notes on disk that the end was in good order. To be called when the last request is done:
-    /// until then a crash still counts against the candidate.
+    /// Notes on disk that the process was asked to end. To be called before it drains: whoever loses patience and kills
+    /// it then has learned nothing about its candidate.
+    pub async fn ending(&self) {
+        self.worker.ending().await;
+    }
+
+    /// Ends the stream, and the intake in good order. To be called when the last request is done.
     pub async fn stop(self) {
         self.stop.cancel();
         let _ = self.stream.await;

@@ -98,6 +98,37 @@ async fn a_controller_that_restarts_resumes_the_stage_with_its_members_and_its_b
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_ended_in_good_order_during_a_bake_is_no_evidence_and_one_that_dies_is() {
+    let upstream = Upstream::start();
+    let mut fleet = fleet(&upstream, "6s").await;
+    fleet.folder.write("site.yaml", &site(&upstream, 2));
+    let baking = chaos::observed(&fleet, Duration::from_secs(2)).await;
+    let member = member_of(&fleet, &baking);
+    fleet.instances[member].stop().await;
+    fleet.instances[member].start();
+    fleet.instances[member].ready().await;
+    let settled = fleet.settled().await;
+    assert_eq!(settled["phase"], "Idle", "{settled:#}");
+    fleet.answers(HOST, "/", &stamp(2)).await;
+
+    fleet.folder.write("site.yaml", &site(&upstream, 3));
+    let baking = chaos::observed(&fleet, Duration::from_secs(2)).await;
+    let member = member_of(&fleet, &baking);
+    fleet.instances[member].kill();
+    fleet.instances[member].start();
+    fleet
+        .when("the change to be taken back", |status| status["phase"] == "RolledBack")
+        .await;
+    fleet.answers(HOST, "/", &stamp(2)).await;
+}
+
+/// The instance that carries the first stage.
+fn member_of(fleet: &Fleet, status: &serde_json::Value) -> usize {
+    let id = status["stage"]["members"][0].as_str().unwrap();
+    fleet.instances.iter().position(|instance| instance.id == id).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_record_is_adopted_back_and_new_orders_count() {
     let upstream = Upstream::start();
     let mut fleet = fleet(&upstream, "100ms").await;

@@ -218,6 +218,8 @@ pub const REASON_CHARS_MAX: usize = 300;
 pub const ROLLOUT_TICK_MAX_MS: u64 = 5_000;
 /// How much observed time one report may vouch for. Candidates report every second; a longer gap was not watched.
 pub const REPORT_CREDIT_MAX_MS: u64 = 3_000;
+/// A member that has said nothing for so long, in milliseconds, is named in status: it is due to report every second.
+pub const MEMBER_QUIET_MS: u64 = 3_000;
 /// A member that has not acknowledged, or has said nothing, for so long has failed: a bundle that makes an instance
 /// unable to speak must not bake.
 pub const MEMBER_SILENCE_MAX_MS: u64 = 60_000;

@@ -8,7 +8,7 @@ use proptest::sample::select;
 use sluice_model::arbitrary::{addresses, certificates, keys, services, snapshots};
 use sluice_model::{Digest, Feature, InstanceId, Kind, LiveSubject, ObjectKey, RevisionId, Zone};
 
-use crate::delivery::{Ack, Downward, Hello, LiveRefused, Nack, Refusal, Upward, UpwardMessage};
+use crate::delivery::{Ack, Downward, Hello, LastEnd, LiveRefused, Nack, Refusal, Upward, UpwardMessage};
 use crate::live::{
     EndpointState, HeldValue, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, SealedLive,
 };
@@ -142,6 +142,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
         option::of(revisions()),
         vec(digests(), 0..4),
         option::of(bytes()),
+        select(&[LastEnd::Unknown, LastEnd::Harmless, LastEnd::Crash][..]),
     );
     (
         "\\PC{0,9}",
@@ -153,7 +154,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
     )
         .prop_map(
             |(build, boot_id, features, [epoch, booted_epoch, live_term], held, live_held)| {
-                let (stable, candidate, held_sections, order) = held;
+                let (stable, candidate, held_sections, order, last_end) = held;
                 Hello {
                     build,
                     boot_id,
@@ -166,6 +167,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
                     booted_epoch,
                     live_term,
                     live_held,
+                    last_end,
                 }
             },
         )

@@ -56,6 +56,10 @@ pub enum UpwardMessage {
     },
 }
 
+/// Among the features of a hello: the instance answers [`Downward::LostManifest`] and [`Downward::LostSections`]. An older
+/// one would end its stream on them, so it is not asked.
+pub const HAND_BACK: &str = "hand-back/v1";
+
 /// Who an instance is and what it holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Hello {
@@ -63,7 +67,7 @@ pub struct Hello {
     pub build: String,
     /// Drawn when its process started.
     pub boot_id: String,
-    /// What it understands. Names: they may be newer than this build.
+    /// What it understands, of revisions and of this stream. Names: they may be newer than this build.
     pub features: Vec<String>,
     /// Of the last order accepted; 0: none.
     pub epoch: u64,
@@ -82,6 +86,39 @@ pub struct Hello {
     pub live_term: u64,
     /// What it holds of the live lane; see [`HeldValue::within_bounds`].
     pub live_held: Vec<HeldValue>,
+    /// How the process before it ended.
+    pub last_end: LastEnd,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum LastEnd {
+    /// Not known, or said by a build that does not say.
+    #[default]
+    Unknown,
+    /// In good order, or while it carried no candidate.
+    Harmless,
+    /// In any other way, while it carried a candidate.
+    Crash,
+}
+
+impl LastEnd {
+    fn to_proto(self) -> pb::LastEnd {
+        match self {
+            Self::Unknown => pb::LastEnd::Unspecified,
+            Self::Harmless => pb::LastEnd::Harmless,
+            Self::Crash => pb::LastEnd::Crash,
+        }
+    }
+
+    /// What a newer build may say beyond these is not known here.
+    fn from_proto(end: i32) -> Self {
+        match pb::LastEnd::try_from(end) {
+            Ok(pb::LastEnd::Harmless) => Self::Harmless,
+            Ok(pb::LastEnd::Crash) => Self::Crash,
+            Ok(pb::LastEnd::Unspecified) | Err(_) => Self::Unknown,
+        }
+    }
 }
 
 /// An order is applied.
@@ -316,6 +353,7 @@ impl Hello {
             booted_epoch,
             live_term,
             live_held,
+            last_end,
         } = self;
         pb::Hello {
             build: build.clone(),
@@ -329,6 +367,7 @@ impl Hello {
             booted_epoch: *booted_epoch,
             live_term: *live_term,
             live_held: live_held.iter().map(held_to).collect(),
+            last_end: last_end.to_proto().into(),
         }
     }
 
@@ -345,6 +384,7 @@ impl Hello {
             booted_epoch,
             live_term,
             live_held,
+            last_end,
         } = proto;
         if features.len() > MAX_FEATURES_IN_MESSAGE {
             return Err(wrong("features", format!("{} are too many", features.len())));
@@ -361,6 +401,7 @@ impl Hello {
             booted_epoch,
             live_term,
             live_held: held_from(live_held)?,
+            last_end: LastEnd::from_proto(last_end),
         })
     }
 }

@@ -84,7 +84,7 @@ pub mod signed;
 mod units;
 
 pub use canonical::{DecodeError, Wire, strict_decode};
-pub use delivery::{Ack, Downward, Hello, LiveRefused, Nack, Refusal, Upward, UpwardMessage};
+pub use delivery::{Ack, Downward, HAND_BACK, Hello, LastEnd, LiveRefused, Nack, Refusal, Upward, UpwardMessage};
 pub use envelope::{Envelope, PayloadType, Verified, VerifyError, sign, verify};
 pub use keys::{KeyId, KeySet, Role, Signer, TrustedKey};
 pub use live::{

@@ -28,7 +28,7 @@ pub enum Reason {
     Error,
     /// A rollback holds its present content back.
     Held,
-    /// It could not be seen: its file is not readable at the moment.
+    /// It could not be seen: a file that is not readable at the moment holds it, or may.
     Unseen,
     /// What the last good form of another object refers to.
     Needed,
@@ -218,8 +218,9 @@ impl<'a> Chooser<'a> {
     }
 
     fn absent(&self, key: &ObjectKey) -> Written<'a> {
-        let source = self.state.stable.as_ref().and_then(|stable| stable.sources.get(key));
-        if source.is_some_and(|source| self.view.coverage.may_hide(source)) {
+        let stable = self.state.stable.as_ref();
+        let was_there = stable.is_some_and(|stable| stable.sources.contains_key(key));
+        if was_there && self.view.coverage.may_hide_objects() {
             return Written::Not(Reason::Unseen);
         }
         if self.is_held(key, None) {

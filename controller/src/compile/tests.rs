@@ -419,6 +419,34 @@ proptest! {
 }
 
 #[test]
+fn what_may_have_moved_into_an_unreadable_file_is_not_removed_until_that_is_known() {
+    let others: String = ["c", "d", "e", "f", "g"].map(|name| route(name, "api")).concat();
+    let rest = [rollout(), pool("api", 80), others].concat();
+    let mut world = World::with(&[route("a", "api"), route("b", "api"), rest.clone()].concat());
+    // a and b are cut out of their file and pasted into another, which is half written.
+    let mut seen = view(&rest);
+    seen.coverage = Coverage::Except(["new.yaml".into()].into());
+    let (compiled, problems) = world.compile(&seen);
+    assert_eq!(changed(&compiled), [""; 0], "{problems:?}");
+    let told = problems[0].to_string();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    for part in [
+        "new.yaml: warning: ProxyRoute shop/a is gone from",
+        "1 more",
+        "mend this file or delete it",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    seen.coverage = Coverage::Whole;
+    let (compiled, problems) = world.compile(&seen);
+    assert_eq!(
+        changed(&compiled),
+        ["ProxyRoute shop/a", "ProxyRoute shop/b"],
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn what_is_out_of_sight_is_still_there() {
     let base = [route("a", "api"), route("b", "api")].concat();
     let mut world = World::with(&[rollout(), base.clone(), pool("api", 80)].concat());

@@ -138,7 +138,9 @@ fn steer(fleet: &mut Fleet, asked: &Asked, verb: Verb, text: Option<&str>, now: 
     }
 }
 
-fn command_fleet(fleet: &mut Fleet, command: Command, now: Millis) -> (Answer, Next) {
+/// Hands `command` to the rollout core. What could not be written was not done.
+pub(super) fn command_fleet(fleet: &mut Fleet, command: Command, now: Millis) -> (Answer, Next) {
+    fleet.last_refusal = None; // of something that nobody asked for
     let next = fleet.happen(Event::Command(command), now);
     let answer = match fleet.last_refusal.take() {
         Some(why) => Answer::Refused(why),

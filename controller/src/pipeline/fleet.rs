@@ -239,7 +239,8 @@ impl Fleet {
 mod tests {
     use super::*;
     use crate::keys::{self, Keys};
-    use crate::rollout::Target;
+    use crate::pipeline::commands::{self, Answer};
+    use crate::rollout::{Command, Target, Verb};
     use crate::stream::LinkId;
     use sluice_proto::{Downward, open_order, pb};
     use tokio::sync::mpsc;
@@ -331,6 +332,42 @@ mod tests {
         second.happen(Event::Tick, Millis(NOW.0 + 1_000));
         assert_eq!(epochs(&second, &mut sent), [committed], "the committed order, once");
         assert_eq!(second.core.record().epoch, committed, "and no other");
+    }
+
+    #[test]
+    fn a_command_that_could_not_be_written_is_not_done() {
+        let state = tempfile::tempdir().unwrap();
+        let shared = shared(state.path());
+        let mut first = fleet(&shared);
+        let _sent = join(&mut first);
+        first.happen(first_target(&first), NOW);
+        let revision = first.core.record().stable.unwrap();
+        let command = |first: &mut Fleet, verb| {
+            let command = Command {
+                verb,
+                revision,
+                actor: "ada".to_owned(),
+                reason: String::new(),
+            };
+            commands::command_fleet(first, command, NOW).0
+        };
+        // Somebody else writes the record meanwhile.
+        let mut second = fleet(&shared);
+        let paused = command(&mut second, Verb::Pause);
+        assert!(matches!(paused, Answer::Done(_)), "{paused:?}");
+        second.happen(Event::PlanChanged(Plan::built_in()), NOW);
+        second.save(NOW).unwrap();
+        let refused = command(&mut first, Verb::Pause);
+        assert!(
+            matches!(&refused, Answer::Refused(why) if why.contains("the record was not written")),
+            "{refused:?}"
+        );
+        let resumed = command(&mut first, Verb::Resume);
+        assert!(
+            matches!(resumed, Answer::Done(_)),
+            "what is written now is done: {resumed:?}"
+        );
+        assert!(first.core.record().paused.is_none());
     }
 
     #[test]

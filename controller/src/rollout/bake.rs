@@ -54,7 +54,9 @@ impl Turn<'_> {
             if seen.link == Link::Away {
                 grow(&mut seen.away_ms, timing.unreachable_after_ms);
             }
-            if seen.epoch < epoch {
+            if seen.own_trouble(epoch).is_some() {
+                seen.unacknowledged_ms = 0; // it has answered: it is not the candidate that keeps it
+            } else if seen.epoch < epoch {
                 grow(&mut seen.unacknowledged_ms, timing.member_silence_ms);
             }
             if let Some((_, ago)) = &mut seen.sent {

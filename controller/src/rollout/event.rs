@@ -45,6 +45,8 @@ pub enum Event {
         epoch: u64,
         /// Why, in its words.
         reason: String,
+        /// Whose fault it is.
+        fault: Fault,
     },
     /// What an instance observed.
     Report(Report),
@@ -56,6 +58,16 @@ pub enum Event {
     Command(Command),
 }
 
+/// Whose fault a refusal is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fault {
+    /// What was ordered cannot be followed: that convicts it.
+    Order,
+    /// The instance's own trouble: it lacks the room to keep anything. The order is not to blame; it is sent again until
+    /// there is room.
+    Instance,
+}
+
 /// What an instance holds when its stream begins, read from the signed order it shows; zeros and `None` if that
 /// order's signature could not be verified.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -64,9 +76,25 @@ pub struct Facts {
     pub epoch: u64,
     /// The stable revision of that order.
     pub stable: Option<RevisionId>,
+    /// The candidate that it carries, as it says itself. A process that starts is on stable, also if it is a member.
+    pub carries: Option<RevisionId>,
     /// The epoch with which its process started from disk; 0 if it started with nothing. An instance whose process
     /// started with the running candidate's order has restarted after its swap.
     pub booted_epoch: u64,
+    /// How the process before it ended.
+    pub last_end: LastEnd,
+}
+
+/// How an instance's last process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum LastEnd {
+    /// Nobody knows; it may have been the candidate that ended it.
+    #[default]
+    Unknown,
+    /// In good order, or without a candidate: that is no evidence against any.
+    Harmless,
+    /// In any other way, while it carried a candidate.
+    Crash,
 }
 
 /// What one instance observed over some time, all of it under the order of `epoch`. Counts are since the last report;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use sluice_model::{InstanceId, limits};
 
-use super::event::{Facts, Report};
+use super::event::{Facts, Fault, LastEnd, Report};
 use super::evidence::{Role, ScopeId};
 use super::failure::Failure;
 use super::order::Members;
 use super::story::Story;
-use super::view::Link;
+use super::view::{Link, Refused};
 use super::{Action, Recipients, Turn, epoch};
 
 /// A reason as it is kept.
@@ -23,10 +23,11 @@ impl Turn<'_> {
         let facts = self.believe(instance, facts);
         let known = self.view.instances.get(instance).map_or(0, |seen| seen.epoch);
         let restarted = self.restarted_after_swap(instance, facts, known);
+        let epoch = self.acknowledged_by(instance, facts);
         let seen = self.view.seen(instance);
         *seen = super::view::Seen {
             link: Link::Up,
-            epoch: facts.epoch,
+            epoch,
             told: facts.stable.map(|stable| (facts.epoch, stable)),
             unacknowledged_ms: seen.unacknowledged_ms,
             ..super::view::Seen::default()
@@ -55,10 +56,27 @@ impl Turn<'_> {
         epoch::is_plausible(epoch, self.now, self.timing.clock_difference_seconds)
     }
 
-    /// Its process started with an order that names the candidate, or has forgotten that it acknowledged one.
+    /// The epoch that counts as acknowledged. A member that holds the order in force but does not carry the candidate
+    /// was started again: it is sent the order once more, and until it has acknowledged that, nothing bakes.
+    fn acknowledged_by(&self, instance: &InstanceId, facts: Facts) -> u64 {
+        let in_force = self.record.epoch;
+        let tried = self.record.rollout.as_ref();
+        let lacks = tried.is_some_and(|rollout| {
+            rollout.members.contains(instance) && facts.carries != Some(rollout.target.revision)
+        });
+        if lacks && facts.epoch == in_force {
+            in_force.saturating_sub(1)
+        } else {
+            facts.epoch
+        }
+    }
+
+    /// Its process started with an order that names the candidate, after one that did not end in good order; or it has
+    /// forgotten that it acknowledged one.
     fn restarted_after_swap(&self, instance: &InstanceId, facts: Facts, acknowledged: u64) -> bool {
         self.record.rollout.as_ref().is_some_and(|rollout| {
-            let from_disk = facts.booted_epoch >= rollout.first_epoch;
+            let unharmed = facts.last_end == LastEnd::Harmless;
+            let from_disk = facts.booted_epoch >= rollout.first_epoch && !unharmed;
             let forgotten = acknowledged >= rollout.first_epoch && facts.epoch < acknowledged;
             rollout.ordered.contains(instance) && (from_disk || forgotten)
         })
@@ -157,8 +175,9 @@ impl Turn<'_> {
         }
     }
 
-    /// An instance refuses an order. A member that refuses the candidate convicts it.
-    pub(super) fn refused(&mut self, instance: &InstanceId, epoch: u64, reason: &str) {
+    /// An instance refuses an order. A member that refuses the candidate convicts it, unless the trouble is its own: then
+    /// it is waited for, and sent the order again like everybody who has not acknowledged it.
+    pub(super) fn refused(&mut self, instance: &InstanceId, epoch: u64, reason: &str, fault: Fault) {
         let reason = bounded(reason);
         let known = self.view.has_acknowledged(instance, epoch);
         let seen = self.view.seen(instance);
@@ -166,10 +185,13 @@ impl Turn<'_> {
         if epoch != self.record.epoch || known {
             return; // of an order that is no longer in force, or a duplicate of one it has
         }
-        let again = seen
-            .refusal
-            .replace((epoch, reason.clone()))
-            .is_some_and(|(before, _)| before == epoch);
+        let refused = Refused {
+            epoch,
+            reason: reason.clone(),
+            fault,
+        };
+        let before = seen.refusal.replace(refused);
+        let again = before.is_some_and(|before| before.epoch == epoch);
         let is_member = self
             .record
             .rollout
@@ -183,8 +205,9 @@ impl Turn<'_> {
                 reason: reason.clone(),
             });
         }
-        if is_member {
-            self.roll_back(Failure::Refused { instance, reason });
+        match fault {
+            Fault::Order if is_member => self.roll_back(Failure::Refused { instance, reason }),
+            Fault::Order | Fault::Instance => {}
         }
     }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use sluice_model::{FleetName, InstanceId};
+use sluice_model::{FleetName, InstanceId, limits};
 
 use super::bake::{self, Standing};
 use super::gates::Verdict;
 use super::order::Members;
-use super::record::{PastResult, Pause, Reached, Record, Rollout};
+use super::record::{Beginning, PastResult, Pause, Reached, Record, Rollout};
 use super::time::{Millis, Span};
 use super::view::{Link, View};
 use super::{Core, Progress};
@@ -42,7 +42,7 @@ pub enum Health {
     Healthy,
     /// Something is held, blocked, refused or not reached.
     Degraded,
-    /// No instance is connected.
+    /// No instance is connected, or a member of the stage says nothing.
     Unknown,
 }
 
@@ -104,7 +104,8 @@ pub struct StageStatus {
     pub observed_ms: u64,
     /// To be observed, in milliseconds.
     pub bake_ms: u64,
-    /// When it ends if reports keep arriving (RFC 3339); absent until every member has acknowledged.
+    /// When it ends if reports keep arriving (RFC 3339); absent until every member has acknowledged, and while one of them
+    /// is silent.
     pub bake_until: Option<String>,
 }
 
@@ -213,8 +214,8 @@ impl Core {
             fleet: record.fleet.clone(),
             phase,
             message: message(record, view, phase),
-            stage: rollout.map(|rollout| stage(rollout, now)),
-            health: health(record, &instances),
+            stage: rollout.map(|rollout| stage(record, rollout, view, now)),
+            health: health(record, view, &instances),
             instances,
             epoch: record.epoch,
             stable_revision: record.stable.map(|revision| revision.to_string()),
@@ -240,6 +241,8 @@ fn phase(record: &Record, view: &View) -> Phase {
         Phase::Frozen
     } else if paused && wanted {
         Phase::Paused
+    } else if !in_own_trouble(record, view).is_empty() {
+        Phase::Stalled
     } else if let Some(rollout) = &record.rollout {
         of_rollout(record, rollout)
     } else if record.queued.is_some() || record.stable.is_none() {
@@ -283,14 +286,43 @@ fn message(record: &Record, view: &View, phase: Phase) -> String {
             || "paused by spec.paused".to_owned(),
             |pause| format!("paused by {}; `rollout resume` goes on", pause.actor),
         ),
-        Phase::RollingBack => missing("waiting for everybody to be back on stable", waiting(record)),
+        Phase::RollingBack => {
+            let missing = missing("waiting for everybody to be back on stable", waiting(record));
+            own_trouble(record, view).map_or(missing.clone(), |trouble| format!("{missing}; {trouble}"))
+        }
         Phase::RolledBack => held_in_short(record),
         Phase::Progressing => missing("waiting for acknowledgements", unacknowledged(record, view)),
-        Phase::Baking => record.rollout.as_ref().map_or_else(String::new, |rollout| {
-            format!("baking {} of {}", Span(rollout.observed_ms), Span(rollout.bake_ms))
-        }),
+        Phase::Baking => record
+            .rollout
+            .as_ref()
+            .map_or_else(String::new, |rollout| baking(record, rollout, view)),
         Phase::Stalled => stalled(record, view),
     }
+}
+
+fn baking(record: &Record, rollout: &Rollout, view: &View) -> String {
+    let baking = format!("baking {} of {}", Span(rollout.observed_ms), Span(rollout.bake_ms));
+    let waits = waits_for(record, rollout, view);
+    match waits.as_slice() {
+        [] => baking,
+        [one] => format!("{baking}; waits for {one}"),
+        [first, rest @ ..] => format!("{baking}; waits for {first} and {} more", rest.len()),
+    }
+}
+
+/// Members of the stage without whose word nothing bakes, and since when they say nothing.
+fn waits_for(record: &Record, rollout: &Rollout, view: &View) -> Vec<String> {
+    let member = |instance: &InstanceId| {
+        let seen = view.instances.get(instance)?;
+        let since = Span(seen.silent_ms);
+        match seen.link {
+            Link::Away => Some(format!("{instance}, not connected for {since}")),
+            Link::Up if seen.silent_ms >= limits::MEMBER_QUIET_MS => Some(format!("{instance}, silent for {since}")),
+            Link::Up if seen.epoch < record.epoch => Some(format!("{instance} to carry it again")),
+            Link::Up => None,
+        }
+    };
+    rollout.ordered.iter().filter_map(member).collect()
 }
 
 fn held_in_short(record: &Record) -> String {
@@ -324,7 +356,33 @@ fn unacknowledged(record: &Record, view: &View) -> Vec<InstanceId> {
         .collect()
 }
 
+/// Instances that are waited for and cannot keep the order in force, for a reason of their own.
+fn in_own_trouble<'a>(record: &Record, view: &'a View) -> Vec<(&'a InstanceId, &'a str)> {
+    let asked = target_instances(record, view);
+    let seen = view.instances.iter().filter(|(instance, _)| asked.contains(*instance));
+    seen.filter_map(|(instance, seen)| Some((instance, seen.own_trouble(record.epoch)?)))
+        .collect()
+}
+
+/// `; default-2 cannot keep the order (…): it is sent again every 5s`.
+fn own_trouble(record: &Record, view: &View) -> Option<String> {
+    let troubled = in_own_trouble(record, view);
+    let (instance, reason) = troubled.first()?;
+    let more = match troubled.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let again = Span(limits::ORDER_RESEND_MS);
+    Some(format!(
+        "waits for {instance}, which cannot keep the order ({reason}){more}; mended, it goes on by itself: the order is \
+         sent again every {again}"
+    ))
+}
+
 fn stalled(record: &Record, view: &View) -> String {
+    if let Some(trouble) = own_trouble(record, view) {
+        return trouble;
+    }
     if let Some(rollout) = &record.rollout {
         return match bake::standing(record, rollout) {
             Standing::Holding(why) => format!("{why}; `rollout promote` goes on without it"),
@@ -333,19 +391,35 @@ fn stalled(record: &Record, view: &View) -> String {
             }
         };
     }
+    if record.stable.is_none() && record.beginning == Beginning::RecordMissing {
+        return record_missing(view);
+    }
     let present = view.instances.values().filter(|seen| seen.link == Link::Up).count();
     match (present, record.stable.is_some(), record.queued.is_some()) {
         (0, _, _) => "no instance is connected".to_owned(),
-        (_, false, true) => "no record of this fleet was found: asking the instances what they serve".to_owned(),
-        (_, false, false) => "there is no configuration yet".to_owned(),
+        (_, false, _) => "there is no configuration yet".to_owned(),
         (some, true, _) => format!("waiting for the fleet to connect: {some} of {} are here", record.size),
     }
 }
 
-fn stage(rollout: &Rollout, now: Millis) -> StageStatus {
+fn record_missing(view: &View) -> String {
+    let missing = "the record of this fleet is missing";
+    let left = limits::ADOPTION_WAIT_MS.saturating_sub(view.listening_ms);
+    match (view.connected().is_empty(), left) {
+        (true, _) => format!("{missing}, and no instance is connected yet to say what it serves; traffic goes on"),
+        (false, 0) => format!("{missing}, and no instance holds anything: waiting for the first revision"),
+        (false, left) => format!(
+            "{missing}: listening for {} more to what the instances serve; traffic goes on",
+            Span(left)
+        ),
+    }
+}
+
+fn stage(record: &Record, rollout: &Rollout, view: &View, now: Millis) -> StageStatus {
     let name = bake::stage_name(rollout);
     let (index, of) = (rollout.stage + 1, rollout.stages.len());
     let left = rollout.bake_ms.saturating_sub(rollout.observed_ms);
+    let bakes = rollout.reached == Reached::Yes && waits_for(record, rollout, view).is_empty();
     StageStatus {
         label: format!("{index}/{of} {name}"),
         name,
@@ -358,7 +432,7 @@ fn stage(rollout: &Rollout, now: Millis) -> StageStatus {
         collapsed: rollout.collapsed.clone(),
         observed_ms: rollout.observed_ms,
         bake_ms: rollout.bake_ms,
-        bake_until: (rollout.reached == Reached::Yes).then(|| rfc3339(Millis(now.0.saturating_add(left)))),
+        bake_until: bakes.then(|| rfc3339(Millis(now.0.saturating_add(left)))),
     }
 }
 
@@ -372,10 +446,10 @@ fn target_instances(record: &Record, view: &View) -> BTreeSet<InstanceId> {
 fn instances(record: &Record, view: &View) -> InstancesStatus {
     let asked = target_instances(record, view);
     let refusal = |(instance, seen): (&InstanceId, &super::view::Seen)| {
-        let (epoch, reason) = seen.refusal.as_ref()?;
-        (*epoch == record.epoch).then(|| RefusalStatus {
+        let refused = seen.refusal.as_ref()?;
+        (refused.epoch == record.epoch).then(|| RefusalStatus {
             instance: instance.clone(),
-            reason: reason.clone(),
+            reason: refused.reason.clone(),
         })
     };
     let refusals: Vec<RefusalStatus> = view.instances.iter().filter_map(refusal).collect();
@@ -394,12 +468,19 @@ fn instances(record: &Record, view: &View) -> InstancesStatus {
     }
 }
 
-fn health(record: &Record, instances: &InstancesStatus) -> Health {
+fn health(record: &Record, view: &View, instances: &InstancesStatus) -> Health {
+    let rollout = record
+        .rollout
+        .as_ref()
+        .filter(|rollout| rollout.reached == Reached::Yes);
+    let is_awaited = rollout.is_some_and(|rollout| !waits_for(record, rollout, view).is_empty());
     let taken_back = !record.held.is_empty() || !record.blocked.is_empty() || record.frozen.is_some();
     if instances.total == 0 {
         Health::Unknown
     } else if taken_back || instances.refused > 0 || !record.unreached.is_empty() || record.restoring.is_some() {
         Health::Degraded
+    } else if is_awaited {
+        Health::Unknown
     } else {
         Health::Healthy
     }

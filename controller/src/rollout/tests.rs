@@ -427,6 +427,7 @@ fn a_refusal_takes_the_candidate_back() {
         instance,
         epoch,
         reason,
+        fault: Fault::Order,
     });
     assert!(matches!(
         bench.last(),
@@ -446,6 +447,88 @@ fn a_refusal_takes_the_candidate_back() {
 }
 
 #[test]
+fn a_member_without_room_convicts_nobody_and_is_waited_for() {
+    let mut bench = three();
+    bench.deaf = bench.instances.keys().cloned().collect();
+    bench.offer(2, &["shop"]);
+    let (instance, epoch) = (bench.members().first().unwrap().clone(), bench.record().epoch);
+    let lacks_room = || Event::Nack {
+        instance: instance.clone(),
+        epoch,
+        reason: "storage: the disk is full".to_owned(),
+        fault: Fault::Instance,
+    };
+    for _ in 0..100 {
+        bench.second(good);
+        bench.step(lacks_room());
+    }
+    assert_eq!((bench.stage(), bench.record().held.len()), (Some(0), 0));
+    let status = bench.core.status(Millis(bench.now));
+    assert_eq!((status.phase, status.health), (Phase::Stalled, Health::Degraded));
+    for part in [instance.as_str(), "the disk is full", "every 5s"] {
+        assert!(status.message.contains(part), "{}", status.message);
+    }
+    assert_eq!(
+        bench.stories.iter().filter(|story| story.contains("refuses")).count(),
+        1
+    );
+    bench.deaf.clear();
+    bench.seconds(6, good); // it is sent the order again
+    assert!(bench.observed_ms() > 0 || bench.stage() == Some(1), "it goes on");
+    bench.seconds(30, good);
+    assert_eq!(bench.record().stable, Some(revision(2)));
+}
+
+#[test]
+fn a_member_that_says_nothing_is_named() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(2, good);
+    let status = bench.core.status(Millis(bench.now));
+    assert!(status.stage.unwrap().bake_until.is_some());
+    let member = bench.members().first().unwrap().clone();
+    bench.mute.insert(member.clone());
+    bench.seconds(12, good);
+    let status = bench.core.status(Millis(bench.now));
+    assert_eq!(
+        status.message,
+        format!("baking 2s of 5s; waits for {member}, silent for 13s")
+    );
+    assert_eq!((status.phase, status.health), (Phase::Baking, Health::Unknown));
+    assert_eq!(status.stage.unwrap().bake_until, None);
+    bench.disconnect(&member);
+    let status = bench.core.status(Millis(bench.now));
+    assert!(
+        status.message.ends_with(&format!("{member}, not connected for 13s")),
+        "{}",
+        status.message
+    );
+}
+
+#[test]
+fn a_missing_record_is_called_missing() {
+    let mut bench = three();
+    let instances = std::mem::take(&mut bench.instances);
+    bench.core = Core::begin("edge".parse().unwrap(), plan(&[(1, 5_000)]), Beginning::RecordMissing);
+    let message = |bench: &Bench| bench.core.status(Millis(bench.now)).message;
+    bench.step(Event::Tick);
+    assert!(message(&bench).starts_with("the record of this fleet is missing, and no instance"));
+    for (instance, epoch) in instances {
+        let facts = Facts {
+            epoch,
+            stable: Some(revision(1)),
+            ..Facts::default()
+        };
+        bench.connect(instance.as_str(), facts);
+    }
+    bench.seconds(5, good);
+    assert_eq!(
+        message(&bench),
+        "the record of this fleet is missing: listening for 10s more to what the instances serve; traffic goes on"
+    );
+}
+
+#[test]
 fn two_in_a_row_without_a_suspect_freeze_until_retried() {
     let mut bench = three();
     for number in [2, 3] {
@@ -461,24 +544,75 @@ fn two_in_a_row_without_a_suspect_freeze_until_retried() {
 }
 
 #[test]
-fn a_member_that_restarts_after_its_swap_takes_the_candidate_back() {
+fn a_member_that_crashes_after_its_swap_takes_the_candidate_back() {
+    // One that does not say how it ended may be of an older build: it counts as one that crashed.
+    for last_end in [LastEnd::Crash, LastEnd::Unknown] {
+        let mut bench = three();
+        bench.offer(2, &["shop"]);
+        let member = bench.members().first().unwrap().clone();
+        let epoch = bench.disconnect(&member);
+        bench.connect(member.as_str(), started_again(epoch, last_end));
+        assert!(matches!(
+            bench.last(),
+            PastResult::RolledBack {
+                failure: Failure::Restarted { .. },
+                ..
+            }
+        ));
+    }
+}
+
+/// What a member tells whose process started from disk with the order that names it.
+fn started_again(epoch: u64, last_end: LastEnd) -> Facts {
+    Facts {
+        epoch,
+        stable: Some(revision(1)),
+        carries: None,
+        booted_epoch: epoch,
+        last_end,
+    }
+}
+
+#[test]
+fn a_member_that_was_ended_in_good_order_is_no_evidence_and_the_bake_goes_on() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(2, good);
+    let members = bench.members();
+    let member = members.first().unwrap().clone();
+    let epoch = bench.disconnect(&member);
+    bench.seconds(3, good);
+    assert_eq!(bench.observed_ms(), 2_000, "nobody carries it");
+    bench.deaf.insert(member.clone());
+    bench.connect(member.as_str(), started_again(epoch, LastEnd::Harmless));
+    bench.seconds(3, good);
+    assert_eq!(bench.observed_ms(), 2_000, "it is here, but serves stable");
+    // It is sent the order again, and carries the candidate from then on.
+    bench.deaf.clear();
+    bench.step(Event::Ack {
+        instance: member,
+        epoch,
+    });
+    bench.seconds(2, good);
+    assert_eq!((bench.stage(), bench.observed_ms()), (Some(0), 4_000));
+    assert_eq!(bench.members(), members);
+    bench.second(good);
+    assert_eq!(bench.stage(), Some(1));
+}
+
+#[test]
+fn a_member_that_was_started_again_is_sent_the_order_in_force_once_more() {
     let mut bench = three();
     bench.offer(2, &["shop"]);
     let member = bench.members().first().unwrap().clone();
     let epoch = bench.disconnect(&member);
-    let facts = Facts {
-        epoch,
-        stable: Some(revision(1)),
-        booted_epoch: epoch,
-    };
-    bench.connect(member.as_str(), facts);
-    assert!(matches!(
-        bench.last(),
-        PastResult::RolledBack {
-            failure: Failure::Restarted { .. },
-            ..
-        }
-    ));
+    bench.instances.insert(member.clone(), epoch);
+    let outcome = bench.step(Event::Connected {
+        instance: member.clone(),
+        facts: started_again(epoch, LastEnd::Harmless),
+    });
+    let again = Action::SendOrder(Recipients::One(member));
+    assert!(outcome.actions.contains(&again), "{outcome:?}");
 }
 
 #[test]
@@ -490,7 +624,8 @@ fn a_broken_stream_is_not_a_restart() {
     let facts = Facts {
         epoch,
         stable: Some(revision(1)),
-        booted_epoch: 0,
+        carries: Some(revision(2)),
+        ..Facts::default()
     };
     bench.connect(member.as_str(), facts);
     bench.seconds(5, good);
@@ -517,7 +652,7 @@ fn a_rollback_waits_for_all_it_can_reach_and_lists_the_rest() {
     let facts = Facts {
         epoch: held,
         stable: Some(revision(1)),
-        booted_epoch: 0,
+        ..Facts::default()
     };
     bench.connect(member.as_str(), facts);
     assert!(
@@ -852,7 +987,8 @@ fn a_controller_that_restarts_goes_on_where_the_record_is() {
         let facts = Facts {
             epoch,
             stable: Some(revision(1)),
-            booted_epoch: 0,
+            carries: Some(revision(2)),
+            ..Facts::default()
         };
         bench.connect(instance.as_str(), facts);
     }
@@ -871,7 +1007,7 @@ fn a_new_controller_does_not_size_a_stage_by_the_quickest_instance() {
     let facts = |epoch: &u64| Facts {
         epoch: *epoch,
         stable: Some(revision(1)),
-        booted_epoch: 0,
+        ..Facts::default()
     };
     bench.connect("i-0", facts(&instances[&"i-0".parse().unwrap()]));
     bench.offer(2, &["shop"]);
@@ -894,7 +1030,7 @@ fn a_controller_without_a_record_adopts_what_instances_serve_and_jumps() {
         let facts = Facts {
             epoch,
             stable: Some(revision(1)),
-            booted_epoch: 0,
+            ..Facts::default()
         };
         bench.connect(instance.as_str(), facts);
     }
@@ -922,7 +1058,7 @@ fn a_record_from_a_backup_is_noticed() {
     let facts = Facts {
         epoch,
         stable: Some(revision(2)),
-        booted_epoch: 0,
+        ..Facts::default()
     };
     bench.connect("i-0", facts);
     assert_eq!(bench.record().stable, Some(revision(2)));
@@ -935,7 +1071,7 @@ fn an_impossible_epoch_is_not_followed() {
     let facts = Facts {
         epoch: u64::MAX,
         stable: Some(revision(7)),
-        booted_epoch: 0,
+        ..Facts::default()
     };
     let instance: InstanceId = "liar".parse().unwrap();
     bench.deaf.insert(instance.clone());

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_model::{InstanceId, RevisionId};
 
+use super::event::Fault;
 use super::evidence::Counts;
 use super::record::Record;
 use super::time::Millis;
@@ -54,8 +55,28 @@ pub struct Seen {
     pub credit_ms: u64,
     /// The last order sent to it over this stream, and how long ago.
     pub sent: Option<(u64, u64)>,
-    /// The last order it refused, and why.
-    pub refusal: Option<(u64, String)>,
+    /// The last order it refused.
+    pub refusal: Option<Refused>,
+}
+
+/// An order that an instance refused.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Refused {
+    /// Which.
+    pub epoch: u64,
+    /// Why, in its words.
+    pub reason: String,
+    /// Whose fault it is.
+    pub fault: Fault,
+}
+
+impl Seen {
+    /// Why it cannot follow the order of `epoch`, if that is trouble of its own.
+    pub fn own_trouble(&self, epoch: u64) -> Option<&str> {
+        let refused = self.refusal.as_ref()?;
+        let waits = self.link == Link::Up && self.epoch < epoch && refused.epoch == epoch;
+        (waits && refused.fault == Fault::Instance).then_some(refused.reason.as_str())
+    }
 }
 
 /// Whether a stream is up.

@@ -202,7 +202,7 @@ mod tests {
 
         fs::write(path("b.yaml"), "kind: [").unwrap();
         let view = until(&mut directory, |view| view.coverage != Coverage::Whole).await;
-        assert!(view.coverage.may_hide("b.yaml"));
+        assert!(view.coverage.lacks("b.yaml"));
 
         fs::remove_file(path("b.yaml")).unwrap();
         until(&mut directory, |view| view.coverage == Coverage::Nothing).await;

@@ -15,9 +15,9 @@ use sluice_controller::pki;
 use sluice_model::{Digest, Feature, InstanceId, LiveSubject, RevisionId};
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::{
-    Ack, Audience, Downward, HeldValue, Hello, KeySet, LiveRefused, LiveUpdate, LiveValue, Manifest, Nack, Order,
-    Refusal, Report, RoleReport, ScopeReport, ServedRole, Upward, UpwardMessage, open_live, open_manifest, open_order,
-    sections,
+    Ack, Audience, Downward, HAND_BACK, HeldValue, Hello, KeySet, LiveRefused, LiveUpdate, LiveValue, Manifest, Nack,
+    Order, Refusal, Report, RoleReport, ScopeReport, ServedRole, Upward, UpwardMessage, open_live, open_manifest,
+    open_order, sections,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -137,6 +137,8 @@ pub enum Manners {
     Pushes,
     /// Refuses live values.
     RefusesValues,
+    /// Is of a build that knows nothing of handing back: it would end its stream on the question.
+    OfAnOlderBuild,
 }
 
 pub fn channel(identity: &Path, to: SocketAddr) -> Channel {
@@ -187,7 +189,7 @@ async fn converse(
         }
     };
     held.lock().unwrap().log.clear();
-    say(hello(held)).await?;
+    say(hello(held, id, manners)).await?;
     let mut heard = DeliveryClient::new(channel(identity, to))
         .connect(ReceiverStream::new(said_up))
         .await?
@@ -268,21 +270,27 @@ async fn converse(
     }
 }
 
-fn hello(held: &Mutex<Held>) -> UpwardMessage {
+fn hello(held: &Mutex<Held>, id: &InstanceId, manners: Manners) -> UpwardMessage {
     let held = held.lock().unwrap();
     let order = held.order.as_ref();
     UpwardMessage::Hello(Hello {
         build: "fake".to_owned(),
         boot_id: "1".to_owned(),
-        features: Feature::ALL.map(|feature| feature.to_string()).to_vec(),
+        features: Feature::ALL
+            .iter()
+            .map(ToString::to_string)
+            .chain((manners != Manners::OfAnOlderBuild).then(|| HAND_BACK.to_owned()))
+            .collect(),
         epoch: order.map_or(0, |(order, _)| order.epoch),
         stable: order.map(|(order, _)| order.stable),
-        candidate: None,
+        candidate: order
+            .and_then(|(order, _)| order.candidate_for(id))
+            .map(|tried| tried.revision),
         held_sections: held.sections.keys().copied().collect(),
         order: order.map(|(_, bytes)| bytes.clone()),
-        booted_epoch: 0,
         live_term: held.values.values().map(|update| update.stamp.term).max().unwrap_or(0),
         live_held: held.values.values().map(held_value).collect(),
+        ..Hello::default()
     })
 }
 

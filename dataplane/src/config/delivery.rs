@@ -15,7 +15,7 @@ use sluice_model::limits::{
     CONTROLLER_CONNECT_WAIT_MS, CONTROLLER_KEEPALIVE_MS, CONTROLLER_SEND_WAIT_MS, MAX_LEADER_HINTS, MAX_NACK_CHARS,
     MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD, REPORT_AT_REST_MS, REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
 };
-use sluice_proto::delivery::{Ack, Downward, Hello, LiveRefused, Nack, Upward, UpwardMessage};
+use sluice_proto::delivery::{Ack, Downward, HAND_BACK, Hello, LiveRefused, Nack, Upward, UpwardMessage};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::report::Report;
@@ -182,7 +182,7 @@ impl Delivery {
             heeded_epoch,
             order,
             booted_epoch,
-            crashed_after_swap: _, // follows from the boot id and `booted_epoch`, and is said in a nack
+            last_end,
             held_sections,
             live_term,
             live_held,
@@ -190,7 +190,7 @@ impl Delivery {
         Hello {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: self.boot_id.clone(),
-            features: Feature::ALL.iter().map(ToString::to_string).collect(),
+            features: features(),
             epoch: heeded_epoch,
             stable: effect.stable,
             candidate: effect.candidate,
@@ -199,6 +199,7 @@ impl Delivery {
             booted_epoch,
             live_term,
             live_held,
+            last_end,
         }
     }
 
@@ -237,13 +238,14 @@ impl Stream<'_> {
                 },
                 () = tokio::time::sleep_until(last_report + interval_for(&under)) => {
                     last_report = Instant::now();
-                    self.report(observe, &under).await
+                    let now = *effects.borrow();
+                    self.report(observe, &under, &now).await
                 }
                 Ok(()) = effects.changed() => {
                     // No interval spans two orders: this one ends here.
                     let before = std::mem::replace(&mut under, *effects.borrow_and_update());
                     last_report = Instant::now();
-                    self.report(observe, &before).await
+                    self.report(observe, &before, &under).await
                 }
             };
             if let Err(ended) = step {
@@ -267,10 +269,13 @@ impl Stream<'_> {
         Ok(())
     }
 
-    async fn report(&self, observe: &mut impl Observe, under: &Effect) -> Result<(), Ended> {
+    /// After a restart the candidate comes back under the order that is in effect already. What was seen before that
+    /// tells nothing about the candidate, and its acknowledgement may have gone ahead: it is not sent.
+    async fn report(&self, observe: &mut impl Observe, under: &Effect, now: &Effect) -> Result<(), Ended> {
+        let came_back = now.epoch == under.epoch && now.candidate != under.candidate;
         match observe.observe(under) {
-            Some(report) => self.send(UpwardMessage::Report(report)).await,
-            None => Ok(()),
+            Some(report) if !came_back => self.send(UpwardMessage::Report(report)).await,
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -282,6 +287,12 @@ impl Stream<'_> {
             Err(_) => Err(Ended::Lost(format!("the controller took nothing for {SEND_WAIT:?}"))),
         }
     }
+}
+
+/// What this build understands: of revisions, and of the stream.
+fn features() -> Vec<String> {
+    let of_revisions = Feature::ALL.iter().map(ToString::to_string);
+    of_revisions.chain([HAND_BACK.to_owned()]).collect()
 }
 
 fn interval_for(effect: &Effect) -> Duration {

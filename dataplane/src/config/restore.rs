@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use sluice_model::limits::{MAX_ENVELOPE_OVERHEAD_BYTES, MAX_ORDER_BYTES};
+use sluice_proto::LastEnd;
 
 use super::target::{NewLive, Target};
 use super::verify::{self, GenuineOrder};
@@ -18,7 +19,10 @@ impl<T: Target> Intake<T> {
             Err(error) => tracing::error!(%error, "the last epoch is lost; the epoch of the last order counts"),
         }
         match self.disk.candidate() {
-            Ok(crashed) => self.crashed = crashed,
+            Ok(crashed) => {
+                self.last_end = crashed.as_ref().map_or(LastEnd::Harmless, |_| LastEnd::Crash);
+                self.crashed = crashed;
+            }
             Err(error) => tracing::error!(%error, "cannot tell whether the last run ended in good order"),
         }
         if let Some(candidate) = &self.crashed {

@@ -18,6 +18,7 @@ const NICENESS: i32 = 10;
 enum Command {
     Open(mpsc::Sender<Said>),
     Take(Delivered),
+    Ending(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -74,6 +75,14 @@ impl Worker {
         self.effect.clone()
     }
 
+    /// The process was asked to end, and will: returns when the state folder says so.
+    pub async fn ending(&self) {
+        let (done, noted) = oneshot::channel();
+        if self.commands.send(Command::Ending(done)).await.is_ok() {
+            let _ = noted.await;
+        }
+    }
+
     /// Ends the thread in good order; returns when the state folder says so.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -99,6 +108,10 @@ fn run<T: Target>(mut intake: Intake<T>, mut inbox: mpsc::Receiver<Command>, eff
                 for answer in answers {
                     say(&mut stream, Said::Answer(answer));
                 }
+            }
+            Some(Command::Ending(done)) => {
+                intake.stop();
+                let _ = done.send(());
             }
             Some(Command::Stop(done)) => {
                 intake.stop();

@@ -71,6 +71,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         // Nobody watches any more, and whoever starts anew wants the ports.
         Ending::Orphaned => (Duration::ZERO, args.grace.min(ORPHAN_GRACE)),
     };
+    configured.ending().await;
     tracing::info!(?ending, ?converge, ?grace, "draining");
     let plan = Plan { converge, grace };
     let skip = Skip::default();
@@ -85,7 +86,6 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     });
     let end = data_plane.shutdown(plan, &skip).await;
     impatience.abort();
-    // Last, since it notes on disk that the end was in good order.
     configured.stop().await;
     tracing::info!(?end, "ended");
     Ok(())

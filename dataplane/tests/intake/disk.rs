@@ -3,6 +3,7 @@
 use std::fs;
 
 use sluice_dataplane::config::{Answer, Delivered};
+use sluice_proto::LastEnd;
 use sluice_proto::sections::Packed;
 
 use crate::world::{ME, NOW, Revision, World, break_disk, config, epoch, mend_disk, reason};
@@ -24,7 +25,7 @@ fn it_serves_again_from_disk_with_nobody_there() {
     assert_eq!(world.served(), served);
     let said = world.intake.introduce();
     assert_eq!((said.heeded_epoch, said.booted_epoch), (epoch(1), epoch(1)));
-    assert_eq!(said.crashed_after_swap, None);
+    assert_eq!(said.last_end, LastEnd::Harmless, "it carried no candidate");
     assert_eq!(said.held_sections.len(), one.packed.len());
     // And it knows what it may not follow any more.
     let replay = world.signers.order(epoch(1) - 1, &one, None);
@@ -39,6 +40,7 @@ fn after_a_clean_end_the_candidate_comes_back_when_it_is_ordered_again() {
     let mut world = world.restart();
     assert_eq!(world.served().stable, Some(one.id));
     assert_eq!(world.served().candidate, None, "a start is on stable");
+    assert_eq!(world.intake.introduce().last_end, LastEnd::Harmless, "and says so");
     let answers = world.take_order(world.signers.seal_order(&order));
     assert_eq!(reason(&answers[0]), "ack");
     assert_eq!(
@@ -54,16 +56,22 @@ fn after_a_crash_the_candidate_is_not_tried_again_by_the_same_order() {
     let order = world.signers.order(epoch(2), &one, Some((&two, &[ME])));
     world.deliver(&order);
     let mut world = world.crash();
-    assert_eq!(world.intake.introduce().crashed_after_swap, Some(two.id.to_string()));
+    assert_eq!(world.intake.introduce().last_end, LastEnd::Crash);
     assert_eq!(reason(&world.deliver(&order)), "crashed_after_swap");
     assert_eq!((world.served().stable, world.served().candidate), (Some(one.id), None));
     // Ending in good order before anybody answered does not hide it.
     let mut world = world.restart();
+    assert_eq!(world.intake.introduce().last_end, LastEnd::Crash);
     assert_eq!(reason(&world.deliver(&order)), "crashed_after_swap");
     // A newer order is the controller's answer.
     let rollback = world.signers.order(epoch(3), &one, None);
     assert_eq!(reason(&world.deliver(&rollback)), "ack");
-    assert_eq!(world.crash().intake.introduce().crashed_after_swap, None);
+    assert_eq!(
+        world.intake.introduce().last_end,
+        LastEnd::Crash,
+        "of the start, as long as the process runs"
+    );
+    assert_eq!(world.crash().intake.introduce().last_end, LastEnd::Harmless);
 }
 
 /// Starts with one file changed: serves nothing, and comes back with the controller's help.

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use sluice_model::limits::MAX_COUNTED_SCOPES;
 use sluice_model::{InstanceId, ObjectKey};
-use sluice_proto::{self as proto, Audience, Downward, Hello, UpwardMessage, open_order};
+use sluice_proto::{self as proto, Audience, Downward, Hello, Refusal, UpwardMessage, open_order};
 
 use super::{Connected, Fleet, Next};
 use crate::pipeline::board::InstanceView;
 use crate::pipeline::observed;
 use crate::pipeline::story::{Happening, written};
-use crate::rollout::{Event, Facts, Members, Millis, order};
+use crate::rollout::{Event, Facts, Fault, LastEnd, Members, Millis, order};
 use crate::sign::SignError;
 use crate::stream::{Link, LinkId};
 
@@ -142,7 +142,13 @@ impl Fleet {
             Some(Ok(order)) => Facts {
                 epoch: order.epoch,
                 stable: Some(order.stable),
+                carries: hello.candidate,
                 booted_epoch: hello.booted_epoch,
+                last_end: match hello.last_end {
+                    proto::LastEnd::Unknown => LastEnd::Unknown,
+                    proto::LastEnd::Harmless => LastEnd::Harmless,
+                    proto::LastEnd::Crash => LastEnd::Crash,
+                },
             },
             Some(Err(error)) => {
                 tracing::warn!(%instance, %error, "shows an order that is not ours; nothing of it is believed");
@@ -212,12 +218,13 @@ impl Fleet {
             }
             UpwardMessage::Nack(nack) => {
                 let reason = format!("{}: {}", nack.reason.as_str(), nack.detail);
-                let epoch = nack.epoch;
+                let (epoch, fault) = (nack.epoch, fault_of(nack.reason));
                 self.happen(
                     Event::Nack {
                         instance,
                         epoch,
                         reason,
+                        fault,
                     },
                     now,
                 )
@@ -236,5 +243,22 @@ impl Fleet {
             }
             UpwardMessage::Hello(_) | UpwardMessage::Want(_) => Next::Nothing, // the stream's business
         }
+    }
+}
+
+/// A disk that takes nothing is its instance's own trouble, whatever is ordered. A port that cannot be had is not: the
+/// order asks for it, and would serve nobody there (`docs/decisions/instance-state.md`).
+fn fault_of(refusal: Refusal) -> Fault {
+    match refusal {
+        Refusal::Storage => Fault::Instance,
+        Refusal::Signature
+        | Refusal::Audience
+        | Refusal::Epoch
+        | Refusal::Malformed
+        | Refusal::TooLarge
+        | Refusal::Feature
+        | Refusal::Check
+        | Refusal::Build
+        | Refusal::Listen => Fault::Order,
     }
 }

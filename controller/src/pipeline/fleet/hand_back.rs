@@ -14,9 +14,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use sluice_model::limits::{ADOPTION_WAIT_MS, HAND_BACK_SECTIONS_AT_ONCE, HAND_BACK_WAIT_MS};
 use sluice_model::{Digest, InstanceId, RevisionId};
-use sluice_proto::Downward;
+use sluice_proto::{Downward, HAND_BACK};
 
-use super::{Fleet, Next};
+use super::{Connected, Fleet, Next};
 use crate::pipeline::story::Happening;
 use crate::revisions::{BundleError, Loss, Signed};
 use crate::rollout::{Event, Millis};
@@ -158,12 +158,12 @@ impl Fleet {
         }
     }
 
-    /// An instance that holds `revision` and was not asked in vain.
+    /// An instance that holds `revision`, can be asked, and was not asked in vain.
     fn holder(&self, revision: &RevisionId) -> Option<(InstanceId, Link)> {
         let in_vain = &self.lost.get(revision)?.in_vain;
         self.instances.iter().find_map(|(instance, seen)| {
             let link = seen.link.clone()?;
-            let helps = seen.holds.contains(revision) && !in_vain.contains(instance);
+            let helps = seen.holds.contains(revision) && seen.hands_back() && !in_vain.contains(instance);
             helps.then(|| (instance.clone(), link))
         })
     }
@@ -201,7 +201,19 @@ impl Fleet {
     /// Whoever is connected cannot help. Those who serve the revision go on; without any, it is gone.
     fn nobody_left(&mut self, revision: RevisionId, now: Millis) -> Next {
         let connected = || self.instances.values().filter(|seen| seen.link.is_some());
-        let is_held = connected().any(|seen| seen.holds.contains(&revision));
+        let holders = || connected().filter(|seen| seen.holds.contains(&revision));
+        let is_held = holders().next().is_some();
+        let older: Vec<&str> = holders()
+            .filter(|seen| !seen.hands_back())
+            .map(|seen| seen.view.instance.as_str())
+            .collect();
+        let upgrade = match older.as_slice() {
+            [] => String::new(),
+            [first, ..] => format!(
+                "; {} of an older build cannot be asked, such as {first}: upgrade them",
+                older.len()
+            ),
+        };
         let is_alone = connected().next().is_none();
         let Some(lost) = self.lost.get_mut(&revision) else {
             return Next::Nothing;
@@ -213,7 +225,7 @@ impl Fleet {
                 lost.hope = Hope::None;
                 let trouble = format!(
                     "no instance hands back {revision}; those that serve it go on, new ones wait for the next \
-                     revision, and objects in error have no last good form"
+                     revision, and objects in error have no last good form{upgrade}"
                 );
                 self.trouble(trouble, now);
             }
@@ -317,6 +329,12 @@ impl Fleet {
             let _ = link.send(&Downward::Manifest(envelope.clone())); // cut off: it is sent again when it is back
         }
         Next::Recompile
+    }
+}
+
+impl Connected {
+    fn hands_back(&self) -> bool {
+        self.hello.features.iter().any(|feature| feature == HAND_BACK)
     }
 }
 

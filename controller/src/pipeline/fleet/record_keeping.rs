@@ -41,8 +41,10 @@ impl Fleet {
         let trouble = format!("the record was not written, so nothing is ordered: {error}");
         if self.unwritten.as_ref() != Some(&trouble) {
             self.tell(Happening::Trouble(trouble.clone()), now);
-            self.unwritten = Some(trouble);
+            self.unwritten = Some(trouble.clone());
         }
+        // Whoever asked for it is told.
+        self.last_refusal = Some(trouble);
         self.progress_since = None;
         match self.revisions.load_record() {
             Ok(Some((record, version))) => {
