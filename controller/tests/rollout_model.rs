@@ -84,6 +84,8 @@ enum Mutant {
     StartsWithCandidate,
     /// That an instance lacks room is blamed on what was ordered.
     RoomIsBlamedOnTheOrder,
+    /// The list of all instances has only those that are connected.
+    RosterOfTheConnected,
 }
 
 /// How big the world is, and how often each fault may happen.
@@ -99,6 +101,7 @@ struct Scope {
     faults: Faults,
     harm: Harm,
     acks: Acks,
+    leavers: Leavers,
     /// Every so many states, by hash, are continued without faults. 0: none.
     liveness_sample: u64,
 }
@@ -119,6 +122,15 @@ enum Acks {
     AtOnce,
     /// At each controller at any time.
     Late,
+}
+
+/// How controllers learn that an instance exists no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leavers {
+    /// One by one.
+    AreNamed,
+    /// They are told who is left.
+    AreNotOnTheRoster,
 }
 
 /// How often things may (still) happen.
@@ -157,6 +169,7 @@ impl Default for Scope {
             faults: Faults::default(),
             harm: Harm::FromTheStart,
             acks: Acks::AtOnce,
+            leavers: Leavers::AreNamed,
             liveness_sample: 64,
         }
     }
@@ -340,6 +353,8 @@ enum Happens {
     LacksRoom(usize),
     /// It learns that an instance exists no more.
     Forgets(InstanceId),
+    /// It learns which instances there are.
+    HearsRoster,
     /// A second in which every connected instance reports.
     Second,
     /// A second in which members are silent.
@@ -490,6 +505,17 @@ impl Scope {
             Happens::Forgets(name) => {
                 let known = view.instances.contains_key(name) || mentions(controller.core.record(), name);
                 known.then(|| vec![Event::Removed(name.clone())])
+            }
+            Happens::HearsRoster => {
+                let all = world.instances.iter().map(|instance| instance.name.clone());
+                let roster: BTreeSet<InstanceId> = match self.mutant {
+                    Mutant::RosterOfTheConnected => view.connected(),
+                    _ => all.collect(),
+                };
+                let mut known = view.instances.keys().chain(controller.core.record().mentioned());
+                known
+                    .any(|name| !roster.contains(name))
+                    .then(|| vec![Event::Roster(roster)])
             }
             Happens::Second => self.second(world, controller, true),
             Happens::SilentSecond => self.second(world, controller, false),
@@ -1115,7 +1141,10 @@ impl Scope {
         if world.left.silences > 0 {
             all.push(Happens::SilentSecond);
         }
-        all.extend(self.dead(world).into_iter().map(Happens::Forgets));
+        match self.leavers {
+            Leavers::AreNamed => all.extend(self.dead(world).into_iter().map(Happens::Forgets)),
+            Leavers::AreNotOnTheRoster => all.push(Happens::HearsRoster),
+        }
         all.push(Happens::Second);
         all
     }
@@ -1452,6 +1481,25 @@ fn partitions() -> Scope {
     }
 }
 
+fn rosters() -> Scope {
+    Scope {
+        leavers: Leavers::AreNotOnTheRoster,
+        ..replaced_instances()
+    }
+}
+
+fn rosters_and_somebody_away() -> Scope {
+    Scope {
+        leavers: Leavers::AreNotOnTheRoster,
+        faults: Faults {
+            partitions: 1,
+            ..NO_FAULTS
+        },
+        liveness_sample: 0,
+        ..two()
+    }
+}
+
 fn full_disks() -> Scope {
     Scope {
         seconds: 3,
@@ -1502,6 +1550,7 @@ hold! {
     holds_when_instances_are_replaced: replaced_instances();
     holds_when_instances_restart: restarted_instances();
     holds_when_streams_break_and_members_are_silent: partitions();
+    holds_when_rosters_are_told: rosters();
     holds_when_disks_are_full: full_disks();
     holds_when_revisions_are_superseded_and_withdrawn: superseded_and_withdrawn();
 }
@@ -1522,6 +1571,7 @@ caught! {
     needs_every_acknowledgement: NotReachedIsEnough in Scope::default();
     needs_gates: GatesAreBlind in Scope::default();
     needs_newcomers_on_stable: NewcomersJoinCandidate in replaced_instances();
+    needs_everybody_on_the_roster: RosterOfTheConnected in rosters_and_somebody_away();
     needs_to_know_whose_fault_a_refusal_is: RoomIsBlamedOnTheOrder in full_disks();
     needs_crashes_to_be_told: CrashesAreHidden in restarted_instances();
     needs_ends_in_good_order_to_be_told: EndsAreNotTold in restarted_instances();
