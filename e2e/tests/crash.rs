@@ -11,6 +11,7 @@ use sluice_e2e::manifests::{self, FLEET};
 use sluice_e2e::scenario::chaos::{self, Chaos};
 use sluice_e2e::upstream::{Upstream, stamp};
 use sluice_e2e::wait::{unix_ms, wait_until};
+use sluice_model::limits::{PIPELINE_TICK_MS, RECORD_PROGRESS_MS, REPORT_ON_TRIAL_MS};
 use tokio::time::Instant;
 
 const HOST: &str = "crash.example.com";
@@ -91,8 +92,13 @@ async fn a_controller_that_restarts_resumes_the_stage_with_its_members_and_its_b
     }
     assert_eq!(before["targetRevision"], after["targetRevision"]);
     let (then, now) = stage("observedMs");
-    // The record is written at intervals: what was shown but not yet written may be observed once more.
-    assert!(now.as_u64().unwrap() + 1_000 >= then.as_u64().unwrap(), "{then} {now}");
+    // The record is written at intervals, with what reports brought: what was shown and not yet written is observed
+    // once more.
+    let unwritten = RECORD_PROGRESS_MS + REPORT_ON_TRIAL_MS + PIPELINE_TICK_MS;
+    assert!(
+        now.as_u64().unwrap() + unwritten >= then.as_u64().unwrap(),
+        "{then} {now}"
+    );
     fleet.settled().await;
     fleet.answers(HOST, "/", &stamp(2)).await;
 }
