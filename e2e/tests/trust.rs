@@ -197,20 +197,21 @@ async fn a_full_disk_of_one_instance_is_named_and_stops_no_traffic() {
         refusals.iter().any(is_it)
     };
     fleet
-        .when("the way back, with the instance named", |status| {
-            status["phase"] == "RollingBack" && names_the_full_one(status)
+        .when("the rollout to wait, with the instance named", |status| {
+            status["phase"] == "Stalled" && names_the_full_one(status)
         })
         .await;
-    fleet.answers(HOST, "/", &stamp(1)).await;
     let status = fleet.status().await.unwrap();
     assert_eq!(
-        status["phase"], "RollingBack",
-        "not complete while a restart could undo it: {status:#}"
+        status["held"].as_array().map(Vec::len),
+        Some(0),
+        "a full disk convicts no change: {status:#}"
     );
 
     disk.free();
     let status = fleet.settled().await;
     assert_eq!(status["instances"]["refused"], 0, "{status:#}");
+    fleet.answers(HOST, "/", &stamp(2)).await;
     fleet.folder.write("site.yaml", &site(&upstream, 3));
     fleet.answers(HOST, "/", &stamp(3)).await;
     let outcomes = load.stop().await;
