@@ -226,7 +226,7 @@ pub const CASES: &[Case] = &[
         BRAKE_FOR_SERVICE,
         "Pool",
         r#"{"endpoints":[{"address":"10.0.0.1","port":80}],"removalBrake":{"maxPercentAtOnce":50}}"#,
-        "spec.removalBrake",
+        "spec",
     ),
     accepted(
         BRAKE_FOR_SERVICE,

@@ -36,9 +36,9 @@ pub(super) fn translate(object: &Object, spec: &PoolSpec, findings: &mut Finding
         (Some(spec), Some(_)) => brake(&field.field("removalBrake"), spec, findings)?,
         (Some(_), None) => {
             findings.error(
-                &field.field("removalBrake"),
-                "endpoints that are written down change by rollout, not at once",
-                "remove it, or use a service",
+                &field,
+                "removalBrake is for pools with a service; endpoints that are written down change by rollout, not at once",
+                "remove removalBrake, or use a service",
             );
             return None;
         }
