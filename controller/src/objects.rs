@@ -46,6 +46,17 @@ pub enum Spec {
     Unreadable,
 }
 
+/// What an API server says of an object that it stores.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// Its UID: another one is another object, whatever its name.
+    pub uid: Arc<str>,
+    /// Counts the changes of its spec.
+    pub generation: i64,
+    /// Which of its versions this is.
+    pub resource_version: Arc<str>,
+}
+
 /// One object as its author wrote it.
 #[derive(Clone, Debug)]
 pub struct Object {
@@ -57,6 +68,8 @@ pub struct Object {
     pub annotations: BTreeMap<String, String>,
     /// Its content.
     pub spec: Spec,
+    /// What the API server says of it; `None` for one from a file.
+    pub stored: Option<Stored>,
     /// Where it was written.
     pub origin: Origin,
     /// Where else it was written, which makes it ambiguous which content is meant.

@@ -108,6 +108,7 @@ fn one(file: &Arc<str>, document: Node, out: &mut Manifests) {
         annotations,
         spec,
         origin,
+        stored: None,
         also_in: vec![],
     }));
 }
