@@ -34,7 +34,11 @@ fn running(program: &Path) -> anyhow::Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("/proc cannot be read")?.flatten() {
         let name = entry.file_name();
-        let Some(number) = name.to_str().filter(|name| *name != own).and_then(|name| name.parse().ok()) else {
+        let Some(number) = name
+            .to_str()
+            .filter(|name| *name != own)
+            .and_then(|name| name.parse().ok())
+        else {
             continue; // no process, or this one
         };
         // What cannot be read is another user's, or has just ended.
