@@ -286,6 +286,17 @@ pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
 /// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
 pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
 
+// --- enrolment (proto/src/enrol.rs, controller/src/enrol.rs, dataplane/src/enrol.rs) ------------------------------
+
+/// A service-account token. Kubernetes' have 1 to 2 KiB; those of the largest claims stay below 8.
+pub const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// A signing request. One with an EC key has some 200 bytes, one with RSA and names 2 KiB.
+pub const MAX_SIGNING_REQUEST_BYTES: usize = 4 << 10;
+/// A question about enrolment: the two above, and a line of text.
+pub const MAX_ENROL_REQUEST_BYTES: usize = 32 << 10;
+/// The answer: a certificate, two authorities, and the keys of two rotations, with plenty of room.
+pub const MAX_ENROL_RESPONSE_BYTES: usize = 1 << 20;
+
 // --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
 
 /// Manifests held at once: stable, candidate, what is pending, and room to roll back without asking again.
