@@ -211,6 +211,8 @@ pub const HELD_CONTENTS_MAX: usize = 1_024;
 pub const BLOCKED_DIGESTS_MAX: usize = 16;
 /// Past rollouts kept in the record. `historyLimit` bounds the revisions that are kept, this bounds the story.
 pub const ROLLOUT_HISTORY_MAX: usize = 32;
+/// Commands whose ids a record remembers, so that none is carried out twice: several for each person that steers at once.
+pub const COMMAND_IDS_MAX: usize = 16;
 /// Characters of a reason that an instance or a person gave, as kept in the record.
 pub const REASON_CHARS_MAX: usize = 300;
 /// The controller's clock is asked every second; a step longer than this is a sleeping machine or a jumping clock,
