@@ -54,6 +54,8 @@ pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
 pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
 /// The largest answer of an admin port that the command reads: a fleet's status with every object held.
 pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
+/// Manifests that `sluice inject` takes at once: far more than a repository keeps in one file.
+pub const INJECT_INPUT_MAX_BYTES: u64 = 8 << 20;
 /// Instances of one `up`: a laptop has tens of cores, not hundreds.
 pub const UP_INSTANCES_MAX: u16 = 64;
 /// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
