@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Commands};
 use crate::audit::Audit;
 use crate::keys::{self, KeyError, Keys};
 use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine};
@@ -174,7 +174,7 @@ impl Standalone {
         let admin = Admin {
             board: Arc::clone(&shared.board),
             telemetry: Arc::clone(&shared.telemetry),
-            commands,
+            commands: Commands::To(commands),
         };
         let inputs = Inputs {
             source,
