@@ -1,8 +1,16 @@
 //! The checks, one file for each matter. `registry` lists them.
 
 pub(crate) mod cel;
+pub(crate) mod changes;
+pub(crate) mod chart_install;
 pub(crate) mod crds;
 pub(crate) mod examples;
 pub(crate) mod explain;
 pub(crate) mod harness;
 pub(crate) mod images;
+pub(crate) mod leader;
+pub(crate) mod programmed;
+pub(crate) mod restarts;
+pub(crate) mod scale_backend;
+
+mod served;
