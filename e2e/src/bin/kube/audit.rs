@@ -31,9 +31,6 @@ pub(crate) struct Entry {
     pub(crate) request_object: Option<Value>,
     /// How it was answered.
     pub(crate) response_status: Option<Answered>,
-    /// When the server took it (RFC 3339, with microseconds).
-    #[serde(default)]
-    pub(crate) request_received_timestamp: String,
 }
 
 /// Who sent a request.

@@ -61,14 +61,20 @@ impl World {
         Ok(Copy(copy))
     }
 
-    /// Puts the copy in place of what etcd holds, as after a disaster.
+    /// Puts the copy in place of what etcd holds, as after a disaster. The node's own parts are started anew, as those
+    /// who wrote them say one has to: what they saw is in the future now. Ours are not.
     pub(crate) async fn restore_etcd(&self, copy: Copy) -> anyhow::Result<()> {
         let etcd = self.own()?.folder.join("etcd");
         self.without_store(async || {
             files("rm", &["-rf"], &[&etcd]).await?;
             files("mv", &[], &[&copy.0, &etcd]).await
         })
-        .await
+        .await?;
+        for part in ["controller-manager", "scheduler", "kubelet", "kube-proxy", "coredns"] {
+            self.part("stop", part).await?;
+            self.part("start", part).await?;
+        }
+        Ok(())
     }
 
     async fn without_store(&self, change: impl AsyncFnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -25,6 +25,7 @@ mod pods;
 mod registry;
 mod report;
 mod sluice;
+mod tls;
 mod traffic;
 mod views;
 mod world;

@@ -2,6 +2,7 @@
 //! nothing of it, as it knows nothing of a machine that hangs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,6 +20,10 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// The first process of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process(Pid);
+
+/// The network of a pod: all of its processes share it, and no others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network(u64);
 
 /// A process that stands still; it goes on when this is dropped, so that a failing check leaves nothing frozen.
 #[derive(Debug)]
@@ -41,6 +46,12 @@ impl Process {
     /// `kill -9`.
     pub(crate) fn kill(self) -> anyhow::Result<()> {
         kill_process(self.0, Signal::KILL).context("killing a process")
+    }
+
+    /// The network that it is in.
+    pub(crate) fn network(self) -> anyhow::Result<Network> {
+        let path = format!("/proc/{}/ns/net", self.0.as_raw_nonzero());
+        Ok(Network(fs::metadata(path)?.ino()))
     }
 
     /// How long ago it started.
@@ -84,6 +95,23 @@ impl Process {
 impl World {
     /// The first process of a container; an error while it does not run.
     pub(crate) async fn process(&self, container: &Container) -> anyhow::Result<Process> {
+        let running = self.running().await?;
+        let found = running.iter().find(|(id, _)| *id == container.id);
+        let (_, process) = found.with_context(|| format!("no process of {container:?} in {running:?}"))?;
+        Ok(*process)
+    }
+
+    /// The youngest process of a pod, known by its network, also when nobody can be asked which containers it has.
+    pub(crate) async fn youngest(&self, network: Network) -> anyhow::Result<Process> {
+        let running = self.running().await?.into_iter().map(|(_, process)| process);
+        let of_pod = running.filter(|process| process.network().is_ok_and(|of| of == network));
+        let by_age = of_pod.filter_map(|process| Some((process.age().ok()?, process)));
+        let youngest = by_age.min_by_key(|(age, _)| *age).context("no process in this pod")?;
+        Ok(youngest.1)
+    }
+
+    /// The first process of every container of the node.
+    async fn running(&self) -> anyhow::Result<Vec<(String, Process)>> {
         let socket = self.own()?.folder.join("containerd.sock");
         let output = Command::new("ctr")
             .arg("-a")
@@ -93,21 +121,20 @@ impl World {
             .output()
             .await
             .context("ctr does not start; is it in PATH?")?;
-        let (said, list) = (
-            String::from_utf8_lossy(&output.stderr),
-            String::from_utf8_lossy(&output.stdout),
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "ctr: {said}");
-        let pid = running(&list, &container.id).with_context(|| format!("no process of {container:?} in {list}"))?;
-        Ok(Process(pid))
+        Ok(running(&String::from_utf8_lossy(&output.stdout)))
     }
 }
 
 /// `TASK PID STATUS`, a line each.
-fn running(list: &str, id: &str) -> Option<Pid> {
-    let mut lines = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let line = lines.find(|fields| fields.first() == Some(&id) && fields.get(2) == Some(&"RUNNING"))?;
-    Pid::from_raw(line.get(1)?.parse().ok()?)
+fn running(list: &str) -> Vec<(String, Process)> {
+    let lines = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let of_line = |fields: Vec<&str>| match fields.as_slice() {
+        [id, pid, "RUNNING"] => Some(((*id).to_owned(), Process(Pid::from_raw(pid.parse().ok()?)?))),
+        _ => None,
+    };
+    lines.filter_map(of_line).collect()
 }
 
 #[cfg(test)]
@@ -117,8 +144,7 @@ mod tests {
     #[test]
     fn only_what_runs_has_a_process() {
         let list = "TASK    PID    STATUS\nabc     12     RUNNING\nabcd    13     STOPPED\n";
-        assert_eq!(running(list, "abc"), Pid::from_raw(12));
-        assert_eq!(running(list, "abcd"), None);
-        assert_eq!(running(list, "ab"), None);
+        let twelve = Process(Pid::from_raw(12).unwrap());
+        assert_eq!(running(list), [("abc".to_owned(), twelve)]);
     }
 }

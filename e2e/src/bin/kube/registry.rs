@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::checks::{
-    cel, changes, chart_install, crds, examples, explain, harness, images, leader, programmed, restarts, scale_backend,
+    api_away, cel, certificate, changes, chart_install, crds, examples, explain, harness, images, incomplete_view,
+    leader, permissions, programmed, quiet, record_lost, restarts, scale_backend,
 };
 use crate::options::{Form, Options};
 use crate::world::World;
@@ -124,6 +125,16 @@ const CHECKS: &[Check] = &[
         |world| Box::pin(restarts::nothing_is_lost(world)),
     ),
     own(
+        "certificate",
+        "a renewed certificate is shown at once and closes no connection; one without its key is refused",
+        |world| Box::pin(certificate::renewed(world)),
+    ),
+    own(
+        "quiet",
+        "idle: no write; a thousand routes: one each; restarts and scaling: none; foreign conditions survive",
+        |world| Box::pin(quiet::nothing_to_say(world)),
+    ),
+    own(
         "leader-killed",
         "the leader killed in the middle of a bake: same stage, same members, no less observed",
         |world| Box::pin(leader::killed(world)),
@@ -137,6 +148,26 @@ const CHECKS: &[Check] = &[
         "leader-frozen",
         "the leader frozen until another leads, then thawed: it writes nothing any more",
         |world| Box::pin(leader::frozen(world)),
+    ),
+    own(
+        "api-away",
+        "API server stopped and frozen: all is served, and afterwards nobody has missed anything",
+        |world| Box::pin(api_away::served(world)),
+    ),
+    own(
+        "record-lost",
+        "record or Rollout deleted, etcd restored from an older copy: new orders, nothing old is replayed",
+        |world| Box::pin(record_lost::new_orders(world)),
+    ),
+    own(
+        "permissions",
+        "what the chart grants is what is used; the data plane's account calls nobody and can do nothing",
+        |world| Box::pin(permissions::used(world)),
+    ),
+    own(
+        "incomplete-view",
+        "without CRDs, with a kind forbidden, with an object that cannot be read: nothing is signed from a part",
+        |world| Box::pin(incomplete_view::nothing_from_a_part(world)),
     ),
     own(
         "chart-install",

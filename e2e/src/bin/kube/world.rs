@@ -112,6 +112,11 @@ impl World {
         }
     }
 
+    /// Whether all checks of the form run, and not some that were named.
+    pub(crate) fn whole_run(&self) -> bool {
+        self.cluster.options.names.is_empty()
+    }
+
     /// What is installed of Sluice in this run.
     pub(crate) fn installed(&self) -> &Installed {
         &self.cluster.installed
