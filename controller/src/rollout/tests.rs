@@ -1057,6 +1057,41 @@ fn a_new_controller_does_not_size_a_stage_by_the_quickest_instance() {
     assert_eq!((bench.stage(), bench.record().size), (Some(0), 3));
 }
 
+/// Another controller takes over, and whoever is left connects to it.
+fn take_over(bench: &mut Bench, stable: RevisionId) {
+    bench.core = Core::resume(bench.record().clone());
+    for (instance, epoch) in std::mem::take(&mut bench.instances) {
+        let facts = Facts {
+            epoch,
+            stable: Some(stable),
+            ..Facts::default()
+        };
+        bench.connect(instance.as_str(), facts);
+    }
+}
+
+#[test]
+fn an_instance_that_is_gone_is_not_waited_for_by_the_next_controller() {
+    let began_at_once = |gone: &[&str], takeovers: usize| {
+        let mut bench = three();
+        bench.seconds(30, good);
+        (1..takeovers).for_each(|_| take_over(&mut bench, revision(1)));
+        for instance in gone.iter().map(|name| name.parse::<InstanceId>().unwrap()) {
+            bench.disconnect(&instance);
+            bench.instances.remove(&instance);
+            bench.step(Event::Removed(instance));
+        }
+        take_over(&mut bench, revision(1));
+        bench.offer(2, &["shop"]);
+        (bench.stage().is_some(), bench.record().size)
+    };
+    assert_eq!(began_at_once(&[], 1), (true, 3));
+    assert_eq!(began_at_once(&["i-1"], 1), (true, 2));
+    assert_eq!(began_at_once(&["i-1", "i-2"], 1), (true, 1));
+    // Removed by a controller that had just begun itself.
+    assert_eq!(began_at_once(&["i-1"], 2), (true, 2));
+}
+
 #[test]
 fn a_controller_without_a_record_adopts_what_instances_serve_and_jumps() {
     let mut bench = three();
