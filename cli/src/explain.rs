@@ -11,11 +11,11 @@ use serde_json::json;
 use sluice_controller::lint::{LintReport, lint_manifests};
 use sluice_controller::problem::Severity;
 use sluice_model::explain::{Explanation, explain};
-use sluice_model::{FleetName, RequestFacts, Snapshot, authority, path};
+use sluice_model::{FleetName, Name, RequestFacts, Snapshot, authority, path};
 
 use crate::called::Called;
 use crate::cluster::objects::{self, Kind};
-use crate::cluster::{Cluster, ConnectionArgs};
+use crate::cluster::{Cluster, ConnectionArgs, controller_namespace};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, TextFormat};
 use crate::{lint, waiting_runtime};
@@ -29,6 +29,14 @@ pub struct Args {
     /// Look at the objects of a Kubernetes cluster, in all namespaces.
     #[arg(long, conflicts_with = "folder", help_heading = "Kubernetes")]
     pub kube: bool,
+    /// The controller's namespace, whose Rollouts govern [default: $SLUICE_NAMESPACE, else sluice-system].
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        conflicts_with = "folder",
+        help_heading = "Kubernetes"
+    )]
+    pub controller_namespace: Option<Name>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub connection: ConnectionArgs,
@@ -86,17 +94,17 @@ pub fn run(args: &Args, called: Called) -> Result<Exit, Failure> {
 /// Where the objects are.
 enum Place<'a> {
     Folder(&'a PathBuf),
-    Cluster(&'a ConnectionArgs),
+    Cluster(&'a Args),
 }
 
 impl<'a> Place<'a> {
     fn find(args: &'a Args, called: Called) -> Result<Self, Failure> {
-        let cluster = args.kube || args.connection.are_given();
+        let cluster = args.kube || args.controller_namespace.is_some() || args.connection.are_given();
         match (&args.folder, called) {
             (Some(_), _) if cluster => Err(Failure::usage("give a folder, or options for a cluster, and not both")),
             (Some(folder), _) => Ok(Self::Folder(folder)),
-            (None, Called::Plugin) => Ok(Self::Cluster(&args.connection)),
-            (None, Called::Sluice) if cluster => Ok(Self::Cluster(&args.connection)),
+            (None, Called::Plugin) => Ok(Self::Cluster(args)),
+            (None, Called::Sluice) if cluster => Ok(Self::Cluster(args)),
             (None, Called::Sluice) => Err(Failure::usage(
                 "give the folder of manifests, or --kube to look at a cluster",
             )),
@@ -106,7 +114,7 @@ impl<'a> Place<'a> {
     fn report(&self) -> Result<LintReport, Failure> {
         match self {
             Self::Folder(folder) => lint::report(folder),
-            Self::Cluster(connection) => waiting_runtime()?.block_on(in_cluster(connection)),
+            Self::Cluster(args) => waiting_runtime()?.block_on(in_cluster(args)),
         }
     }
 
@@ -127,14 +135,19 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Reads the objects of all namespaces. Rollouts that govern nothing are left out.
-async fn in_cluster(connection: &ConnectionArgs) -> Result<LintReport, Failure> {
-    let cluster = Cluster::connect(connection).await?;
+/// Reads the Rollouts that govern, and the routes and pools of all namespaces.
+async fn in_cluster(args: &Args) -> Result<LintReport, Failure> {
+    let namespace = controller_namespace(args.controller_namespace.as_ref())?;
+    let cluster = Cluster::connect(&args.connection).await?;
     let mut manifests = Vec::new();
-    for kind in [Kind::Rollout, Kind::ProxyRoute, Kind::Pool] {
-        let objects = cluster.list(kind, None).await?.items;
-        let governs = |object: &&DynamicObject| kind != Kind::Rollout || !is_refused(object);
-        manifests.extend(objects.iter().filter(governs).map(manifest));
+    for (kind, namespace) in [
+        (Kind::Rollout, Some(namespace.as_str())),
+        (Kind::ProxyRoute, None),
+        (Kind::Pool, None),
+    ] {
+        let objects = cluster.list(kind, namespace).await?.items;
+        let counts = |object: &&DynamicObject| kind != Kind::Rollout || !is_refused(object);
+        manifests.extend(objects.iter().filter(counts).map(manifest));
     }
     Ok(lint_manifests(manifests))
 }
