@@ -2,8 +2,8 @@
 //! signed → record → orders.
 //!
 //! One task owns everything that can change (each fleet's record, core and connections), so that events happen one
-//! after the other. It waits for five things: the objects, the values that they refer to, the instances, people, and the clock. Everything beneath is
-//! deterministic. What it shows is on the [`Board`].
+//! after the other. It waits for six things: the objects, the values that they refer to, the instances, word of pods that
+//! are gone, people, and the clock. Everything beneath is deterministic. What it shows is on the [`Board`].
 
 pub mod board;
 pub mod commands;
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::compile::{Compiled, Compiler};
 use crate::live::{self, Feed, RemovalBrake, Values, Wanted};
+use crate::pods::Census;
 use crate::problem::Problem;
 use crate::revisions;
 use crate::rollout::{Beginning, Event, Millis, Plan};
@@ -71,8 +72,18 @@ pub struct Inputs<S> {
     pub live: Feed,
     /// The instances.
     pub instances: mpsc::Receiver<StreamEvent>,
+    /// Who of the instances is gone for good; `None`: nobody knows but people, who say so by command.
+    pub census: Option<Census>,
     /// People's commands.
     pub people: mpsc::Receiver<Asked>,
+}
+
+/// The next one that is gone; never, if nobody knows.
+async fn gone(census: &mut Option<Census>) -> Option<InstanceId> {
+    match census {
+        Some(census) => census.gone.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// See the file's comment.
@@ -150,6 +161,7 @@ impl Pipeline {
             first,
             mut live,
             mut instances,
+            mut census,
             mut people,
         } = inputs;
         let mut debounce = Debounce::new(self.settings.debounce_ms);
@@ -177,10 +189,12 @@ impl Pipeline {
                 }
                 Ok(()) = live.values.changed() => self.live(&mut live),
                 Some(event) = instances.recv() => self.heard(event),
+                Some(instance) = gone(&mut census) => self.gone(&instance),
                 Some(asked) = people.recv() => self.asked(asked),
                 _ = tick.tick() => {
                     self.tick();
                     self.live(&mut live);
+                    self.count(census.as_ref());
                 }
             }
         }
@@ -375,6 +389,32 @@ impl Pipeline {
             }
         };
         self.follow(&name, next);
+    }
+
+    /// Says who is counted, so that somebody can find out who of them is gone.
+    fn count(&self, census: Option<&Census>) {
+        let Some(census) = census else { return };
+        let counted: BTreeSet<InstanceId> = self.fleets.values().flat_map(Fleet::counted).cloned().collect();
+        census.counted.send_if_modified(|before| {
+            let differs = **before != counted;
+            if differs {
+                *before = Arc::new(counted);
+            }
+            differs
+        });
+    }
+
+    fn gone(&mut self, instance: &InstanceId) {
+        let now = (self.clock)();
+        let counts = |(name, fleet): (&FleetName, &Fleet)| {
+            let is_counted = fleet.counted().any(|counted| counted == instance);
+            is_counted.then(|| name.clone())
+        };
+        let fleets: Vec<FleetName> = self.fleets.iter().filter_map(counts).collect();
+        for name in fleets {
+            let next = self.fleets.get_mut(&name).map(|fleet| fleet.gone(instance, now));
+            self.follow(&name, next.unwrap_or(Next::Nothing));
+        }
     }
 
     fn follow(&mut self, name: &FleetName, next: Next) {

@@ -24,6 +24,7 @@ pub use bundles::{BundleError, Bundles, Loss, Signed};
 pub use record::{CommitError, LoadError, RecordFile, Version};
 
 use crate::rollout::Record;
+use crate::sign::Signers;
 
 /// Everything kept about one fleet. Whoever stores or reads anything of it asks here.
 #[derive(Clone, Debug)]
@@ -93,6 +94,14 @@ impl Revisions {
     /// When it is here but damaged, or signed with a key that is not trusted any more.
     pub fn manifest(&self, revision: &RevisionId) -> Result<Option<Signed>, BundleError> {
         self.bundles.manifest(revision)
+    }
+
+    /// See [`Bundles::sign_anew`].
+    ///
+    /// # Errors
+    /// The first manifest that could not be signed anew; the others are.
+    pub fn sign_anew(&self, signers: &Signers) -> Result<usize, BundleError> {
+        self.bundles.sign_anew(signers)
     }
 
     /// See [`Bundles::open_manifest`].

@@ -191,6 +191,7 @@ impl Standalone {
             first,
             live,
             instances: heard,
+            census: None,
             people: asked,
         };
         let ended = stop.clone();

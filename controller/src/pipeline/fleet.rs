@@ -8,6 +8,7 @@ mod delivery;
 mod hand_back;
 mod live;
 mod record_keeping;
+mod signatures;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -150,7 +151,7 @@ impl Fleet {
             Some((record, version)) => (Core::resume(record.clone()), version, Some(record)),
             None => (Core::begin(name.clone(), plan, beginning), Version::default(), None),
         };
-        Ok(Self {
+        let fleet = Self {
             shared,
             name,
             core,
@@ -176,7 +177,9 @@ impl Fleet {
             quarantined: vec![],
             withheld: None,
             last_refusal: None,
-        })
+        };
+        fleet.sign_anew();
+        Ok(fleet)
     }
 
     /// What the core makes of `event`: its record is written, then its actions are carried out.

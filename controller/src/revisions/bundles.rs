@@ -12,6 +12,7 @@ use sluice_proto::sections::{self, Packed};
 use sluice_proto::{Audience, KeySet, Manifest, SectionRef, assemble, open_manifest};
 
 use crate::durable::{self, Access};
+use crate::sign::Signers;
 
 /// Why a revision could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +144,32 @@ impl Bundles {
             return Err(damaged(&path, &format!("is the manifest of {}", manifest.revision)));
         }
         Ok(Signed { manifest, envelope })
+    }
+
+    /// Has every manifest signed that keys of before have signed and `signers` have not. Says how many.
+    ///
+    /// # Errors
+    /// The first that could not be signed or written; the others are.
+    pub fn sign_anew(&self, signers: &Signers) -> Result<usize, BundleError> {
+        let (mut signed, mut failed) = (0, None);
+        for (number, short) in self.list()? {
+            match self.sign_one_anew(&self.manifests.join(format!("{number}-{short}.dsse")), signers) {
+                Ok(count) => signed += count,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(signed), Err)
+    }
+
+    fn sign_one_anew(&self, path: &Path, signers: &Signers) -> Result<usize, BundleError> {
+        let Some(envelope) = read(path)?.filter(|envelope| !signers.have_signed(envelope)) else {
+            return Ok(0);
+        };
+        let manifest =
+            open_manifest(&self.trusted, &self.audience, &envelope).map_err(|error| damaged(path, &error))?;
+        let signed = signers.manifest(&manifest).map_err(|error| damaged(path, &error))?;
+        self.put_manifest(manifest.revision, &signed)?;
+        Ok(1)
     }
 
     /// What is missing of `revision`. Reads all of it.
