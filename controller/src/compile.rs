@@ -97,6 +97,8 @@ pub struct Compiled {
     pub sources: BTreeMap<ObjectKey, Arc<str>>,
     /// The objects that do not serve as they are written, and why.
     pub quarantined: Vec<Quarantined>,
+    /// The Rollout that says how the fleet listens, in whatever form; `None` if there is none.
+    pub governing: Option<ObjectKey>,
     /// How changes reach the fleet; `None` if its Rollout cannot be read or is missing: keep the plan there was.
     pub plan: Option<FleetPlan>,
 }
@@ -116,7 +118,7 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Compiler {
     digest: UnitDigest,
-    translation: Translation,
+    translation: Arc<Translation>,
 }
 
 impl Compiler {
@@ -124,13 +126,13 @@ impl Compiler {
     pub fn new(digest: UnitDigest) -> Self {
         Self {
             digest,
-            translation: Translation::default(),
+            translation: Arc::default(),
         }
     }
 
     /// What the objects of `view` mean for every fleet, given what serves in `fleets` now. Never fails.
     pub fn compile(&mut self, view: &View, fleets: &BTreeMap<FleetName, FleetState>) -> Output {
-        self.translation = translate(&view.objects, &self.translation);
+        self.translation = Arc::new(translate(&view.objects, &self.translation));
         let stable = |(name, state): (&'_ FleetName, &'_ FleetState)| Some((name.clone(), state.stable.clone()?));
         let stables: BTreeMap<FleetName, Stable> = fleets.iter().filter_map(stable).collect();
         let serving = stables
@@ -161,7 +163,7 @@ impl Compiler {
     }
 
     /// What the objects compiled last mean, one by one.
-    pub fn translation(&self) -> &Translation {
+    pub fn translation(&self) -> &Arc<Translation> {
         &self.translation
     }
 
@@ -252,6 +254,7 @@ fn finished(chooser: &Chooser<'_>, forms: &BTreeMap<ObjectKey, Form>, snapshot: 
         scopes,
         still_held: chooser.still_held(),
         quarantined: chooser.quarantined(forms),
+        governing: forms.keys().find(|key| key.kind == Kind::Rollout).cloned(),
         plan: chooser.plan(),
     }
 }

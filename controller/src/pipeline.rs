@@ -11,6 +11,7 @@ pub mod debounce;
 pub mod fleet;
 mod observed;
 pub mod offer;
+pub mod situation;
 pub mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,9 +37,11 @@ use crate::stream::StreamEvent;
 pub use board::Board;
 pub use commands::Asked;
 pub use fleet::{Fleet, FleetError, Next, Shared};
+pub use situation::Situation;
 pub use story::{Happening, StoryLine};
 
 use debounce::Debounce;
+use situation::Written;
 
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
@@ -102,6 +105,8 @@ pub struct Pipeline {
     brakes: BTreeMap<ServiceRef, RemovalBrake>,
     /// What compile had to say; what the live lane has to say is added each time.
     compiled_problems: Vec<Problem>,
+    /// The objects as they are shown; `None` before the first compile.
+    written: Option<Arc<Written>>,
 }
 
 impl Pipeline {
@@ -122,6 +127,7 @@ impl Pipeline {
             values: Arc::default(),
             brakes: BTreeMap::new(),
             compiled_problems: vec![],
+            written: None,
             shared,
             settings,
             clock,
@@ -129,6 +135,7 @@ impl Pipeline {
             beginning,
             at_first: None,
         };
+        pipeline.shared.board.begin_anew();
         let now = (pipeline.clock)();
         for name in revisions::fleets(&pipeline.shared.state) {
             let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning, now)?;
@@ -151,7 +158,8 @@ impl Pipeline {
         };
         // Whether to compile again is no question: `run` begins with it.
         let _ = fleet.happen(Event::Roster(instances), now);
-        fleet.show(now);
+        let shown = fleet.shown(now);
+        self.shared.board.show(vec![shown], self.written.as_ref());
     }
 
     /// Works until `stop`.
@@ -241,7 +249,7 @@ impl Pipeline {
     }
 
     /// Shows what is wrong with the objects and with what they refer to, and says so if that is news.
-    fn tell_problems(&self, now: Millis) {
+    fn tell_problems(&mut self, now: Millis) {
         let seconds = i64::try_from(now.seconds()).unwrap_or(i64::MAX);
         let mut problems = self.compiled_problems.clone();
         problems.extend(live::problems::problems(
@@ -250,6 +258,8 @@ impl Pipeline {
             seconds,
         ));
         problems.sort();
+        let problems: Arc<[Problem]> = problems.into();
+        self.note_written(&problems);
         if self.shared.board.show_problems(&problems) {
             let errors = problems.iter().filter(|problem| problem.is_error()).count();
             let warnings = problems.len() - errors;
@@ -262,6 +272,21 @@ impl Pipeline {
             };
             problems.iter().for_each(|problem| tracing::warn!("{problem}"));
             self.shared.board.tell(None, told, now);
+        }
+    }
+
+    /// Notes the objects and what is wrong with them for the next time that anything is shown; the same value as before if
+    /// neither changed.
+    fn note_written(&mut self, problems: &Arc<[Problem]>) {
+        let translation = self.compiler.translation();
+        let known = self.written.as_ref().filter(|written| {
+            Arc::ptr_eq(&written.translation, translation) && written.problems == *problems
+        });
+        if known.is_none() {
+            self.written = Some(Arc::new(Written {
+                translation: translation.clone(),
+                problems: problems.clone(),
+            }));
         }
     }
 
@@ -423,7 +448,8 @@ impl Pipeline {
             Next::Nothing => {
                 let now = (self.clock)();
                 if let Some(fleet) = self.fleets.get_mut(name) {
-                    fleet.show(now);
+                    let shown = fleet.shown(now);
+                    self.shared.board.show(vec![shown], self.written.as_ref());
                 }
             }
         }
@@ -455,7 +481,8 @@ impl Pipeline {
 
     fn show_all(&mut self) {
         let now = (self.clock)();
-        self.fleets.values_mut().for_each(|fleet| fleet.show(now));
+        let shown = self.fleets.values_mut().map(|fleet| fleet.shown(now)).collect();
+        self.shared.board.show(shown, self.written.as_ref());
         self.shared.telemetry.show(&self.shared.board);
     }
 
