@@ -144,6 +144,16 @@ impl Core {
         &self.view
     }
 
+    /// Whether this controller has been at work for long enough to have seen every instance that there is.
+    pub fn has_settled(&self) -> bool {
+        self.view.age_ms >= self.timing.fleet_settle_ms
+    }
+
+    /// Whether some instance follows an order that the record knows nothing of: it is not the latest one.
+    pub fn is_behind(&self) -> bool {
+        self.view.reported_epoch > self.record.epoch
+    }
+
     /// Replaces the record by what the store holds, after a write was refused. What is seen of instances stays. A new
     /// target is asked for with the next tick.
     pub fn reload(&mut self, record: Record) {
