@@ -23,7 +23,7 @@ use crate::validate::{ServingFleet, validate};
 
 pub use brake::CONSENT_ANNOTATION;
 pub use choice::{Quarantined, Reason};
-pub use difference::ChangedObject;
+pub use difference::{ChangedObject, Listed};
 
 use choice::{Chooser, Form};
 
@@ -38,7 +38,8 @@ pub type UnitDigest = fn(&ObjectKey, &Unit) -> Digest;
 pub struct Stable {
     /// The proven revision.
     pub snapshot: Arc<Snapshot>,
-    /// Which file (or other source) each of its objects was read from.
+    /// Which file (or other source) its objects were read from, as far as that is known: a revision that was handed back
+    /// comes without.
     pub sources: BTreeMap<ObjectKey, Arc<str>>,
 }
 
@@ -47,7 +48,7 @@ impl Stable {
         let hidden = |key: &&ObjectKey| !view.objects.contains(key) && view.coverage.may_hide_objects();
         ServingFleet {
             snapshot: &self.snapshot,
-            unseen: self.sources.keys().filter(hidden).collect(),
+            unseen: self.snapshot.config().units.keys().filter(hidden).collect(),
         }
     }
 }
@@ -101,6 +102,13 @@ pub struct Compiled {
     pub governing: Option<ObjectKey>,
     /// How changes reach the fleet; `None` if its Rollout cannot be read or is missing: keep the plan there was.
     pub plan: Option<FleetPlan>,
+}
+
+impl Compiled {
+    /// What is told and kept of what it changes: a bounded list.
+    pub fn listed_changes(&self) -> Listed<'_> {
+        difference::listed(&self.changed, &self.scopes)
+    }
 }
 
 /// What all objects compile to.

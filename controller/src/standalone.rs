@@ -224,6 +224,7 @@ impl Standalone {
             board: Arc::new(Board::default()),
             telemetry: Arc::new(Telemetry::new()?),
             state: self.state.clone(),
+            remote: None,
             cluster,
         })
     }

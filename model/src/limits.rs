@@ -87,7 +87,14 @@ pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
 pub const SECTION_BUCKETS: u32 = 256;
 /// One section as encoded, before compression. 100,000 units in 256 buckets are 400 a section; 8 KiB each fit.
 pub const MAX_SECTION_BYTES: usize = 4 << 20;
-/// A manifest: 256 section references, the changed objects and the provenance of `MAX_UNITS` objects.
+/// Buckets that the origins of a revision's objects are spread over: with ten thousand objects, what a one-object change
+/// adds (one bucket, and the names of all of them) is smallest near this number.
+pub const ORIGIN_BUCKETS: u32 = 64;
+/// The origins in one bucket as encoded. 100,000 objects in 64 buckets are 1,600 a bucket; 2 KiB each fit.
+pub const MAX_ORIGINS_BYTES: usize = 4 << 20;
+/// A provenance: the names of its buckets of origins, and at most `HELD_CONTENTS_MAX` changed objects.
+pub const MAX_PROVENANCE_BYTES: usize = 1 << 20;
+/// A manifest: 256 section references, and the names of what is quarantined, which may be most of `MAX_UNITS` objects.
 pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
 /// An order: explicit members are the bulk, 10,000 instances of 128 bytes.
 pub const MAX_ORDER_BYTES: usize = 2 << 20;
@@ -303,6 +310,8 @@ pub const HAND_BACK_WAIT_MS: u64 = 10_000;
 pub const PIPELINE_TICK_MS: u64 = 1_000;
 /// Observed bake is written at most so often when nothing else is, in milliseconds: what a crash may cost.
 pub const RECORD_PROGRESS_MS: u64 = 1_000;
+/// The same where every write is one of the API server's, in milliseconds: a few a minute for each fleet that bakes.
+pub const REMOTE_PROGRESS_MS: u64 = 5_000;
 /// Lines of the story that are kept for whoever asks later.
 pub const STORY_LINES: usize = 1_000;
 /// Lines of the story that a slow listener may be behind.
