@@ -25,6 +25,7 @@ fn view(text: &str) -> View {
         } else {
             Coverage::Whole
         },
+        ..View::default()
     }
 }
 
