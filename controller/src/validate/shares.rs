@@ -59,11 +59,11 @@ fn lack(view: &View, secret: &CertificateRef, namespace: &Name) -> Option<Lack> 
         Sharing::Known(share) if share.includes(namespace) => None,
         Sharing::Known(share) => Some(Lack::new(
             format!("Secret {secret} is not shared with namespace {namespace}"),
-            annotate(secret, share, namespace),
+            format!("annotate that Secret with {}", annotation(share, namespace)),
         )),
         Sharing::Missing => Some(Lack::new(
             format!("there is no Secret {secret}, so nobody shares it with namespace {namespace}"),
-            annotate(secret, &Share::default(), namespace).replace("annotate it", "create it, annotated"),
+            format!("create it, annotated with {}", annotation(&Share::default(), namespace)),
         )),
         Sharing::Unseen(lack) => Some(Lack::new(
             format!("whether Secret {secret} is shared with namespace {namespace} cannot be told: {}", lack.message),
@@ -76,7 +76,6 @@ fn lack(view: &View, secret: &CertificateRef, namespace: &Name) -> Option<Lack> 
     }
 }
 
-fn annotate(secret: &CertificateRef, share: &Share, namespace: &Name) -> String {
-    let wanted = share.and(namespace);
-    format!("annotate it: {SHARE_ANNOTATION}: \"{wanted}\" on Secret {secret}")
+fn annotation(share: &Share, namespace: &Name) -> String {
+    format!("{SHARE_ANNOTATION}: \"{}\"", share.and(namespace))
 }
