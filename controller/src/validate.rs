@@ -54,7 +54,7 @@ pub fn validate(
     }
     problems.extend(not_served);
     problems.extend(shares::not_shared(translation, view));
-    problems.extend(unused_pools(translation));
+    problems.extend(unused_pools(translation, view));
     problems.extend(governing.problems(&routes));
     problems
 }
@@ -232,8 +232,8 @@ fn pool_fix(translation: &Translation, wanted: &ObjectKey) -> String {
     }
 }
 
-/// Pools that no route refers to. Where a route cannot be read, nothing can be said about the pools beside it.
-fn unused_pools(translation: &Translation) -> Vec<Problem> {
+/// Pools that no route refers to. Where a route cannot be read or seen, nothing can be said about the pools beside it.
+fn unused_pools(translation: &Translation, view: &View) -> Vec<Problem> {
     let mut used: BTreeSet<&ObjectKey> = BTreeSet::new();
     let mut unknown: BTreeSet<&Name> = BTreeSet::new();
     for (key, item) in translation.items.iter().filter(|(key, _)| key.kind == Kind::ProxyRoute) {
@@ -243,8 +243,12 @@ fn unused_pools(translation: &Translation) -> Vec<Problem> {
         }
     }
     let pools = translation.items.iter().filter(|(key, _)| key.kind == Kind::Pool);
+    let may_be_used = |pool: &ObjectKey| {
+        let beside = ObjectKey::new(Kind::ProxyRoute, pool.namespace.clone(), pool.name.clone());
+        unknown.contains(&pool.namespace) || view.coverage.hides(&beside)
+    };
     pools
-        .filter(|(key, item)| item.meaning.is_some() && !used.contains(key) && !unknown.contains(&key.namespace))
+        .filter(|(key, item)| item.meaning.is_some() && !used.contains(key) && !may_be_used(key))
         .map(|(_, item)| {
             item.object.problem(
                 Severity::Warning,
