@@ -56,6 +56,23 @@ pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
 pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
 /// Manifests that `sluice inject` takes at once: far more than a repository keeps in one file.
 pub const INJECT_INPUT_MAX_BYTES: u64 = 8 << 20;
+/// How long the command waits for a connection to an API server, which may be a continent away.
+pub const KUBE_CONNECT_WAIT_MS: u64 = 10_000;
+/// How long it waits for an answer of an API server: a chunk of a long list takes seconds on a busy one.
+pub const KUBE_ANSWER_WAIT_MS: u64 = 20_000;
+/// Objects that are asked for at a time, as kubectl does.
+pub const KUBE_LIST_CHUNK: u32 = 500;
+/// How long the command waits for the controller's answer to a command given by annotation. It watches Rollouts and
+/// answers within a second; longer than a lease, so that a change of leaders is waited out.
+pub const COMMAND_ANSWER_WAIT_MS: u64 = 30_000;
+/// How often it looks for that answer.
+pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
+/// How long one watch of an API server lasts; then it is begun anew, so that one that is half open is noticed.
+pub const KUBE_WATCH_SECONDS: u32 = 60;
+/// Pods whose admin port is asked at the same time: each is a connection through the API server.
+pub const FORWARDS_AT_A_TIME: usize = 8;
+/// Pods that are asked about one pool: more than a person reads.
+pub const FORWARDED_PODS_MAX: usize = 200;
 /// Instances of one `up`: a laptop has tens of cores, not hundreds.
 pub const UP_INSTANCES_MAX: u16 = 64;
 /// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
