@@ -16,6 +16,7 @@ mod objects;
 mod options;
 mod registry;
 mod report;
+mod tool;
 mod world;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::checks::{cel, crds, examples, explain, harness, images};
+use crate::checks::{admission, argocd, cel, crds, examples, explain, harness, images, packaging};
 use crate::options::{Form, Options};
 use crate::world::World;
 
@@ -70,6 +70,26 @@ const CHECKS: &[Check] = &[
         "crds-client-side",
         "CRDs applied twice by plain apply: no warning, unchanged, below 256 KiB",
         |world| Box::pin(crds::client_side(world)),
+    ),
+    check(
+        "chart-lint",
+        "helm lint, kubeconform and the API server accept every way of installing; bad values are refused by name",
+        |world| Box::pin(packaging::chart_lint(world)),
+    ),
+    check(
+        "kustomize",
+        "the kustomize base is what the chart makes; base and overlay conform",
+        |world| Box::pin(packaging::kustomize(world)),
+    ),
+    check(
+        "argocd-lua",
+        "Argo CD's health and actions for every phase, in its interpreter",
+        |world| Box::pin(argocd::lua(world)),
+    ),
+    check(
+        "admission",
+        "who may give commands, in whose name; what the chart's accounts may write; warnings where nobody looks",
+        |world| Box::pin(admission::table(world)),
     ),
     check("explain", "kubectl explain has a text for every field", |world| {
         Box::pin(explain::every_field(world))
