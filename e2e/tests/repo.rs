@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use sluice_e2e::documents;
 use sluice_e2e::repository::{self, Source};
 
 /// A crate of the workspace, which others it may name, and what must not be in its whole graph.
@@ -332,6 +333,24 @@ fn links_in_documents_lead_somewhere() {
             assert!(elsewhere || folder.join(target).exists(), "{}: {link}", file.path);
         }
     }
+}
+
+/// Commands that people copy are run by a test, or it is said why not: `sluice_e2e::documents`.
+#[test]
+fn every_command_in_a_document_is_tested_or_says_why_not() {
+    let mut stories = 0;
+    for file in repository::files("md") {
+        for block in documents::blocks(&file) {
+            assert!(
+                block.mark != documents::Mark::Missing,
+                "{}:{}: no <!-- tested: NAME --> or <!-- not tested: REASON --> before it",
+                file.path,
+                block.line
+            );
+        }
+        stories += documents::stories(&file).len();
+    }
+    assert!(stories >= 4, "{stories}");
 }
 
 /// The README's two commands are what CI runs; they have to be there, word for word.

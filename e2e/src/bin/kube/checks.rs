@@ -4,6 +4,7 @@ pub(crate) mod admission;
 pub(crate) mod argocd;
 pub(crate) mod cel;
 pub(crate) mod crds;
+pub(crate) mod docs;
 pub(crate) mod examples;
 pub(crate) mod explain;
 pub(crate) mod harness;

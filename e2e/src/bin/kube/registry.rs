@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::checks::{admission, argocd, cel, crds, examples, explain, harness, images, packaging};
+use crate::checks::{admission, argocd, cel, crds, docs, examples, explain, harness, images, packaging};
 use crate::options::{Form, Options};
 use crate::world::World;
 
@@ -109,6 +109,14 @@ const CHECKS: &[Check] = &[
         "both images serve a route: restricted, not root, read-only root file system",
         |world| Box::pin(images::serve(world)),
     ),
+    Check {
+        limit: Duration::from_secs(900),
+        ..check(
+            "docs",
+            "the commands of the documents, run as a reader would: install, permissions, upgrade, uninstall",
+            |world| Box::pin(docs::told(world)),
+        )
+    },
 ];
 
 /// The checks asked for by name, or by the beginning of one; without names all of the form.
