@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Admin, Answer, Commands, error, json, with_type};
 use crate::pipeline::Asked;
-use crate::pipeline::commands::{self, Wish};
+use crate::pipeline::commands::{self, Proof, Wish};
 use crate::rollout::Verb;
 
 const ROLLOUTS: &str = "/api/v2/rollouts/";
@@ -108,7 +108,9 @@ pub async fn post(admin: &Admin, path: &str, body: &[u8]) -> Answer {
         fleet,
         wish,
         actor: bounded(order.actor),
+        proof: Proof::Claimed,
         reason: bounded(order.reason),
+        id: None,
         answer,
     };
     ask(admin, asked, answered).await

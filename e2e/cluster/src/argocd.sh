@@ -32,7 +32,8 @@ argocd() {
     k create namespace argocd --dry-run=client -o yaml | k apply -f - >/dev/null
     k apply --server-side -f "$module/manifests/crds/application-crd.yaml" \
         -f "$module/manifests/crds/appproject-crd.yaml" >/dev/null
-    k wait --for=condition=Established crd/appprojects.argoproj.io crd/applications.argoproj.io >/dev/null
+    # Until a CRD has any condition at all, kubectl does not wait but fails.
+    await apiserver k wait --for=condition=Established crd/appprojects.argoproj.io crd/applications.argoproj.io
     argocd_objects | k apply -f - >/dev/null
     local part
     for part in "${argocd_parts[@]}"; do

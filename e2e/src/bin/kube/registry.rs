@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::checks::{admission, argocd, cel, crds, docs, examples, explain, harness, images, packaging};
+use crate::checks::{
+    admission, api_away, argocd, cel, certificate, changes, chart_install, crds, docs, examples, explain, harness,
+    images, incomplete_view, leader, packaging, permissions, programmed, quiet, record_lost, restarts, scale_backend,
+};
 use crate::options::{Form, Options};
 use crate::world::World;
 
@@ -18,7 +21,7 @@ pub(crate) type Verdict<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 
 pub(crate) enum Needs {
     /// Any.
     Cluster,
-    /// One of `e2e/cluster`: it reads the audit log, or stops parts of the node.
+    /// One of `e2e/cluster`: it reads the audit log, stops parts of the node, or sends load from inside its network.
     OwnCluster,
 }
 
@@ -51,16 +54,23 @@ const fn check(name: &'static str, shows: &'static str, run: for<'a> fn(&'a Worl
     }
 }
 
-/// All of them, in the order in which they run: the cheapest to fail first.
-const CHECKS: &[Check] = &[
+/// A check of our own cluster, whose parts it stops, whose audit log it reads or in whose network it sends load.
+const fn own(name: &'static str, shows: &'static str, run: for<'a> fn(&'a World) -> Verdict<'a>) -> Check {
     Check {
         needs: Needs::OwnCluster,
-        ..check(
-            "harness",
-            "the audit log tells who wrote what; parts of the node stop and start",
-            |world| Box::pin(harness::stands(world)),
-        )
-    },
+        limit: Duration::from_secs(1_800),
+        ..check(name, shows, run)
+    }
+}
+
+/// All of them, in the order in which they run: the cheapest to fail first, and those that share an installation
+/// together.
+const CHECKS: &[Check] = &[
+    own(
+        "harness",
+        "the audit log tells who wrote what; parts of the node stop and start",
+        |world| Box::pin(harness::stands(world)),
+    ),
     check(
         "crds-server-side",
         "CRDs applied twice server-side: no warning, the second time unchanged",
@@ -108,6 +118,81 @@ const CHECKS: &[Check] = &[
         "images",
         "both images serve a route: restricted, not root, read-only root file system",
         |world| Box::pin(images::serve(world)),
+    ),
+    own(
+        "programmed",
+        "whoever waits for Programmed gets what was written, from every instance, also from one that stood still",
+        |world| Box::pin(programmed::truth(world)),
+    ),
+    own(
+        "changes",
+        "a good change is promoted; a bad one is undone, its culprit named everywhere, others' changes go on",
+        |world| Box::pin(changes::story(world)),
+    ),
+    own(
+        "quarantined",
+        "a broken object among fifty serves as before, also after a restart of the controller; the others change",
+        |world| Box::pin(changes::quarantined(world)),
+    ),
+    own(
+        "scale-backend",
+        "endpoints are used and dropped at once, without a revision; the removal brake; flaps cost little",
+        |world| Box::pin(scale_backend::follow(world)),
+    ),
+    own(
+        "restarts",
+        "rolling restarts of gateway and backend lose no request; no pod is ready without a revision",
+        |world| Box::pin(restarts::nothing_is_lost(world)),
+    ),
+    own(
+        "certificate",
+        "a renewed certificate is shown at once and closes no connection; one without its key is refused",
+        |world| Box::pin(certificate::renewed(world)),
+    ),
+    own(
+        "quiet",
+        "idle: no write; a thousand routes: one each; restarts and scaling: none; foreign conditions survive",
+        |world| Box::pin(quiet::nothing_to_say(world)),
+    ),
+    own(
+        "leader-killed",
+        "the leader killed in the middle of a bake: same stage, same members, no less observed",
+        |world| Box::pin(leader::killed(world)),
+    ),
+    own(
+        "leader-stopped",
+        "the leader stopped: the lease is handed over within seconds",
+        |world| Box::pin(leader::stopped(world)),
+    ),
+    own(
+        "leader-frozen",
+        "the leader frozen until another leads, then thawed: it writes nothing any more",
+        |world| Box::pin(leader::frozen(world)),
+    ),
+    own(
+        "api-away",
+        "API server stopped and frozen: all is served, and afterwards nobody has missed anything",
+        |world| Box::pin(api_away::served(world)),
+    ),
+    own(
+        "record-lost",
+        "record or Rollout deleted, etcd restored from an older copy: new orders, nothing old is replayed",
+        |world| Box::pin(record_lost::new_orders(world)),
+    ),
+    own(
+        "permissions",
+        "what the chart grants is what is used; the data plane's account calls nobody and can do nothing",
+        |world| Box::pin(permissions::used(world)),
+    ),
+    own(
+        "incomplete-view",
+        "without CRDs, with a kind forbidden, with an object that cannot be read: nothing is signed from a part",
+        |world| Box::pin(incomplete_view::nothing_from_a_part(world)),
+    ),
+    own(
+        "chart-install",
+        "installed, upgraded, rolled back and uninstalled under load; users' objects stay, nothing else",
+        |world| Box::pin(chart_install::life(world)),
     ),
     Check {
         limit: Duration::from_secs(900),

@@ -173,6 +173,8 @@ const OPERATORS: [Case; 5] = [
 
 /// All tables.
 pub(crate) async fn table(world: &World) -> anyhow::Result<()> {
+    // Its policies would speak as well.
+    world.no_sluice().await?;
     world.crds().await?;
     let namespace = world.namespace("system").await?;
     let elsewhere = world.namespace("elsewhere").await?;

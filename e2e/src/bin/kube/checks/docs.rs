@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sluice_e2e::documents;
 use sluice_e2e::repository::{self, Source};
 
+use crate::install;
 use crate::world::World;
 
 /// The stories in the order in which a reader meets them: each goes on from the one before.
@@ -20,8 +21,8 @@ const STORIES: [(&str, &str); 4] = [
 ];
 /// The image that the documents name, up to its version.
 const PUBLISHED: &str = "ghcr.io/sluice-proxy/sluice-controller:";
-/// Namespaces that the stories make.
-const NAMESPACES: [&str; 2] = ["sluice-system", "shop"];
+/// The namespace that the stories make beside the release's.
+const EXAMPLE: &str = "shop";
 /// What every story begins with. Whoever installs or upgrades does so with the images under test, and without a load
 /// balancer, for which this cluster has no address.
 const BEGINNING: &str = r#"
@@ -80,18 +81,12 @@ fn known() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nothing of Sluice, and nothing of an earlier reader.
 async fn clear(world: &World) -> anyhow::Result<()> {
-    let uninstall = [
-        "uninstall",
-        "sluice",
-        "--namespace",
-        NAMESPACES[0],
-        "--ignore-not-found",
-        "--wait",
-    ];
-    world.tool("helm", "", &uninstall).await?;
-    let delete = ["delete", "namespace", "--ignore-not-found", "--timeout=120s"];
-    world.kubectl(&[&delete[..], &NAMESPACES].concat()).await?;
+    world.no_sluice().await?;
+    world
+        .kubectl(&["delete", "namespace", EXAMPLE, "--ignore-not-found", "--timeout=120s"])
+        .await?;
     Ok(())
 }
 
@@ -119,21 +114,15 @@ async fn run(world: &World, name: &str, story: &str, values: &str) -> anyhow::Re
     Ok(())
 }
 
+/// What is under test, small and quick.
 fn values(world: &World) -> Value {
-    let image = |reference: &str| {
-        let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
-        json!({"repository": repository, "tag": tag})
-    };
-    json!({
-        "controller": {"image": image(&world.images().controller), "resources": {"requests": {"cpu": "10m"}}},
-        "gateway": {
-            "image": image(&world.images().dataplane),
-            "service": {"type": "ClusterIP"},
-            "drain": {"lameDuckSeconds": 2, "graceSeconds": 5},
-            "resources": {"requests": {"cpu": "10m"}},
-        },
-        "rollout": {"stages": [{"name": "all", "fleetPercent": 100, "bakeTime": "2s"}]},
-    })
+    let mut values = install::values(world);
+    values["rollout"] = json!({"stages": [{"name": "all", "fleetPercent": 100, "bakeTime": "2s"}]});
+    // The stories say themselves what is watched.
+    for part in ["watch", "secrets"] {
+        values[part] = json!({});
+    }
+    values
 }
 
 #[cfg(test)]
