@@ -51,7 +51,7 @@ pub use failure::{Failure, Figure};
 pub use order::{Candidate, Members, Order, order};
 pub use plan::{Gate, LatencyLimit, Limit, OnIdle, OnNoData, PerMillion, Plan, PlanError, Progress, RateLimit, Stage};
 pub use record::{Beginning, Record};
-pub use status::RolloutStatus;
+pub use status::{Health, Phase, RolloutStatus};
 pub use story::{Story, Waiting};
 pub use time::{Millis, Span, Timing};
 pub use view::View;
