@@ -1,10 +1,12 @@
 //! The checks, one file for each matter. `registry` lists them.
 
 pub(crate) mod api_away;
+pub(crate) mod bad_objects;
 pub(crate) mod cel;
 pub(crate) mod certificate;
 pub(crate) mod changes;
 pub(crate) mod chart_install;
+pub(crate) mod columns;
 pub(crate) mod crds;
 pub(crate) mod examples;
 pub(crate) mod explain;
@@ -17,6 +19,7 @@ pub(crate) mod programmed;
 pub(crate) mod quiet;
 pub(crate) mod record_lost;
 pub(crate) mod restarts;
+pub(crate) mod scale;
 pub(crate) mod scale_backend;
 
 mod served;
