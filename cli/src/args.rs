@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bundle, demo_upstream, explain, instance, lint, rollout, up};
+use crate::{bundle, demo_upstream, explain, inject, instance, lint, rollout, up};
 
 /// Version, and what was built: for bug reports.
 const LONG_VERSION: &str = concat!(
@@ -41,6 +41,8 @@ pub enum Command {
     Explain(explain::Args),
     /// See and steer rollouts through a controller's admin port.
     Rollout(rollout::Args),
+    /// Put the data plane as a sidecar in front of an app, in its manifests.
+    Inject(inject::Args),
     /// Look into signed manifests and orders.
     Bundle(bundle::Args),
     /// A small HTTP server that says its version, to try things on.

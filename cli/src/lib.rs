@@ -20,6 +20,7 @@ pub mod demo_upstream;
 pub mod explain;
 pub mod failure;
 pub mod http;
+pub mod inject;
 pub mod instance;
 pub mod lint;
 pub mod output;
@@ -80,6 +81,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(&args),
         Command::Rollout(args) => rollout::run(args),
         Command::Bundle(args) => bundle::run(&args),
+        Command::Inject(args) => inject::run(&args),
         Command::DemoUpstream(args) => demo_upstream::run(&args),
         Command::DataPlane(args) => instance::run(args),
     }

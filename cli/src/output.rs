@@ -48,6 +48,11 @@ pub fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Says something beside the answer, on standard error.
+pub fn remark(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -144,6 +144,17 @@ impl Core {
         &self.view
     }
 
+    /// Whether this controller has been at work long enough to have heard of every instance that can reach it.
+    pub fn has_listened(&self) -> bool {
+        self.view.age_ms >= self.timing.fleet_settle_ms
+    }
+
+    /// Whether as many instances are connected as when a stage was last committed, or enough time has passed for that.
+    pub fn has_its_fleet(&self) -> bool {
+        let connected = self.view.connected().len();
+        self.has_listened() || (connected > 0 && connected >= self.record.size)
+    }
+
     /// Replaces the record by what the store holds, after a write was refused. What is seen of instances stays. A new
     /// target is asked for with the next tick.
     pub fn reload(&mut self, record: Record) {

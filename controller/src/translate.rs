@@ -19,6 +19,7 @@ use crate::live::RemovalBrake;
 use crate::objects::{Object, Objects, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::rollout::Plan;
+use crate::selector::Selector;
 
 pub use quantity::QuantityError;
 
@@ -74,6 +75,8 @@ pub struct FleetPlan {
     pub plan: Plan,
     /// How many past revisions are kept.
     pub history_limit: u32,
+    /// The namespaces whose routes the fleet serves; `None`: every one that is watched.
+    pub namespaces: Option<Selector>,
 }
 
 /// What all objects mean, one by one.
@@ -177,17 +180,21 @@ impl Findings<'_> {
     }
 }
 
-/// A Secret in the namespace of the object.
+/// A Secret in the namespace of the object, or in the one that is named. Whether that one shares it is `validate`'s.
 fn certificate(field: &FieldPath, spec: &SecretReference, findings: &mut Findings<'_>) -> Option<CertificateRef> {
-    let SecretReference { secret_name } = spec;
+    let SecretReference { secret_name, namespace } = spec;
     let name = findings.ok(
         &field.field("secretName"),
         secret_name.parse(),
-        "use the name of a Secret in this namespace",
-    )?;
+        "use the name of a Secret",
+    );
+    let namespace = match namespace {
+        None => Some(findings.object.key.namespace.clone()),
+        Some(text) => findings.ok(&field.field("namespace"), text.parse(), "use the name of a namespace"),
+    };
     Some(CertificateRef {
-        namespace: findings.object.key.namespace.clone(),
-        name,
+        namespace: namespace?,
+        name: name?,
     })
 }
 

@@ -54,6 +54,8 @@ pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
 pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
 /// The largest answer of an admin port that the command reads: a fleet's status with every object held.
 pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
+/// Manifests that `sluice inject` takes at once: far more than a repository keeps in one file.
+pub const INJECT_INPUT_MAX_BYTES: u64 = 8 << 20;
 /// Instances of one `up`: a laptop has tens of cores, not hundreds.
 pub const UP_INSTANCES_MAX: u16 = 64;
 /// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
@@ -211,6 +213,8 @@ pub const HELD_CONTENTS_MAX: usize = 1_024;
 pub const BLOCKED_DIGESTS_MAX: usize = 16;
 /// Past rollouts kept in the record. `historyLimit` bounds the revisions that are kept, this bounds the story.
 pub const ROLLOUT_HISTORY_MAX: usize = 32;
+/// Commands whose ids a record remembers, so that none is carried out twice: several for each person that steers at once.
+pub const COMMAND_IDS_MAX: usize = 16;
 /// Characters of a reason that an instance or a person gave, as kept in the record.
 pub const REASON_CHARS_MAX: usize = 300;
 /// The controller's clock is asked every second; a step longer than this is a sleeping machine or a jumping clock,
@@ -253,6 +257,16 @@ pub const STREAM_QUEUE_MESSAGES: usize = 64;
 pub const STREAM_EVENTS: usize = 1_024;
 /// From the first byte of a connection to its hello, in milliseconds; TLS has as long again.
 pub const STREAM_HELLO_WAIT_MS: u64 = 10_000;
+/// Connections to the port of the stream at a time: every instance of the largest fleets, and as many again that have
+/// not noticed yet that they are cut off.
+pub const STREAM_CONNECTIONS: usize = 2 * MAX_MEMBERS;
+/// Connections that have not shown a certificate at a time, those in the middle of their handshake included: a large
+/// fleet that comes back at once.
+pub const STREAM_GUESTS: usize = 1_024;
+/// The same from one address: a node's worth of pods behind one, not all places for one pod.
+pub const STREAM_GUESTS_PER_ADDRESS: usize = 128;
+/// How long a connection without a certificate may last, in milliseconds: an enrolment and the slowest review of a token.
+pub const STREAM_GUEST_MS: u64 = 30_000;
 /// How long a section may wait for an instance to read what it asked for, in milliseconds.
 pub const STREAM_SEND_WAIT_MS: u64 = 30_000;
 /// A connection without a sign of life for this long is asked for one, and has as long again, in milliseconds.
@@ -285,6 +299,34 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
 /// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
 pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
+
+// --- enrolment (proto/src/enrol.rs, controller/src/enrol.rs, dataplane/src/enrol.rs) ------------------------------
+
+/// How long the certificate of an instance in a pod lasts, in seconds: a day. Short, since nothing revokes it but its end;
+/// long enough that a controller which is away for a night shuts nobody out. Renewed after two thirds.
+pub const ENROLLED_CERTIFICATE_SECONDS: u64 = 24 * 3600;
+/// A service-account token. Kubernetes' have 1 to 2 KiB; those of the largest claims stay below 8.
+pub const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// A signing request. One with an EC key has some 200 bytes, one with RSA and names 2 KiB.
+pub const MAX_SIGNING_REQUEST_BYTES: usize = 4 << 10;
+/// Token reviews that the API server is asked for at a time, and how long one may take, in milliseconds.
+pub const TOKEN_REVIEWS: usize = 16;
+/// See [`TOKEN_REVIEWS`]. Below what an instance waits for its answer.
+pub const TOKEN_REVIEW_WAIT_MS: u64 = 8_000;
+/// Enrolments in a second: a thousand pods are in within twenty, and an API server does not notice.
+pub const ENROLMENTS_PER_SECOND: u64 = 50;
+/// Enrolments at once, after a rest.
+pub const ENROLMENTS_AT_ONCE: u64 = 256;
+/// Enrolments in a second from one address, which may be a node with a hundred pods behind it.
+pub const ENROLMENTS_PER_SECOND_PER_ADDRESS: u64 = 4;
+/// The same at once, after a rest.
+pub const ENROLMENTS_AT_ONCE_PER_ADDRESS: u64 = 64;
+/// Addresses that are remembered as having asked.
+pub const ENROLMENT_ADDRESSES: usize = 4_096;
+/// A question about enrolment: the two above, and a line of text.
+pub const MAX_ENROL_REQUEST_BYTES: usize = 32 << 10;
+/// The answer: a certificate, two authorities, and the keys of two rotations, with plenty of room.
+pub const MAX_ENROL_RESPONSE_BYTES: usize = 1 << 20;
 
 // --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
 

@@ -348,6 +348,7 @@ mod tests {
                 revision,
                 actor: "ada".to_owned(),
                 reason: String::new(),
+                id: None,
             };
             commands::command_fleet(first, command, NOW).0
         };

@@ -235,11 +235,16 @@ impl Bench {
     }
 
     fn command(&mut self, verb: Verb, number: u64) -> Outcome {
+        self.command_called(None, verb, number)
+    }
+
+    fn command_called(&mut self, id: Option<&str>, verb: Verb, number: u64) -> Outcome {
         self.step(Event::Command(Command {
             verb,
             revision: revision(number),
             actor: "ada".to_owned(),
             reason: String::new(),
+            id: id.map(str::to_owned),
         }))
     }
 
@@ -703,6 +708,7 @@ fn with_one_unreached() -> (Bench, InstanceId) {
         revision: bench.record().current().unwrap(),
         actor: "ann".to_owned(),
         reason: String::new(),
+        id: None,
     };
     bench.step(Event::Command(command));
     bench.seconds(35, good);
@@ -863,6 +869,38 @@ fn commands_speak_of_one_revision_and_may_be_repeated() {
 }
 
 #[test]
+fn a_command_that_arrives_again_does_not_skip_the_next_stage_too() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let first = bench.command_called(Some("a"), Verb::Promote, 2);
+    assert_eq!(first.commit, Commit::Required, "a lost answer must not lose its id");
+    bench.second(good);
+    assert_eq!(bench.stage(), Some(1));
+    // The controller ended before it had answered; another one is given the same command.
+    bench.core = Core::resume(bench.record().clone());
+    let again = bench.command_called(Some("a"), Verb::Promote, 2);
+    assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
+    assert!(bench.record().rollout.as_ref().unwrap().waved.is_none());
+    bench.command_called(Some("b"), Verb::Promote, 2);
+    assert!(bench.record().rollout.as_ref().unwrap().waved.is_some());
+}
+
+#[test]
+fn retrying_the_present_revision_lifts_whatever_is_held() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.command(Verb::Abort, 2);
+    bench.seconds(2, good);
+    assert_eq!(bench.record().current(), Some(revision(1)));
+    assert_eq!(bench.record().held.len(), 1);
+    let done = bench.command(Verb::Retry, 1);
+    assert!(done.actions.contains(&Action::Recompile));
+    assert!(bench.record().held.is_empty());
+    let again = bench.command(Verb::Retry, 1);
+    assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
+}
+
+#[test]
 fn idle_proceeds_after_the_bake_unless_told_to_hold() {
     let mut bench = three();
     bench.offer(2, &["shop"]);
@@ -1017,6 +1055,41 @@ fn a_new_controller_does_not_size_a_stage_by_the_quickest_instance() {
         bench.connect(instance.as_str(), facts(epoch));
     }
     assert_eq!((bench.stage(), bench.record().size), (Some(0), 3));
+}
+
+/// Another controller takes over, and whoever is left connects to it.
+fn take_over(bench: &mut Bench, stable: RevisionId) {
+    bench.core = Core::resume(bench.record().clone());
+    for (instance, epoch) in std::mem::take(&mut bench.instances) {
+        let facts = Facts {
+            epoch,
+            stable: Some(stable),
+            ..Facts::default()
+        };
+        bench.connect(instance.as_str(), facts);
+    }
+}
+
+#[test]
+fn an_instance_that_is_gone_is_not_waited_for_by_the_next_controller() {
+    let began_at_once = |gone: &[&str], takeovers: usize| {
+        let mut bench = three();
+        bench.seconds(30, good);
+        (1..takeovers).for_each(|_| take_over(&mut bench, revision(1)));
+        for instance in gone.iter().map(|name| name.parse::<InstanceId>().unwrap()) {
+            bench.disconnect(&instance);
+            bench.instances.remove(&instance);
+            bench.step(Event::Removed(instance));
+        }
+        take_over(&mut bench, revision(1));
+        bench.offer(2, &["shop"]);
+        (bench.stage().is_some(), bench.record().size)
+    };
+    assert_eq!(began_at_once(&[], 1), (true, 3));
+    assert_eq!(began_at_once(&["i-1"], 1), (true, 2));
+    assert_eq!(began_at_once(&["i-1", "i-2"], 1), (true, 1));
+    // Removed by a controller that had just begun itself.
+    assert_eq!(began_at_once(&["i-1"], 2), (true, 2));
 }
 
 #[test]
