@@ -6,15 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use kube::api::DynamicObject;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{DynamicObject, ListParams};
 use serde_json::json;
-use sluice_controller::lint::{LintReport, lint_manifests};
+use sluice_controller::lint::{LintReport, lint_cluster};
 use sluice_controller::problem::Severity;
+use sluice_controller::source::{self, Cluster as Namespaces};
 use sluice_model::explain::{Explanation, explain};
 use sluice_model::{FleetName, Name, RequestFacts, Snapshot, authority, path};
 
 use crate::called::Called;
 use crate::cluster::objects::{self, Kind};
+use crate::cluster::refusal::Wish;
 use crate::cluster::{Cluster, ConnectionArgs, controller_namespace};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, TextFormat};
@@ -137,24 +141,47 @@ impl<'a> Place<'a> {
 
 /// Reads the Rollouts that govern, and the routes and pools of all namespaces.
 async fn in_cluster(args: &Args) -> Result<LintReport, Failure> {
-    let namespace = controller_namespace(args.controller_namespace.as_ref())?;
+    let controller = controller_namespace(args.controller_namespace.as_ref())?;
     let cluster = Cluster::connect(&args.connection).await?;
     let mut manifests = Vec::new();
     for (kind, namespace) in [
-        (Kind::Rollout, Some(namespace.as_str())),
+        (Kind::Rollout, Some(controller.as_str())),
         (Kind::ProxyRoute, None),
         (Kind::Pool, None),
     ] {
         let objects = cluster.list(kind, namespace).await?.items;
-        let counts = |object: &&DynamicObject| kind != Kind::Rollout || !is_refused(object);
-        manifests.extend(objects.iter().filter(counts).map(manifest));
+        manifests.extend(objects.iter().map(manifest));
     }
-    Ok(lint_manifests(manifests))
+    let namespaces = match namespaces(&cluster, controller).await {
+        Ok(namespaces) => Some(namespaces),
+        Err(failure) => {
+            output::remark(&format!(
+                "{failure}; without it, every fleet counts as serving every namespace, and every namespace as equally old"
+            ));
+            None
+        }
+    };
+    Ok(lint_cluster(manifests, namespaces))
 }
 
-fn is_refused(object: &DynamicObject) -> bool {
-    let accepted = objects::condition(object, "Accepted");
-    accepted.is_some_and(|accepted| accepted.get("status").is_some_and(|status| status == "False"))
+/// How old and how labelled the namespaces are: it decides who owns a host, and whose routes a fleet serves.
+async fn namespaces(cluster: &Cluster, controller: String) -> Result<Namespaces, Failure> {
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let list = cluster
+        .call(&Wish::list("namespaces", None), api.list(&ListParams::default()))
+        .await?;
+    let known = |namespace: Namespace| {
+        let created = namespace.metadata.creation_timestamp.map(|time| time.0.as_second());
+        let known = source::cluster::Namespace {
+            created_at_seconds: created.and_then(|seconds| u64::try_from(seconds).ok()),
+            labels: namespace.metadata.labels.unwrap_or_default(),
+        };
+        Some((namespace.metadata.name?.parse().ok()?, known))
+    };
+    Ok(Namespaces {
+        controller: controller.parse().map_err(|error| Failure::usage(format!("{error}")))?,
+        namespaces: list.items.into_iter().filter_map(known).collect(),
+    })
 }
 
 fn manifest(object: &DynamicObject) -> (Arc<str>, String) {

@@ -61,7 +61,7 @@ impl<'a> Wish<'a> {
             "rollouts.sluice.dev" | "proxyroutes.sluice.dev" | "pools.sluice.dev" if reads => {
                 Some("sluice-view, of Sluice's chart,")
             }
-            "pods" | "leases.coordination.k8s.io" if reads => Some("view, which every cluster has,"),
+            "pods" | "namespaces" | "leases.coordination.k8s.io" if reads => Some("view, which every cluster has,"),
             "pods/portforward" => Some("edit, which every cluster has,"),
             _ => None,
         }
