@@ -62,7 +62,13 @@ const WALLS: [Wall; 6] = [
     },
     Wall {
         package: "sluice-cli",
-        may_use: &["sluice-model", "sluice-proto", "sluice-crds", "sluice-controller", "sluice-dataplane"],
+        may_use: &[
+            "sluice-model",
+            "sluice-proto",
+            "sluice-crds",
+            "sluice-controller",
+            "sluice-dataplane",
+        ],
         never: &["sluice-e2e"],
     },
 ];

@@ -218,9 +218,7 @@ impl<'a> Chooser<'a> {
     }
 
     fn absent(&self, key: &ObjectKey) -> Written<'a> {
-        let was_there = self
-            .stable_snapshot()
-            .is_some_and(|stable| stable.unit(key).is_some());
+        let was_there = self.stable_snapshot().is_some_and(|stable| stable.unit(key).is_some());
         if was_there && self.view.coverage.may_hide_objects() {
             return Written::Not(Reason::Unseen);
         }

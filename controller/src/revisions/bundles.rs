@@ -29,7 +29,9 @@ pub enum BundleError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// It is there but it is not what it was.
-    #[error("{place}: damaged: {what}; restore it, or the keys, from a backup, or end the controller and {forgetting}: it then begins anew with what the objects say")]
+    #[error(
+        "{place}: damaged: {what}; restore it, or the keys, from a backup, or end the controller and {forgetting}: it then begins anew with what the objects say"
+    )]
     Damaged {
         /// Which file.
         place: String,
@@ -232,7 +234,10 @@ impl Bundles {
 
     /// What a revision consists of; its manifest comes last, as in every order of writes.
     fn pieces_of(&self, manifest: &Manifest) -> Result<Vec<PieceName>, BundleError> {
-        let sections = manifest.sections.iter().map(|section| PieceName::Section(section.digest));
+        let sections = manifest
+            .sections
+            .iter()
+            .map(|section| PieceName::Section(section.digest));
         let origins = self.provenance(&manifest.revision)?.into_iter();
         let origins = origins.flat_map(|provenance| provenance.origins);
         let origins = origins.map(|origins| PieceName::Origins(origins.digest));
@@ -408,7 +413,10 @@ impl Bundles {
         let (Ok(manifest), Ok(provenance)) = (manifest, self.open_provenance(&name, provenance)) else {
             return Ok(None);
         };
-        let sections = manifest.sections.iter().map(|section| PieceName::Section(section.digest));
+        let sections = manifest
+            .sections
+            .iter()
+            .map(|section| PieceName::Section(section.digest));
         let origins = provenance.into_iter().flat_map(|provenance| provenance.origins);
         let origins = origins.map(|origins| PieceName::Origins(origins.digest));
         Ok(Some(sections.chain(origins).collect()))

@@ -32,7 +32,7 @@ pub enum Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("none"),
+            Self::None => f.write_str("0"),
             Self::Count(count) => write!(f, "{count}"),
             Self::Resource(version) => f.write_str(version),
         }
@@ -54,7 +54,9 @@ pub enum LoadError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// Something else is there.
-    #[error("{place}: is not a record: {what}; restore it from a backup, or remove it: then the controller asks the instances what is stable")]
+    #[error(
+        "{place}: is not a record: {what}; restore it from a backup, or remove it: then the controller asks the instances what is stable"
+    )]
     Corrupt {
         /// Which file or object.
         place: String,
@@ -67,11 +69,13 @@ pub enum LoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// Somebody else wrote since it was read.
-    #[error("the record is at version {found}, not at {expected}: another controller wrote it, or it was removed or put back")]
+    #[error(
+        "the record is {found}, not at version {expected} (0: there is none): another controller wrote it, or it was removed or put back"
+    )]
     Stale {
         /// What the writer had read.
         expected: Version,
-        /// What is there, in words.
+        /// What is there: "at version 7", "gone".
         found: String,
     },
     /// It cannot be told what is there.
@@ -133,7 +137,10 @@ fn read(place: &str, text: &[u8]) -> Result<Read, LoadError> {
     if read.format == FORMAT {
         Ok(read)
     } else {
-        Err(corrupt(place, format!("format {} is not known to this build", read.format)))
+        Err(corrupt(
+            place,
+            format!("format {} is not known to this build", read.format),
+        ))
     }
 }
 
@@ -185,7 +192,10 @@ impl RecordFile {
         if found != *expected {
             return Err(CommitError::Stale {
                 expected: expected.clone(),
-                found: found.to_string(),
+                found: match found {
+                    Version::None => "gone".to_owned(),
+                    Version::Count(_) | Version::Resource(_) => format!("at version {found}"),
+                },
             });
         }
         let count = before.unwrap_or(0).saturating_add(1);
@@ -269,7 +279,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         RecordFile::new(dir.path()).commit(&Version::None, &record(1)).unwrap();
         let text = fs::read_to_string(dir.path().join("record.json")).unwrap();
-        assert!(text.starts_with("{\"format\":1,\"version\":1,\"record\":{\"fleet\":\"edge\","), "{text}");
+        assert!(
+            text.starts_with("{\"format\":1,\"version\":1,\"record\":{\"fleet\":\"edge\","),
+            "{text}"
+        );
     }
 
     #[test]

@@ -564,7 +564,11 @@ fn more_changes_than_can_be_listed_are_held_one_by_one_or_blocked_as_a_whole() {
     let mut unattributed = tried();
     unattributed.command(Verb::Abort, 2);
     let record = unattributed.record();
-    assert_eq!((record.held.len(), record.blocked.len()), (0, 1), "holding one would not do");
+    assert_eq!(
+        (record.held.len(), record.blocked.len()),
+        (0, 1),
+        "holding one would not do"
+    );
     let why = record.frozen.as_ref().unwrap();
     assert!(why.contains("more objects than can be held one by one"), "{why}");
 }
