@@ -17,6 +17,7 @@ pub mod audit;
 pub mod compile;
 pub mod durable;
 pub mod keys;
+pub mod leader;
 pub mod lint;
 pub mod live;
 pub mod objects;
