@@ -12,6 +12,7 @@
 //! `standalone` composes them in front of a folder; `admin`, `audit` and `telemetry` are what they say.
 
 pub mod admin;
+pub mod api_server;
 pub mod audit;
 pub mod compile;
 pub mod durable;

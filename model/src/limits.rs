@@ -329,6 +329,25 @@ pub const PIPELINE_TICK_MS: u64 = 1_000;
 pub const RECORD_PROGRESS_MS: u64 = 1_000;
 /// The same where every write is one of the API server's, in milliseconds: a few a minute for each fleet that bakes.
 pub const REMOTE_PROGRESS_MS: u64 = 5_000;
+/// How long the pipeline may wait for an answer of the API server, in milliseconds: meanwhile nobody is heard. Longer than a
+/// busy one takes; shorter than the lease, so that a leader does not outlive it waiting.
+pub const API_ANSWER_WAIT_MS: u64 = 5_000;
+/// The same after one that was not answered, in milliseconds.
+pub const API_PROBE_WAIT_MS: u64 = 1_000;
+/// For how long nothing is asked after that, in milliseconds; doubles each time, up to `API_RETRY_MAX_MS`.
+pub const API_RETRY_FIRST_MS: u64 = 1_000;
+/// The longest of these pauses, in milliseconds.
+pub const API_RETRY_MAX_MS: u64 = 16_000;
+/// Requests to the API server at a time, when there are many: a first revision is some hundred objects.
+pub const API_QUESTIONS_AT_ONCE: usize = 16;
+/// Objects in one page of a list.
+pub const API_PAGE_OBJECTS: u32 = 500;
+/// How often a list is begun anew because the API server has forgotten where it was.
+pub const API_LIST_ATTEMPTS: usize = 3;
+/// What the data of one ConfigMap may add up to, as the API server checks it.
+pub const MAX_CONFIG_MAP_BYTES: usize = 1 << 20;
+/// A record as text: a fleet of `MAX_MEMBERS` instances in all its lists is a few MiB.
+pub const MAX_RECORD_BYTES: usize = 32 << 20;
 /// Lines of the story that are kept for whoever asks later.
 pub const STORY_LINES: usize = 1_000;
 /// Lines of the story that a slow listener may be behind.
