@@ -21,6 +21,7 @@ pub mod health;
 pub mod keyring;
 pub mod keys;
 pub mod labels;
+pub mod leader;
 pub mod lint;
 pub mod live;
 pub mod members;

@@ -329,6 +329,19 @@ pub const PIPELINE_TICK_MS: u64 = 1_000;
 pub const RECORD_PROGRESS_MS: u64 = 1_000;
 /// The same where every write is one of the API server's, in milliseconds: a few a minute for each fleet that bakes.
 pub const REMOTE_PROGRESS_MS: u64 = 5_000;
+/// For how long a lease that nobody renews is held: the time after which a dead leader is replaced.
+pub const LEASE_MS: u64 = 10_000;
+/// How often the leader renews it, in milliseconds.
+pub const LEASE_RENEW_MS: u64 = 2_000;
+/// From its last renewal that was answered, in milliseconds: then the leader leads no more, whatever else it hears. Less
+/// than `LEASE_MS` by what clocks of different speed and a process that is not scheduled make up.
+pub const LEASE_DEADLINE_MS: u64 = 7_000;
+/// How often the others look at it, in milliseconds: a lease that was given back is taken within this.
+pub const LEASE_LOOK_MS: u64 = 1_000;
+/// How long after a request about it that was not answered the next one follows, in milliseconds.
+pub const LEASE_RETRY_MS: u64 = 500;
+/// How long one request about the lease may take, in milliseconds: two attempts fit before the deadline.
+pub const LEASE_REQUEST_WAIT_MS: u64 = 3_000;
 /// How long the pipeline may wait for an answer of the API server, in milliseconds: meanwhile nobody is heard. Longer than a
 /// busy one takes; shorter than the lease, so that a leader does not outlive it waiting.
 pub const API_ANSWER_WAIT_MS: u64 = 5_000;
