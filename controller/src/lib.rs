@@ -27,6 +27,7 @@ pub mod rollout;
 pub mod sign;
 pub mod source;
 pub mod standalone;
+pub mod status;
 pub mod stream;
 pub mod telemetry;
 pub mod translate;
