@@ -37,6 +37,7 @@ pub mod selector;
 pub mod sign;
 pub mod source;
 pub mod standalone;
+pub mod status;
 pub mod stream;
 pub mod telemetry;
 pub mod translate;

@@ -449,3 +449,75 @@ pub const PARENT_WATCH_MS: u64 = 200;
 
 /// How long after a revision could not be kept it is tried again: soon after somebody made room, seldom enough to be cheap.
 pub const REVISION_RETRY_MS: u64 = 5_000;
+
+// --- status, Events and commands on an API server (controller/src/{status,events,annotations}) ---------------------
+
+/// Status writes a second, of all objects together: a thousand new routes are told within 20 s, and an API server is not
+/// busy with it.
+pub const STATUS_WRITES_PER_SECOND: u64 = 50;
+/// Status writes at once after a quiet time: as many as in a second.
+pub const STATUS_WRITES_BURST: u64 = 50;
+/// Status writes on their way at a time.
+pub const STATUS_WRITES_IN_FLIGHT: usize = 8;
+/// How long an API server may take for one write, in milliseconds.
+pub const STATUS_WRITE_WAIT_MS: u64 = 10_000;
+/// The stage that tries an object is written into its status while a revision changes at most so many; of larger ones the
+/// Rollout speaks for all. A thousand new routes cost one write each, not one for every stage.
+pub const STATUS_PASSING_OBJECTS: usize = 20;
+/// How long something that passes (a stage, a wait) has lasted before it is written, in milliseconds: most changes are over by then.
+pub const STATUS_PASSING_SETTLE_MS: u64 = 5_000;
+/// How long an object has been in error before that is written, in milliseconds: what it refers to may come a moment later.
+pub const STATUS_FAILING_SETTLE_MS: u64 = 2_000;
+/// Between two writes of one object, in milliseconds.
+pub const STATUS_OBJECT_SPACING_MS: u64 = 2_000;
+/// How long a pool's endpoints have been others than written before they are written, in milliseconds: one that comes and
+/// goes is not news.
+pub const STATUS_COUNTS_SETTLE_MS: u64 = 10_000;
+/// Between two writes of a pool's endpoints, in milliseconds.
+pub const STATUS_COUNTS_SPACING_MS: u64 = 30_000;
+/// Between two writes of a Rollout in which nothing but its stage or its instances moved, in milliseconds: a busy
+/// repository begins a revision a second.
+pub const STATUS_MOVING_SPACING_MS: u64 = 5_000;
+/// How long such a move waits for others to go with it, in milliseconds.
+pub const STATUS_MOVING_SETTLE_MS: u64 = 1_000;
+/// Between two writes of a Rollout whatever the news, commands' answers excepted, in milliseconds.
+pub const STATUS_ROLLOUT_SPACING_MS: u64 = 1_000;
+/// Between two writes of a Rollout in which only figures and words moved, in milliseconds.
+pub const STATUS_FIGURES_SPACING_MS: u64 = 60_000;
+/// By how much the end of a bake has to move to be news, in milliseconds: reports jitter by a second.
+pub const STATUS_BAKE_UNTIL_TOLERANCE_MS: u64 = 10_000;
+/// How often the statuses that an API server shows are compared with what was written, in milliseconds: somebody may have
+/// changed one.
+pub const STATUS_SWEEP_MS: u64 = 10_000;
+/// At most so often the situation is looked at, in milliseconds.
+pub const STATUS_LOOK_MS: u64 = 200;
+/// A status that somebody else owns a part of, or that the API server calls invalid, is tried again after so long, in
+/// milliseconds.
+pub const STATUS_REFUSED_RETRY_MS: u64 = 300_000;
+/// Where status may not be written, that is tried again after so long, in milliseconds: somebody may have granted it.
+pub const STATUS_FORBIDDEN_RETRY_MS: u64 = 60_000;
+/// The longest wait after an API server did not answer, in milliseconds; the first is a second, each twice the one before.
+pub const STATUS_BACKOFF_MAX_MS: u64 = 30_000;
+/// Characters of a sentence in a status or an Event. An Event's note may have 1,024 bytes.
+pub const STATUS_SENTENCE_CHARS: usize = 900;
+
+/// Within this long the same happening to the same object adds to an Event that is there, in milliseconds; as in kubectl's
+/// own clients.
+pub const EVENT_SERIES_MS: u64 = 360_000;
+/// Between two writes of one Event, in milliseconds: a flapping object costs a write a minute.
+pub const EVENT_REPEAT_MS: u64 = 60_000;
+/// Events about one object at once; then as many as `EVENT_OBJECT_REFILL_MS` says.
+pub const EVENT_OBJECT_BURST: u64 = 25;
+/// One more Event about one object in so many milliseconds: the figures of client-go.
+pub const EVENT_OBJECT_REFILL_MS: u64 = 300_000;
+/// Events a second, of all objects together.
+pub const EVENT_WRITES_PER_SECOND: u64 = 5;
+/// Events at once after a quiet time.
+pub const EVENT_WRITES_BURST: u64 = 50;
+/// Happenings that wait to become Events; further ones are counted and dropped.
+pub const EVENTS_WAITING: usize = 1_024;
+/// Objects named in Events about what several of them refer to, such as a certificate.
+pub const EVENT_OBJECTS_MAX: usize = 5;
+
+/// Characters of a command's id, verb, revision or giver in annotations: longer ones are refused.
+pub const COMMAND_WORD_CHARS: usize = 256;
