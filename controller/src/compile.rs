@@ -151,7 +151,15 @@ impl Compiler {
         let mut out = BTreeMap::new();
         for name in self.fleets(fleets) {
             let state = fleets.get(&name).unwrap_or(&unknown);
-            let chooser = Chooser::new(&name, state, view, &self.translation, &governing, &problems, self.digest);
+            let chooser = Chooser::new(
+                &name,
+                state,
+                view,
+                &self.translation,
+                &governing,
+                &problems,
+                self.digest,
+            );
             let (compiled, more) = compile_fleet(chooser);
             problems.extend(more);
             out.insert(name, trusted(view, state, compiled));

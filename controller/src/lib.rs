@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod audit;
 pub mod compile;
+pub mod debounce;
 pub mod durable;
 pub mod keys;
 pub mod lint;

@@ -7,7 +7,6 @@
 
 pub mod board;
 pub mod commands;
-pub mod debounce;
 pub mod fleet;
 mod observed;
 pub mod offer;
@@ -37,7 +36,7 @@ pub use commands::Asked;
 pub use fleet::{Fleet, FleetError, Next, Shared};
 pub use story::{Happening, StoryLine};
 
-use debounce::Debounce;
+use crate::debounce::Debounce;
 
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;

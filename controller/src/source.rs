@@ -8,6 +8,7 @@ pub mod content;
 pub mod core;
 pub mod directory;
 pub mod folder;
+pub mod kubernetes;
 pub mod limits;
 pub mod manifest;
 pub mod schema;
@@ -135,7 +136,11 @@ mod tests {
         let check = |areas: Vec<Area>, hidden: &[&str], trust: Trust| {
             let coverage = Coverage::Without(areas.into_iter().collect());
             for key in ["ProxyRoute shop/a", "ProxyRoute blog/a", "Pool shop/a"] {
-                assert_eq!(coverage.hides(&key.parse().unwrap()), hidden.contains(&key), "{coverage:?}");
+                assert_eq!(
+                    coverage.hides(&key.parse().unwrap()),
+                    hidden.contains(&key),
+                    "{coverage:?}"
+                );
             }
             assert_eq!(coverage.trust(), trust, "{coverage:?}");
         };

@@ -132,7 +132,10 @@ fn one(object: &Arc<Object>, cluster: Option<&Cluster>) -> Item {
     if let Some(cluster) = cluster.filter(|cluster| !cluster.governs(&object.key)) {
         findings.error(
             &FieldPath::default(),
-            format!("only Rollouts in namespace {}, the controller's, govern a fleet", cluster.controller),
+            format!(
+                "only Rollouts in namespace {}, the controller's, govern a fleet",
+                cluster.controller
+            ),
             "move it there",
         );
     }

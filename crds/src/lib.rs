@@ -30,8 +30,8 @@ pub use proxyroute::{
     RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
 };
 pub use rollout::{
-    DataPlane, Gate, GateMetric, LabelExpression, LabelOperator, Listener, ListenerTls, Member, NamespaceSelector, OnIdle,
-    OnNoData, Rollout, RolloutSpec, RolloutStatus, Stage,
+    DataPlane, Gate, GateMetric, LabelExpression, LabelOperator, Listener, ListenerTls, Member, NamespaceSelector,
+    OnIdle, OnNoData, Rollout, RolloutSpec, RolloutStatus, Stage,
 };
 pub use values::{DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
 

@@ -66,7 +66,10 @@ fn lack(view: &View, secret: &CertificateRef, namespace: &Name) -> Option<Lack> 
             format!("create it, annotated with {}", annotation(&Share::default(), namespace)),
         )),
         Sharing::Unseen(lack) => Some(Lack::new(
-            format!("whether Secret {secret} is shared with namespace {namespace} cannot be told: {}", lack.message),
+            format!(
+                "whether Secret {secret} is shared with namespace {namespace} cannot be told: {}",
+                lack.message
+            ),
             lack.fix.clone(),
         )),
         Sharing::NotYet => Some(Lack::new(

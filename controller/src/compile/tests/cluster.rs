@@ -105,7 +105,13 @@ fn of_namespaces_of_one_age_the_first_by_name_owns_a_host_and_an_unknown_one_is_
         let (_, problems) = World::new().compile(&cluster_view(&all, namespaces));
         let lines = told(&problems);
         let line = lines.iter().find(|line| line.contains("belongs to")).unwrap().clone();
-        line.split("belongs to namespace ").nth(1).unwrap().split(',').next().unwrap().to_owned()
+        line.split("belongs to namespace ")
+            .nth(1)
+            .unwrap()
+            .split(',')
+            .next()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(owner(ALIKE), "blog");
     assert_eq!(owner(&[("zoo", 7, &[]), ("shop", 1, &[])]), "zoo");
@@ -134,19 +140,30 @@ fn only_rollouts_of_the_controllers_namespace_govern_and_consent() {
     let (_, problems) = world.compile(&in_cluster(&base));
     let token = problems[0].fix.split('"').nth(1).unwrap().to_owned();
     let stranger = rollout()
-        .replace("namespace: shop}", &format!("namespace: blog, annotations: {{{CONSENT_ANNOTATION}: \"{token}\"}}}}"))
+        .replace(
+            "namespace: shop}",
+            &format!("namespace: blog, annotations: {{{CONSENT_ANNOTATION}: \"{token}\"}}}}"),
+        )
         .replace("8080", "9090");
     let (compiled, problems) = world.compile(&in_cluster(&[base, stranger].concat()));
     assert_eq!(changed(&compiled), [""; 0], "a stranger's consent counts for nothing");
     let lines = told(&problems);
     let line = lines.iter().find(|line| line.contains("Rollout blog/edge")).unwrap();
-    assert!(line.contains("only Rollouts in namespace shop, the controller's, govern a fleet; move it there"), "{line}");
+    assert!(
+        line.contains("only Rollouts in namespace shop, the controller's, govern a fleet; move it there"),
+        "{line}"
+    );
 
     // Alone it is as if there were none.
     let alone = [stranger_only(), pool("api", 80), route("a", "api")].concat();
     let (compiled, problems) = World::new().compile(&in_cluster(&alone));
     assert!(compiled.snapshot.is_none());
-    assert!(told(&problems).iter().any(|line| line.contains("no Rollout says how fleet edge listens")), "{problems:?}");
+    assert!(
+        told(&problems)
+            .iter()
+            .any(|line| line.contains("no Rollout says how fleet edge listens")),
+        "{problems:?}"
+    );
 }
 
 fn stranger_only() -> String {
@@ -158,7 +175,8 @@ fn a_service_account_is_in_one_fleet() {
     let other = rollout().replace("edge", "other");
     let (_, problems) = World::new().compile(&in_cluster(&[rollout(), other].concat()));
     assert!(
-        told(&problems)[0].contains("service account shop/sluice-dataplane is a member of the fleet of Rollout shop/edge already"),
+        told(&problems)[0]
+            .contains("service account shop/sluice-dataplane is a member of the fleet of Rollout shop/edge already"),
         "{problems:?}"
     );
 }
@@ -192,11 +210,14 @@ fn a_fleet_serves_the_namespaces_that_its_rollout_selects() {
     }
 
     // A namespace that cannot be seen: what serves goes on, with its changes; what is new waits.
-    let more = [text(selecting()), route("blog/d", "api")].concat().replace("blog-b.", "changed.");
+    let more = [text(selecting()), route("blog/d", "api")]
+        .concat()
+        .replace("blog-b.", "changed.");
     let (compiled, problems) = world.compile(&cluster_view(&more, &[("shop", 1, yes)]));
     assert_eq!(changed(&compiled), ["ProxyRoute blog/b"], "{problems:?}");
     assert!(
-        told(&problems)[0].contains("ProxyRoute blog/d spec.fleet: whether fleet edge serves namespace blog cannot be told"),
+        told(&problems)[0]
+            .contains("ProxyRoute blog/d spec.fleet: whether fleet edge serves namespace blog cannot be told"),
         "{problems:?}"
     );
 
@@ -208,12 +229,21 @@ fn a_fleet_serves_the_namespaces_that_its_rollout_selects() {
 
 #[test]
 fn a_held_back_removal_by_a_label_stays_held_back() {
-    let text = [selecting(), pools(&["shop", "blog"]), route("shop/a", "api"), route("blog/b", "api")].concat();
+    let text = [
+        selecting(),
+        pools(&["shop", "blog"]),
+        route("shop/a", "api"),
+        route("blog/b", "api"),
+    ]
+    .concat();
     let yes: &[(&str, &str)] = &[("edge", "yes")];
     let mut world = World::in_cluster(&cluster_view(&text, &[("shop", 1, yes), ("blog", 2, yes)]));
     world.state.held.insert((key("ProxyRoute blog/b"), None));
     let (compiled, _) = world.compile(&cluster_view(&text, &[("shop", 1, yes), ("blog", 2, &[])]));
-    assert_eq!((changed(&compiled).len(), compiled.still_held), (0, vec![key("ProxyRoute blog/b")]));
+    assert_eq!(
+        (changed(&compiled).len(), compiled.still_held),
+        (0, vec![key("ProxyRoute blog/b")])
+    );
 }
 
 #[test]
@@ -222,10 +252,19 @@ fn of_a_view_without_a_kind_nothing_is_signed_and_nothing_is_lost() {
     let mut world = World::in_cluster(&in_cluster(&text));
     for kind in Kind::ALL {
         let mut seen = in_cluster(&[rollout(), pool("api", 81), route("a", "api"), route("b", "api")].concat());
-        seen.objects = seen.objects.iter().filter(|object| object.key.kind != kind).cloned().collect();
+        seen.objects = seen
+            .objects
+            .iter()
+            .filter(|object| object.key.kind != kind)
+            .cloned()
+            .collect();
         seen.coverage = without(&[(kind, None)]);
         let (compiled, problems) = world.compile(&seen);
-        assert!(compiled.snapshot.is_none() && compiled.changed.is_empty(), "{kind}: {:?}", compiled.changed);
+        assert!(
+            compiled.snapshot.is_none() && compiled.changed.is_empty(),
+            "{kind}: {:?}",
+            compiled.changed
+        );
         // Only what is new can lack something that is out of sight.
         for problem in &problems {
             assert!(problem.to_string().contains("ProxyRoute shop/b"), "{kind}: {problem}");
@@ -237,28 +276,56 @@ fn of_a_view_without_a_kind_nothing_is_signed_and_nothing_is_lost() {
 
 #[test]
 fn a_namespace_out_of_sight_keeps_what_it_had_and_the_others_go_on() {
-    let text = |port| [rollout(), pool("api", port), pool("blog/api", 80), route("a", "api"), route("blog/b", "api")];
+    let text = |port| {
+        [
+            rollout(),
+            pool("api", port),
+            pool("blog/api", 80),
+            route("a", "api"),
+            route("blog/b", "api"),
+        ]
+    };
     let mut world = World::in_cluster(&in_cluster(&text(80).concat()));
     let mut seen = in_cluster(&[text(81).concat(), route("blog/c", "spare")].concat());
     let hidden = [key("Pool blog/api"), key("ProxyRoute blog/b")];
-    seen.objects = seen.objects.iter().filter(|object| !hidden.contains(&object.key)).cloned().collect();
+    seen.objects = seen
+        .objects
+        .iter()
+        .filter(|object| !hidden.contains(&object.key))
+        .cloned()
+        .collect();
     seen.coverage = without(&[(Kind::Pool, Some("blog")), (Kind::ProxyRoute, Some("blog"))]);
     let (compiled, problems) = world.compile(&seen);
     assert_eq!(changed(&compiled), ["Pool shop/api"], "{problems:?}");
     assert_eq!(
-        reasons(&compiled).iter().filter(|(_, reason, _)| *reason == Reason::Unseen).count(),
+        reasons(&compiled)
+            .iter()
+            .filter(|(_, reason, _)| *reason == Reason::Unseen)
+            .count(),
         2,
         "{:?}",
         reasons(&compiled)
     );
     let line = &told(&problems)[0];
-    assert!(line.contains("ProxyRoute blog/c spec.rules[0].pool: the Pools of namespace blog cannot be seen"), "{line}");
+    assert!(
+        line.contains("ProxyRoute blog/c spec.rules[0].pool: the Pools of namespace blog cannot be seen"),
+        "{line}"
+    );
     // A fleet that serves nothing yet has nothing to put in place of what is missing.
     assert!(World::new().compile(&seen).0.snapshot.is_none());
     // Objects do not move between namespaces: one that is gone elsewhere is gone.
-    seen.objects = seen.objects.iter().filter(|object| object.key != key("ProxyRoute shop/a")).cloned().collect();
+    seen.objects = seen
+        .objects
+        .iter()
+        .filter(|object| object.key != key("ProxyRoute shop/a"))
+        .cloned()
+        .collect();
     let (compiled, _) = world.compile(&seen);
-    assert!(changed(&compiled).contains(&"ProxyRoute shop/a".to_owned()), "{:?}", changed(&compiled));
+    assert!(
+        changed(&compiled).contains(&"ProxyRoute shop/a".to_owned()),
+        "{:?}",
+        changed(&compiled)
+    );
 }
 
 #[test]
@@ -287,14 +354,22 @@ fn a_certificate_of_another_namespace_needs_its_owners_word() {
     for (sharing, expected) in [
         (Sharing::NotYet, "is not known yet"),
         (Sharing::Missing, "there is no Secret certs/common"),
-        (Sharing::Known(Share::default()), "Secret certs/common is not shared with namespace shop"),
-        (Sharing::Unseen(crate::live::Lack::new("forbidden", "grant it")), "cannot be told: forbidden; grant it"),
+        (
+            Sharing::Known(Share::default()),
+            "Secret certs/common is not shared with namespace shop",
+        ),
+        (
+            Sharing::Unseen(crate::live::Lack::new("forbidden", "grant it")),
+            "cannot be told: forbidden; grant it",
+        ),
     ] {
         let (compiled, problems) = World::new().compile(&with(sharing));
         assert!(compiled.snapshot.unwrap().live_subjects().is_empty());
         let lines = told(&problems);
         assert!(
-            lines.iter().any(|line| line.contains("spec.tls.certificates[1].namespace") && line.contains(expected)),
+            lines
+                .iter()
+                .any(|line| line.contains("spec.tls.certificates[1].namespace") && line.contains(expected)),
             "{lines:?}"
         );
     }
