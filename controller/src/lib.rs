@@ -15,6 +15,7 @@ pub mod admin;
 pub mod api_server;
 pub mod audit;
 pub mod compile;
+pub mod debounce;
 pub mod durable;
 pub mod enrol;
 pub mod health;
