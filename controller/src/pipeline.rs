@@ -2,15 +2,15 @@
 //! signed → record → orders.
 //!
 //! One task owns everything that can change (each fleet's record, core and connections), so that events happen one
-//! after the other. It waits for five things: the objects, the values that they refer to, the instances, people, and the clock. Everything beneath is
-//! deterministic. What it shows is on the [`Board`].
+//! after the other. It waits for six things: the objects, the values that they refer to, the instances, word of pods that
+//! are gone, people, and the clock. Everything beneath is deterministic. What it shows is on the [`Board`].
 
 pub mod board;
 pub mod commands;
-pub mod debounce;
 pub mod fleet;
 mod observed;
 pub mod offer;
+pub mod situation;
 pub mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::compile::{Compiled, Compiler};
 use crate::live::{self, Feed, RemovalBrake, Values, Wanted};
+use crate::pods::Census;
 use crate::problem::Problem;
 use crate::revisions;
 use crate::rollout::{Beginning, Event, Millis, Plan};
@@ -35,9 +36,11 @@ use crate::stream::StreamEvent;
 pub use board::Board;
 pub use commands::Asked;
 pub use fleet::{Fleet, FleetError, Next, Shared};
+pub use situation::Situation;
 pub use story::{Happening, StoryLine};
 
-use debounce::Debounce;
+use crate::debounce::Debounce;
+use situation::Written;
 
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
@@ -71,8 +74,18 @@ pub struct Inputs<S> {
     pub live: Feed,
     /// The instances.
     pub instances: mpsc::Receiver<StreamEvent>,
+    /// Who of the instances is gone for good; `None`: nobody knows but people, who say so by command.
+    pub census: Option<Census>,
     /// People's commands.
     pub people: mpsc::Receiver<Asked>,
+}
+
+/// The next one that is gone; never, if nobody knows.
+async fn gone(census: &mut Option<Census>) -> Option<InstanceId> {
+    match census {
+        Some(census) => census.gone.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// See the file's comment.
@@ -93,6 +106,8 @@ pub struct Pipeline {
     brakes: BTreeMap<ServiceRef, RemovalBrake>,
     /// What compile had to say; what the live lane has to say is added each time.
     compiled_problems: Vec<Problem>,
+    /// The objects as they are shown; `None` before the first compile.
+    written: Option<Arc<Written>>,
 }
 
 impl Pipeline {
@@ -115,6 +130,7 @@ impl Pipeline {
             values: Arc::default(),
             brakes: BTreeMap::new(),
             compiled_problems: vec![],
+            written: None,
             shared,
             settings,
             clock,
@@ -122,6 +138,7 @@ impl Pipeline {
             beginning,
             at_first: None,
         };
+        pipeline.shared.board.begin_anew();
         let now = (pipeline.clock)();
         for name in revisions::fleets(&pipeline.shared.state) {
             match pipeline.begin(&name, Plan::built_in(), beginning, now) {
@@ -181,7 +198,8 @@ impl Pipeline {
         };
         // Whether to compile again is no question: `run` begins with it.
         let _ = fleet.happen(Event::Roster(instances), now);
-        fleet.show(now);
+        let shown = fleet.shown(now);
+        self.shared.board.show(vec![shown], self.written.as_ref());
     }
 
     /// Works until `stop`.
@@ -191,6 +209,7 @@ impl Pipeline {
             first,
             mut live,
             mut instances,
+            mut census,
             mut people,
         } = inputs;
         let mut debounce = Debounce::new(self.settings.debounce_ms);
@@ -218,10 +237,12 @@ impl Pipeline {
                 }
                 Ok(()) = live.values.changed() => self.live(&mut live),
                 Some(event) = instances.recv() => self.heard(event),
+                Some(instance) = gone(&mut census) => self.gone(&instance),
                 Some(asked) = people.recv() => self.asked(asked),
                 _ = tick.tick() => {
                     self.tick();
                     self.live(&mut live);
+                    self.count(census.as_ref());
                 }
             }
         }
@@ -268,7 +289,7 @@ impl Pipeline {
     }
 
     /// Shows what is wrong with the objects and with what they refer to, and says so if that is news.
-    fn tell_problems(&self, now: Millis) {
+    fn tell_problems(&mut self, now: Millis) {
         let seconds = i64::try_from(now.seconds()).unwrap_or(i64::MAX);
         let mut problems = self.compiled_problems.clone();
         problems.extend(live::problems::problems(
@@ -277,6 +298,8 @@ impl Pipeline {
             seconds,
         ));
         problems.sort();
+        let problems: Arc<[Problem]> = problems.into();
+        self.note_written(&problems);
         if self.shared.board.show_problems(&problems) {
             let errors = problems.iter().filter(|problem| problem.is_error()).count();
             let warnings = problems.len() - errors;
@@ -289,6 +312,22 @@ impl Pipeline {
             };
             problems.iter().for_each(|problem| tracing::warn!("{problem}"));
             self.shared.board.tell(None, told, now);
+        }
+    }
+
+    /// Notes the objects and what is wrong with them for the next time that anything is shown; the same value as before if
+    /// neither changed.
+    fn note_written(&mut self, problems: &Arc<[Problem]>) {
+        let translation = self.compiler.translation();
+        let known = self
+            .written
+            .as_ref()
+            .filter(|written| Arc::ptr_eq(&written.translation, translation) && written.problems == *problems);
+        if known.is_none() {
+            self.written = Some(Arc::new(Written {
+                translation: translation.clone(),
+                problems: problems.clone(),
+            }));
         }
     }
 
@@ -416,13 +455,40 @@ impl Pipeline {
         self.follow(&name, next);
     }
 
+    /// Says who is counted, so that somebody can find out who of them is gone.
+    fn count(&self, census: Option<&Census>) {
+        let Some(census) = census else { return };
+        let counted: BTreeSet<InstanceId> = self.fleets.values().flat_map(Fleet::counted).cloned().collect();
+        census.counted.send_if_modified(|before| {
+            let differs = **before != counted;
+            if differs {
+                *before = Arc::new(counted);
+            }
+            differs
+        });
+    }
+
+    fn gone(&mut self, instance: &InstanceId) {
+        let now = (self.clock)();
+        let counts = |(name, fleet): (&FleetName, &Fleet)| {
+            let is_counted = fleet.counted().any(|counted| counted == instance);
+            is_counted.then(|| name.clone())
+        };
+        let fleets: Vec<FleetName> = self.fleets.iter().filter_map(counts).collect();
+        for name in fleets {
+            let next = self.fleets.get_mut(&name).map(|fleet| fleet.gone(instance, now));
+            self.follow(&name, next.unwrap_or(Next::Nothing));
+        }
+    }
+
     fn follow(&mut self, name: &FleetName, next: Next) {
         match next {
             Next::Recompile => self.compile(),
             Next::Nothing => {
                 let now = (self.clock)();
                 if let Some(fleet) = self.fleets.get_mut(name) {
-                    fleet.show(now);
+                    let shown = fleet.shown(now);
+                    self.shared.board.show(vec![shown], self.written.as_ref());
                 }
             }
         }
@@ -454,7 +520,8 @@ impl Pipeline {
 
     fn show_all(&mut self) {
         let now = (self.clock)();
-        self.fleets.values_mut().for_each(|fleet| fleet.show(now));
+        let shown = self.fleets.values_mut().map(|fleet| fleet.shown(now)).collect();
+        self.shared.board.show(shown, self.written.as_ref());
         self.shared.telemetry.show(&self.shared.board);
     }
 

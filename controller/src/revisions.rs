@@ -42,6 +42,7 @@ pub use record::{CommitError, LoadError, RecordFile, Version};
 pub use remote::{Remote, RemoteError};
 
 use crate::rollout::Record;
+use crate::sign::Signers;
 use remote::WriteError;
 
 /// Everything kept about one fleet. Whoever stores or reads anything of it asks here.
@@ -182,6 +183,14 @@ impl Revisions {
     /// When it is here but damaged, or signed with a key that is not trusted any more.
     pub fn manifest(&self, revision: &RevisionId) -> Result<Option<Signed>, BundleError> {
         self.bundles.manifest(revision)
+    }
+
+    /// See [`Bundles::sign_anew`].
+    ///
+    /// # Errors
+    /// The first manifest that could not be signed anew; the others are.
+    pub fn sign_anew(&self, signers: &Signers) -> Result<usize, BundleError> {
+        self.bundles.sign_anew(signers)
     }
 
     /// See [`Bundles::open_manifest`].

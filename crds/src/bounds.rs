@@ -42,6 +42,12 @@ pub const ADDRESS_MAX_BYTES: u32 = 45;
 pub const WEIGHT_MAX: u32 = 1_000_000;
 /// Listeners of one fleet. Each is a socket on every worker of every instance.
 pub const LISTENERS_MAX_ITEMS: u32 = 16;
+/// Service accounts whose pods may join one fleet: an edge has a few, a fleet of sidecars one for each workload.
+pub const MEMBERS_MAX_ITEMS: u32 = 64;
+/// Demands of one label selector, and values of one demand.
+pub const SELECTOR_MAX_ITEMS: u32 = 16;
+/// Key of a label: a DNS subdomain, a slash and a name.
+pub const LABEL_KEY_MAX_BYTES: u32 = NAME_MAX_BYTES + 1 + LABEL_MAX_BYTES;
 /// Stages of one Rollout.
 pub const STAGES_MAX_ITEMS: u32 = 16;
 /// Gates of one Rollout. Every gate is judged for the fleet and for each changed route.
@@ -52,13 +58,40 @@ pub const MIN_REQUESTS_MAX: u32 = 1_000_000_000;
 pub const HISTORY_LIMIT_MAX: u32 = 100;
 /// A duration such as `1h30m15s500ms`, in the form of Gateway API's GEP-2257.
 pub const DURATION_MAX_BYTES: u32 = 32;
-/// Conditions of one object.
-pub const CONDITIONS_MAX_ITEMS: u32 = 8;
+/// Conditions of one object: ours, and room for those of others.
+pub const CONDITIONS_MAX_ITEMS: u32 = 16;
+/// A revision as it is shown: `42-c01d9a3f`, with room for a whole digest.
+pub const REVISION_MAX_BYTES: u32 = 128;
+/// A sentence for people in a status.
+pub const SENTENCE_MAX_BYTES: u32 = 2048;
+/// A time (RFC 3339).
+pub const TIME_MAX_BYTES: u32 = 64;
+/// An instance's id.
+pub const INSTANCE_MAX_BYTES: u32 = 128;
+/// An object as it is shown: kind, namespace and name.
+pub const OBJECT_MAX_BYTES: u32 = 544;
+/// Gates listed in a status, the failing ones first. A fleet with 16 gates and 100 changed routes has 1,600.
+pub const STATUS_GATES_MAX_ITEMS: u32 = 32;
+/// Held contents listed in a status; `heldTotal` counts all.
+pub const STATUS_HELD_MAX_ITEMS: u32 = 50;
+/// Blocked revisions listed in a status; a fleet remembers no more.
+pub const STATUS_BLOCKED_MAX_ITEMS: u32 = 16;
+/// Instances in any list of a status; a number beside it counts all.
+pub const STATUS_INSTANCES_MAX_ITEMS: u32 = 50;
+/// Past revisions listed in a status, the latest last.
+pub const STATUS_HISTORY_MAX_ITEMS: u32 = 10;
+/// The id of a command, who gave it, and its verb.
+pub const COMMAND_WORD_MAX_BYTES: u32 = 256;
 
 /// RFC 1123 subdomain: an object's name.
 pub const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// RFC 1123 label: a name inside an object.
 pub const LABEL_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// The key of a label: a name, after a DNS subdomain and a slash if it has an owner.
+pub const LABEL_KEY_PATTERN: &str =
+    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+/// The value of a label; it may be empty.
+pub const LABEL_VALUE_PATTERN: &str = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 /// The name of a Service's port: a label with a letter in it, so that a quoted number is not taken for one.
 pub const PORT_NAME_PATTERN: &str = r"^([0-9][-0-9]*)?[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// A host name, or `*.` before one. Lower case, no port.
@@ -86,6 +119,14 @@ pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
     (
         LABEL_PATTERN,
         "a name of a-z, 0-9 and '-', beginning and ending with a letter or digit",
+    ),
+    (
+        LABEL_KEY_PATTERN,
+        "the key of a label, such as team or example.com/team",
+    ),
+    (
+        LABEL_VALUE_PATTERN,
+        "the value of a label: letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
     ),
     (
         PORT_NAME_PATTERN,

@@ -8,6 +8,8 @@
 //!                     LiveUpdate ────► envelope (signed, another key) ─► delivery stream ─► open_live
 //! ```
 //!
+//! Before any of it, an instance enrols ([`enrol`]): a token and a signing request go up, a certificate comes down.
+//!
 //! [`pb`] is what the `.proto` files say; beside it stand typed domain structs, and every conversion takes its source
 //! apart without `..`, so that a new field cannot be forgotten. [`canonical::strict_decode`] is the one way from signed
 //! bytes to a value, and refuses bytes that do not encode back to themselves.
@@ -29,7 +31,7 @@
 pub mod pb {
     tonic::include_proto!("sluice.v1");
 
-    /// These may hold a private key in the clear, so what is printed of them is how long it is.
+    /// These may hold a private key or a token in the clear, so what is printed of them is how long it is.
     mod redacted {
         use std::fmt;
 
@@ -42,6 +44,12 @@ pub mod pb {
         impl fmt::Debug for super::Envelope {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "Envelope({}, {} bytes)", self.payload_type, self.payload.len())
+            }
+        }
+
+        impl fmt::Debug for super::EnrolRequest {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "EnrolRequest({}, token redacted)", self.build)
             }
         }
 
@@ -71,6 +79,7 @@ pub mod pb {
 mod arbitrary;
 pub mod canonical;
 pub mod delivery;
+pub mod enrol;
 pub mod envelope;
 pub mod hash;
 mod identity;
@@ -88,6 +97,7 @@ mod units;
 
 pub use canonical::{DecodeError, Wire, strict_decode};
 pub use delivery::{Ack, Downward, HAND_BACK, Hello, LastEnd, LiveRefused, Nack, Refusal, Upward, UpwardMessage};
+pub use enrol::{EnrolRequest, Enrolled, Proof, Token};
 pub use envelope::{Envelope, PayloadType, Verified, VerifyError, sign, verify};
 pub use keys::{KeyId, KeySet, Role, Signer, TrustedKey};
 pub use live::{

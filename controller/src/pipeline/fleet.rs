@@ -8,6 +8,8 @@ mod delivery;
 mod hand_back;
 mod live;
 mod record_keeping;
+mod signatures;
+mod standing;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +31,7 @@ use crate::stream::Link;
 use crate::telemetry::Telemetry;
 
 use hand_back::Lost;
+use standing::Standings;
 
 /// Why a fleet cannot be governed.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +142,11 @@ pub struct Fleet {
     pub(super) withheld: Option<String>,
     /// Why the last command was not carried out, until it is answered.
     pub(super) last_refusal: Option<String>,
+    /// Whether there was no record when this controller began with the fleet.
+    began_here: bool,
+    standings: Standings,
+    /// The objects of a stable revision, as people are shown them.
+    listed: Option<(RevisionId, Arc<[String]>)>,
 }
 
 impl Fleet {
@@ -159,11 +167,13 @@ impl Fleet {
         };
         let lane = Lane::begin(audience.clone(), now);
         let revisions = Revisions::open(&shared.state, shared.trusted.clone(), audience, shared.remote.clone())?;
-        let (core, version, committed) = match revisions.load_record()? {
+        let loaded = revisions.load_record()?;
+        let began_here = loaded.is_none();
+        let (core, version, committed) = match loaded {
             Some((record, version)) => (Core::resume(record.clone()), version, Some(record)),
             None => (Core::begin(name.clone(), plan, beginning), Version::default(), None),
         };
-        Ok(Self {
+        let fleet = Self {
             shared,
             name,
             core,
@@ -190,7 +200,12 @@ impl Fleet {
             quarantined: vec![],
             withheld: None,
             last_refusal: None,
-        })
+            began_here,
+            standings: Standings::default(),
+            listed: None,
+        };
+        fleet.sign_anew();
+        Ok(fleet)
     }
 
     /// What the core makes of `event`: its record is written, then its actions are carried out.
@@ -367,6 +382,7 @@ mod tests {
                 revision,
                 actor: "ada".to_owned(),
                 reason: String::new(),
+                id: None,
             };
             commands::command_fleet(first, command, NOW).0
         };

@@ -32,6 +32,7 @@ impl Fleet {
             .map(|quarantined| quarantined.object.clone())
             .collect();
         self.shared.telemetry.quarantined(&self.name, self.quarantined.len());
+        self.note_chosen(&compiled);
         let Some(snapshot) = &compiled.snapshot else {
             return Next::Nothing;
         };
@@ -61,6 +62,7 @@ impl Fleet {
                 return Next::Nothing;
             }
         };
+        self.note_offered(revision);
         let listed = compiled.listed_changes();
         let target = Target {
             revision,

@@ -18,6 +18,7 @@ use sluice_proto::{
 use super::folder::{FileError, Folder};
 use super::piece::{ManifestName, Piece, PieceName};
 use super::remote::{Kept, Remote, RemoteError};
+use crate::sign::Signers;
 
 /// Why a revision could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -269,6 +270,45 @@ impl Bundles {
             return Err(self.damaged(&name, &what));
         }
         Ok(Signed { manifest, envelope })
+    }
+
+    /// Has every manifest signed, and its provenance, that keys of before have signed and `signers` have not. Says how
+    /// many.
+    ///
+    /// # Errors
+    /// The first that could not be signed or written; the others are.
+    pub fn sign_anew(&self, signers: &Signers) -> Result<usize, BundleError> {
+        let (mut signed, mut failed) = (0, None);
+        for name in self.folder.pieces()? {
+            let PieceName::Manifest(_) = &name else { continue };
+            match self.sign_one_anew(&name, signers) {
+                Ok(count) => signed += count,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(signed), Err)
+    }
+
+    fn sign_one_anew(&self, name: &PieceName, signers: &Signers) -> Result<usize, BundleError> {
+        let Some(Piece::Manifest {
+            envelope, provenance, ..
+        }) = self.folder.read(name)?
+        else {
+            return Ok(0);
+        };
+        if signers.have_signed(&envelope) {
+            return Ok(0);
+        }
+        let manifest =
+            open_manifest(&self.trusted, &self.audience, &envelope).map_err(|error| self.damaged(name, &error))?;
+        let provenance = self.open_provenance(name, provenance)?;
+        let signed = signers
+            .manifest(&manifest)
+            .map_err(|error| self.damaged(name, &error))?;
+        let provenance = provenance.map(|provenance| signers.provenance(&provenance)).transpose();
+        let provenance = provenance.map_err(|error| self.damaged(name, &error))?;
+        self.put_manifest(manifest.revision, &signed, provenance)?;
+        Ok(1)
     }
 
     /// Where the objects of `revision` came from, as far as that is here.

@@ -181,6 +181,8 @@ pub struct Command {
     pub actor: String,
     /// Why; may be empty.
     pub reason: String,
+    /// What the giver calls this command, if a lost answer may make it arrive again: it is carried out once.
+    pub id: Option<String>,
 }
 
 /// The commands.

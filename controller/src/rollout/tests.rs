@@ -236,11 +236,16 @@ impl Bench {
     }
 
     fn command(&mut self, verb: Verb, number: u64) -> Outcome {
+        self.command_called(None, verb, number)
+    }
+
+    fn command_called(&mut self, id: Option<&str>, verb: Verb, number: u64) -> Outcome {
         self.step(Event::Command(Command {
             verb,
             revision: revision(number),
             actor: "ada".to_owned(),
             reason: String::new(),
+            id: id.map(str::to_owned),
         }))
     }
 
@@ -733,6 +738,7 @@ fn with_one_unreached() -> (Bench, InstanceId) {
         revision: bench.record().current().unwrap(),
         actor: "ann".to_owned(),
         reason: String::new(),
+        id: None,
     };
     bench.step(Event::Command(command));
     bench.seconds(35, good);
@@ -889,6 +895,38 @@ fn commands_speak_of_one_revision_and_may_be_repeated() {
     ));
     bench.command(Verb::Pause, 1);
     let again = bench.command(Verb::Pause, 1);
+    assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
+}
+
+#[test]
+fn a_command_that_arrives_again_does_not_skip_the_next_stage_too() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let first = bench.command_called(Some("a"), Verb::Promote, 2);
+    assert_eq!(first.commit, Commit::Required, "a lost answer must not lose its id");
+    bench.second(good);
+    assert_eq!(bench.stage(), Some(1));
+    // The controller ended before it had answered; another one is given the same command.
+    bench.core = Core::resume(bench.record().clone());
+    let again = bench.command_called(Some("a"), Verb::Promote, 2);
+    assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
+    assert!(bench.record().rollout.as_ref().unwrap().waved.is_none());
+    bench.command_called(Some("b"), Verb::Promote, 2);
+    assert!(bench.record().rollout.as_ref().unwrap().waved.is_some());
+}
+
+#[test]
+fn retrying_the_present_revision_lifts_whatever_is_held() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.command(Verb::Abort, 2);
+    bench.seconds(2, good);
+    assert_eq!(bench.record().current(), Some(revision(1)));
+    assert_eq!(bench.record().held.len(), 1);
+    let done = bench.command(Verb::Retry, 1);
+    assert!(done.actions.contains(&Action::Recompile));
+    assert!(bench.record().held.is_empty());
+    let again = bench.command(Verb::Retry, 1);
     assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
 }
 

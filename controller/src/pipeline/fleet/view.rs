@@ -8,7 +8,8 @@ use sluice_model::RevisionId;
 
 use super::{Connected, Fleet};
 use crate::compile::{FleetState, Stable};
-use crate::pipeline::board::ConfigView;
+use crate::pipeline::board::{ConfigView, FleetShown};
+use crate::pipeline::situation::FleetSituation;
 use crate::revisions::BundleError;
 use crate::rollout::{Millis, Record, RolloutStatus};
 
@@ -28,7 +29,7 @@ impl Fleet {
         self.core.record().stable.is_some()
     }
 
-    fn stable(&mut self, now: Millis) -> Option<Stable> {
+    pub(super) fn stable(&mut self, now: Millis) -> Option<Stable> {
         let revision = self.core.record().stable?;
         if let Some((known, stable)) = &self.stable
             && *known == revision
@@ -113,28 +114,46 @@ impl Fleet {
         held.chain(here).max().unwrap_or(0)
     }
 
-    /// Shows the fleet on the board.
-    pub fn show(&mut self, now: Millis) {
-        let record: &Record = self.core.record();
-        let objects = self
-            .stable
-            .iter()
-            .flat_map(|(_, stable)| stable.snapshot.config().units.keys());
-        let config = ConfigView {
-            fleet: self.name.clone(),
-            epoch: record.epoch,
-            stable: record
-                .stable
-                .map(|revision| format!("{}-{}", revision.number, revision.digest)),
-            objects: objects.map(ToString::to_string).collect(),
-            quarantined: self.quarantined.iter().map(ToString::to_string).collect(),
+    /// What the board shows of the fleet.
+    pub fn shown(&mut self, now: Millis) -> FleetShown {
+        let situation = FleetSituation {
+            rollout: Arc::new(self.status(now)),
+            served: self.served(now),
+            rotation: self.rotation(),
         };
-        let instances = self
-            .instances
-            .values()
-            .map(|connected| connected.view.clone())
-            .collect();
-        self.shared.board.show_fleet(self.status(now), config, instances);
+        let objects = self.listed();
+        let record: &Record = self.core.record();
+        FleetShown {
+            config: ConfigView {
+                fleet: self.name.clone(),
+                epoch: record.epoch,
+                stable: record
+                    .stable
+                    .map(|revision| format!("{}-{}", revision.number, revision.digest)),
+                objects,
+                quarantined: self.quarantined.iter().map(ToString::to_string).collect(),
+            },
+            instances: self
+                .instances
+                .values()
+                .map(|connected| connected.view.clone())
+                .collect(),
+            situation,
+        }
+    }
+
+    fn listed(&mut self) -> Arc<[String]> {
+        let Some((revision, stable)) = &self.stable else {
+            return Arc::default();
+        };
+        match &self.listed {
+            Some((known, objects)) if known == revision => objects.clone(),
+            Some(_) | None => {
+                let objects: Arc<[String]> = stable.snapshot.config().units.keys().map(ToString::to_string).collect();
+                self.listed = Some((*revision, objects.clone()));
+                objects
+            }
+        }
     }
 
     /// Its rollout, as people are shown it.
