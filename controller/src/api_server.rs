@@ -109,7 +109,7 @@ pub(crate) fn explain(error: &kube::Error) -> ApiError {
         kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {
             ApiError::Unavailable(format!("{} {}", status.code, status.message))
         }
-        kube::Error::Api(status) if status.is_forbidden() => ApiError::Refused(format!(
+        kube::Error::Api(status) if status.code == 403 => ApiError::Refused(format!(
             "{}; grant it in the Role of the controller's service account",
             status.message
         )),
