@@ -24,7 +24,7 @@ use crate::validate::{Governing, ServingFleet, validate};
 
 pub use brake::CONSENT_ANNOTATION;
 pub use choice::{Quarantined, Reason};
-pub use difference::ChangedObject;
+pub use difference::{ChangedObject, Listed};
 
 use choice::{Chooser, Form};
 
@@ -39,7 +39,8 @@ pub type UnitDigest = fn(&ObjectKey, &Unit) -> Digest;
 pub struct Stable {
     /// The proven revision.
     pub snapshot: Arc<Snapshot>,
-    /// Which file (or other source) each of its objects was read from.
+    /// Which file (or other source) its objects were read from, as far as that is known: a revision that was handed back
+    /// comes without.
     pub sources: BTreeMap<ObjectKey, Arc<str>>,
 }
 
@@ -48,7 +49,7 @@ impl Stable {
         let hidden = |key: &&ObjectKey| view.coverage.hides(key) && !view.objects.contains(key);
         ServingFleet {
             snapshot: &self.snapshot,
-            unseen: self.sources.keys().filter(hidden).collect(),
+            unseen: self.snapshot.config().units.keys().filter(hidden).collect(),
         }
     }
 }
@@ -98,8 +99,17 @@ pub struct Compiled {
     pub sources: BTreeMap<ObjectKey, Arc<str>>,
     /// The objects that do not serve as they are written, and why.
     pub quarantined: Vec<Quarantined>,
+    /// The Rollout that says how the fleet listens, in whatever form; `None` if there is none.
+    pub governing: Option<ObjectKey>,
     /// How changes reach the fleet; `None` if its Rollout cannot be read or is missing: keep the plan there was.
     pub plan: Option<FleetPlan>,
+}
+
+impl Compiled {
+    /// What is told and kept of what it changes: a bounded list.
+    pub fn listed_changes(&self) -> Listed<'_> {
+        difference::listed(&self.changed, &self.scopes)
+    }
 }
 
 /// What all objects compile to.
@@ -117,7 +127,7 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Compiler {
     digest: UnitDigest,
-    translation: Translation,
+    translation: Arc<Translation>,
 }
 
 impl Compiler {
@@ -125,13 +135,13 @@ impl Compiler {
     pub fn new(digest: UnitDigest) -> Self {
         Self {
             digest,
-            translation: Translation::default(),
+            translation: Arc::default(),
         }
     }
 
     /// What the objects of `view` mean for every fleet, given what serves in `fleets` now. Never fails.
     pub fn compile(&mut self, view: &View, fleets: &BTreeMap<FleetName, FleetState>) -> Output {
-        self.translation = translate(&view.objects, view.cluster.as_deref(), &self.translation);
+        self.translation = Arc::new(translate(&view.objects, view.cluster.as_deref(), &self.translation));
         let stable = |(name, state): (&'_ FleetName, &'_ FleetState)| Some((name.clone(), state.stable.clone()?));
         let stables: BTreeMap<FleetName, Stable> = fleets.iter().filter_map(stable).collect();
         let serving = stables
@@ -175,7 +185,7 @@ impl Compiler {
     }
 
     /// What the objects compiled last mean, one by one.
-    pub fn translation(&self) -> &Translation {
+    pub fn translation(&self) -> &Arc<Translation> {
         &self.translation
     }
 
@@ -279,6 +289,7 @@ fn finished(chooser: &Chooser<'_>, forms: &BTreeMap<ObjectKey, Form>, snapshot: 
         scopes,
         still_held: chooser.still_held(),
         quarantined: chooser.quarantined(forms),
+        governing: forms.keys().find(|key| key.kind == Kind::Rollout).cloned(),
         plan: chooser.plan(),
     }
 }

@@ -96,6 +96,19 @@ pub struct Object {
 }
 
 impl Object {
+    /// Which version of it this is, for whoever asks later where a revision came from: the file, or UID and generation,
+    /// which another write of the same content (its status, a label) does not change.
+    pub fn source(&self) -> Arc<str> {
+        match &self.stored {
+            None => self.origin.provenance().clone(),
+            Some(Stored {
+                uid,
+                generation,
+                resource_version: _,
+            }) => format!("{uid}/{generation}").into(),
+        }
+    }
+
     /// A Problem of this object about `field`.
     pub fn problem(
         &self,

@@ -189,7 +189,7 @@ impl<'a> Chooser<'a> {
             (None, Written::Not(reason)) => self.last_good(key, reason),
             (None, Written::Counts(item, unit)) => Some(Form {
                 unit: unit.clone(),
-                source: item.object.origin.provenance().clone(),
+                source: item.object.source(),
                 instead: None,
             }),
         }
@@ -222,8 +222,7 @@ impl<'a> Chooser<'a> {
     }
 
     fn absent(&self, key: &ObjectKey) -> Written<'a> {
-        let stable = self.state.stable.as_ref();
-        let was_there = stable.is_some_and(|stable| stable.sources.contains_key(key));
+        let was_there = self.stable_snapshot().is_some_and(|stable| stable.unit(key).is_some());
         if was_there && self.view.coverage.hides(key) {
             return Written::Not(Reason::Unseen);
         }
