@@ -16,7 +16,10 @@ use sluice_model::limits::{
     API_ANSWER_WAIT_MS, API_PROBE_WAIT_MS, API_QUESTIONS_AT_ONCE, API_RETRY_FIRST_MS, API_RETRY_MAX_MS,
 };
 use tokio::runtime::Handle;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
+
+/// The same words each time: what goes on is told once.
+pub(crate) const NO_ANSWER: &str = "no answer in time";
 
 /// Why the API server did not do what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -81,7 +84,7 @@ impl ApiServer {
         let bounded = questions.into_iter().map(|question| async move {
             match timeout_at(deadline, question).await {
                 Ok(answer) => answer.map_err(|error| explain(&error)),
-                Err(_) => Err(ApiError::Unavailable("no answer in time".to_owned())),
+                Err(_) => Err(ApiError::Unavailable(NO_ANSWER.to_owned())),
             }
         });
         let all = futures::stream::iter(bounded).buffered(API_QUESTIONS_AT_ONCE).collect();
@@ -100,6 +103,17 @@ impl ApiServer {
     fn patience(&self) -> MutexGuard<'_, Patience> {
         // It is whole after every line that touches it.
         self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One question by whoever need not block: the answer, if it comes in time.
+///
+/// # Errors
+/// When it does not, or is none.
+pub(crate) async fn in_time<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    match timeout(Duration::from_millis(API_ANSWER_WAIT_MS), question).await {
+        Ok(answer) => answer.map_err(|error| explain(&error)),
+        Err(_) => Err(ApiError::Unavailable(NO_ANSWER.to_owned())),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::{ApiError, explain};
+use crate::api_server::{ApiError, NO_ANSWER, explain};
 use candidacy::{Action, Candidacy, Outcome, Seen};
 
 /// The name of the Lease, and who writes it.
@@ -242,7 +242,7 @@ impl Running {
         let until = self.core.leads_until(now).map_or(latest, |until| until.min(latest));
         match tokio::time::timeout_at(until.into(), request).await {
             Ok(answer) => answer.map_err(|error| explain(&error)),
-            Err(_) => Err(ApiError::Unavailable("no answer in time".to_owned())),
+            Err(_) => Err(ApiError::Unavailable(NO_ANSWER.to_owned())),
         }
     }
 

@@ -283,6 +283,9 @@ pub const ROTATION_SIGNING_SECONDS: u64 = ENROLLED_CERTIFICATE_SECONDS + 3_600;
 pub const SERVER_CERTIFICATE_RENEWAL_SECONDS: u64 = 30 * 24 * 3_600;
 /// How often the Secret of keys is looked at, in milliseconds: what others changed is known well before it matters.
 pub const KEYS_LOOK_MS: u64 = 10_000;
+/// Before a replica tries again to read its keys, or to begin to lead: soon enough for people who watch, seldom enough
+/// for an API server that comes back, in milliseconds.
+pub const KUBERNETES_RETRY_MS: u64 = 2_000;
 /// The authority of a cluster is replaced with so many days left to it: a year of controllers that nobody looks at.
 pub const CA_ROTATION_DAYS: i64 = 365;
 /// Pods that the API server is asked about at a time.

@@ -12,7 +12,7 @@ use serde_json::json;
 use sluice_model::FleetName;
 
 use super::marks::{MarkError, Marks};
-use crate::api_server::{ApiError, ApiServer, explain};
+use crate::api_server::{ApiError, ApiServer, in_time};
 
 /// What an annotation begins with that marks a fleet.
 const SIGNED_FOR: &str = "signed-for.sluice.dev/";
@@ -34,7 +34,7 @@ impl SecretMarks {
     /// When the Secret cannot be read.
     pub async fn read(server: ApiServer, namespace: &str, secret: &str) -> Result<Self, ApiError> {
         let secrets: Api<Secret> = Api::namespaced(server.client().clone(), namespace);
-        let read = secrets.get_metadata(secret).await.map_err(|error| explain(&error))?;
+        let read = in_time(secrets.get_metadata(secret)).await?;
         Ok(Self {
             server,
             namespace: namespace.to_owned(),
