@@ -18,7 +18,7 @@ use crate::live::Values;
 use crate::objects::{Object, Origin, Spec, Stored};
 use crate::revisions::remote::memory::{Memory, Mood};
 use crate::rollout::{Gate, PerMillion, Stage};
-use crate::source::{View, yaml};
+use crate::source::View;
 use crate::stream::LinkId;
 
 fn remote() -> (TempDir, Arc<Memory>, Shared) {
@@ -419,7 +419,6 @@ fn route(at: usize, path: &str) -> Arc<Object> {
 }
 
 fn object(at: usize, key: &str, spec: Spec) -> Arc<Object> {
-    let manifest = yaml::documents("a: b").unwrap().remove(0);
     // UIDs are random, and a change is another generation.
     let uid = sluice_proto::hash::sha256(format!("{key} {at}").as_bytes()).to_string();
     let generation = i64::try_from(format!("{spec:?}").len()).unwrap();
@@ -441,10 +440,7 @@ fn object(at: usize, key: &str, spec: Spec) -> Arc<Object> {
             generation,
             resource_version: "1".into(),
         }),
-        origin: Origin {
-            file: "kubernetes".into(),
-            manifest: Arc::new(manifest),
-        },
+        origin: Origin::Server("resourceVersion 1".into()),
         also_in: vec![],
     })
 }

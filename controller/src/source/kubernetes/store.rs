@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use sluice_model::Name;
-use sluice_model::limits::KUBE_DELETED_UIDS;
+use sluice_model::limits::SOURCE_DELETED_UIDS;
 
 /// A namespace and a name.
 pub(super) type Place = (Name, Name);
@@ -157,7 +157,7 @@ impl Deleted {
         if self.uids.insert(uid.clone()) {
             self.in_order.push_back(uid);
         }
-        if self.in_order.len() > KUBE_DELETED_UIDS
+        if self.in_order.len() > SOURCE_DELETED_UIDS
             && let Some(oldest) = self.in_order.pop_front()
         {
             self.uids.remove(&oldest);
@@ -254,12 +254,12 @@ mod tests {
     #[test]
     fn what_is_remembered_of_the_deleted_is_bounded() {
         let mut deleted = Deleted::default();
-        for uid in 0..KUBE_DELETED_UIDS + 5 {
+        for uid in 0..SOURCE_DELETED_UIDS + 5 {
             deleted.note(uid.to_string().into());
         }
         assert_eq!(
             (deleted.uids.len(), deleted.in_order.len()),
-            (KUBE_DELETED_UIDS, KUBE_DELETED_UIDS)
+            (SOURCE_DELETED_UIDS, SOURCE_DELETED_UIDS)
         );
         assert!(!deleted.holds("0") && deleted.holds("7"));
     }
