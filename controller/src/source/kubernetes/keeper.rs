@@ -208,7 +208,7 @@ impl Keeper {
             cannot_be_seen(
                 &format!("{kind}s"),
                 Lack::new(
-                    "the API server has no such kind: its CRD is not installed, or being deleted",
+                    "the API server has no such kind: its CRD is not installed, or is being deleted",
                     "install the CRDs: kubectl apply --server-side -f crds/; objects that were deleted with it have to be applied again",
                 ),
             )

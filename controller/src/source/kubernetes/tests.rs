@@ -177,7 +177,7 @@ fn there_is_no_view_before_every_kind_was_seen_or_it_is_known_why_not() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!(
         problems[0],
-        "error: Pools cannot be seen: the API server forbids it; grant list and watch of pools in API group sluice.dev to the controller's service account by a ClusterRole, or name the namespaces to watch; what was read from there before keeps serving"
+        "error: Pools cannot be seen: the API server forbids it (403); grant list and watch of pools in API group sluice.dev to the controller's service account by a ClusterRole, or name the namespaces to watch; what was read from there before keeps serving"
     );
     assert!(!world.is_changed(), "nothing more to say");
     // It is granted.
@@ -480,7 +480,7 @@ fn one_namespace_that_is_forbidden_hides_only_its_own() {
         Coverage::Without([area(Kind::ProxyRoute, Some("blog"))].into())
     );
     assert!(
-        world.problems()[0].contains("ProxyRoutes of namespace blog cannot be seen: the API server forbids it; grant list and watch of proxyroutes in API group sluice.dev to the controller's service account by a Role in namespace blog"),
+        world.problems()[0].contains("ProxyRoutes of namespace blog cannot be seen: the API server forbids it (403); grant list and watch of proxyroutes in API group sluice.dev to the controller's service account by a Role in namespace blog"),
         "{:?}",
         world.problems()
     );
@@ -575,7 +575,7 @@ fn services_that_are_forbidden_are_said_and_those_that_were_seen_stay() {
     world.keeper.want(wanted(&["Service shop/api:http"]));
     world.hear(Watched::Service, Heard::Failed(Trouble::Forbidden));
     let said = world.endpoints();
-    assert_eq!(said, ["Services cannot be seen: the API server forbids it"]);
+    assert_eq!(said, ["Services cannot be seen: the API server forbids it (403)"]);
     world.list(Watched::Service, vec![service(3)]);
     world.list(Watched::EndpointSlice, vec![slice("api-1", 4, "api", &["10.0.0.1"])]);
     assert_eq!(world.endpoints(), ["10.0.0.1:8080"]);
@@ -704,5 +704,8 @@ fn health_names_what_is_missing() {
         (&of("pools")["state"], &of("pools")["objects"]),
         (&json!("seen"), &json!(1))
     );
-    assert_eq!(of("rollouts")["state"]["lost"]["message"], "the API server forbids it");
+    assert_eq!(
+        of("rollouts")["state"]["lost"]["message"],
+        "the API server forbids it (403)"
+    );
 }
