@@ -67,6 +67,8 @@ pub const KUBE_LIST_CHUNK: u32 = 500;
 pub const COMMAND_ANSWER_WAIT_MS: u64 = 30_000;
 /// How often it looks for that answer.
 pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
+/// How long one watch of the command lasts; then it is begun anew, so that one that is half open is noticed.
+pub const KUBE_WATCH_SECONDS: u32 = 60;
 /// Pods whose admin port is asked at the same time: each is a connection through the API server.
 pub const FORWARDS_AT_A_TIME: usize = 8;
 /// Pods that are asked about one pool: more than a person reads.
