@@ -105,7 +105,7 @@ impl Assembly {
     /// Takes in what `watch` tells.
     pub(super) fn take(&mut self, watch: &Watch, heard: Heard, now: Millis) {
         match watch.watched {
-            Watched::Namespace => self.take_namespace(watch, heard),
+            Watched::Namespace => self.take_namespace(watch, heard, now),
             Watched::Object(kind) => self.take_object(watch, kind, heard, now),
             Watched::Service | Watched::EndpointSlice => {}
         }
@@ -115,7 +115,7 @@ impl Assembly {
         let store = self.seen.entry(watch.clone()).or_default();
         match heard {
             Heard::ListBegins => store.list_begins(),
-            Heard::Listed(sighting) | Heard::Changed(sighting) => self.see(watch, sighting),
+            Heard::Listed(sighting) | Heard::Changed(sighting) => self.see(watch, sighting, now),
             Heard::ListEnds => {
                 let why = match self.standing(kind) {
                     Standing::Gone => Why::WithItsKind,
@@ -137,7 +137,7 @@ impl Assembly {
         }
     }
 
-    fn see(&mut self, watch: &Watch, sighting: Sighting<Seen>) {
+    fn see(&mut self, watch: &Watch, sighting: Sighting<Seen>, now: Millis) {
         let Sighting {
             place,
             uid,
@@ -163,7 +163,7 @@ impl Assembly {
             version,
             value,
         };
-        if !store.see(sighting) {
+        if !store.see(sighting, now) {
             return;
         }
         self.newest = self.newest.max(version.number().unwrap_or_default());
@@ -217,7 +217,7 @@ impl Assembly {
         }
     }
 
-    fn take_namespace(&mut self, watch: &Watch, heard: Heard) {
+    fn take_namespace(&mut self, watch: &Watch, heard: Heard, now: Millis) {
         let store = self.namespaces.entry(watch.clone()).or_default();
         match heard {
             Heard::ListBegins => store.list_begins(),
@@ -238,7 +238,7 @@ impl Assembly {
                     version,
                     value: (),
                 };
-                if store.see(sighting) {
+                if store.see(sighting, now) {
                     self.know(name, Some(namespace));
                 }
             }
@@ -345,6 +345,12 @@ impl Assembly {
         self.newest = 0;
         self.seen.values_mut().for_each(Store::set_back);
         self.namespaces.values_mut().for_each(Store::set_back);
+    }
+
+    /// Whether it looks as if that had happened.
+    pub(super) fn looks_set_back(&self, now: Millis) -> bool {
+        let objects = self.seen.values().any(|store| store.looks_set_back(now));
+        objects || self.namespaces.values().any(|store| store.looks_set_back(now))
     }
 
     /// The greatest version that was seen of our kinds.

@@ -27,7 +27,7 @@ use super::sight::Heard;
 use super::store::{Sighting, Version};
 use super::trouble::Trouble;
 
-/// How often a watch fails before it no longer goes on where it was: the server may have been another one meanwhile.
+/// How often a watch fails, for whatever reason, before it no longer goes on where it was.
 const FAILURES_BEFORE_A_LIST: u32 = 3;
 
 /// What the tasks of a source tell.
@@ -166,7 +166,10 @@ async fn drive<K>(
                 Some(Err(error)) => {
                     let trouble = Trouble::of_watch(&error);
                     failures += 1;
-                    let begin_anew = trouble.needs_list() || failures >= FAILURES_BEFORE_A_LIST;
+                    // A server that was away may be another one, or have another history: a watch that goes on from a
+                    // version that it never had would hear nothing.
+                    let was_away = matches!(&error, watcher::Error::WatchStartFailed(_)) && trouble.is_silence();
+                    let begin_anew = was_away || trouble.needs_list() || failures >= FAILURES_BEFORE_A_LIST;
                     if told.send(failed(trouble)).await.is_err() {
                         return;
                     }

@@ -58,7 +58,7 @@ impl Keeper {
         }
         match watch.watched {
             Watched::Namespace | Watched::Object(_) => self.assembly.take(watch, heard, now),
-            Watched::Service | Watched::EndpointSlice => self.live.take(watch, heard),
+            Watched::Service | Watched::EndpointSlice => self.live.take(watch, heard, now),
         }
     }
 
@@ -114,6 +114,11 @@ impl Keeper {
     pub(super) fn set_back(&mut self) {
         self.assembly.set_back();
         self.live.set_back();
+    }
+
+    /// Whether it looks as if that had happened: lists show what is older than it is known, and nothing newer comes.
+    pub(super) fn looks_set_back(&self, now: Millis) -> bool {
+        self.assembly.looks_set_back(now) || self.live.looks_set_back(now)
     }
 
     /// Lets time pass.

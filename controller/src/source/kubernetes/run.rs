@@ -107,7 +107,7 @@ impl Run {
                 }
                 // Tasks end when nobody listens; those of Secrets also when they are not wanted any more.
                 Some(_) = self.tasks.join_next() => {}
-                _ = look.tick() => self.keeper.pass(now()),
+                _ = look.tick() => self.pass(),
             }
             self.look();
         }
@@ -132,6 +132,14 @@ impl Run {
             next = self.heard.try_recv().ok();
         }
         self.newest.store(self.keeper.newest(), Ordering::Release);
+    }
+
+    fn pass(&mut self) {
+        let now = now();
+        self.keeper.pass(now);
+        if self.keeper.looks_set_back(now) {
+            self.set_back();
+        }
     }
 
     fn set_back(&mut self) {

@@ -417,8 +417,13 @@ fn a_server_that_was_set_back_is_believed() {
     assert_eq!(world.keeper.newest(), 501);
     world.changed(POOL, pool("a", 400, 81));
     assert_eq!(world.keeper.newest(), 501, "an old event is an old event");
+    world.list(POOL, vec![pool("a", 400, 81)]);
+    assert!(!world.keeper.looks_set_back(world.now), "it may be an old list");
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
+    assert!(world.keeper.looks_set_back(world.now));
     world.keeper.set_back();
     world.list(POOL, vec![pool("a", 400, 81)]);
+    assert!(!world.keeper.looks_set_back(world.now));
     assert_eq!(world.keeper.newest(), 400);
     world.pass(SOURCE_REMOVAL_HOLD_MS);
     world.answer(Served::Yes);

@@ -68,6 +68,16 @@ impl Trouble {
         }
     }
 
+    /// Whether nobody answered.
+    pub(super) fn is_silence(&self) -> bool {
+        match self {
+            Self::Silent(_) => true,
+            Self::Forbidden | Self::NoSuchKind | Self::NotBelieved | Self::Expired | Self::Busy | Self::Other(_) => {
+                false
+            }
+        }
+    }
+
     /// Whether the watch cannot go on where it was.
     pub(super) fn needs_list(&self) -> bool {
         match self {
