@@ -266,3 +266,6 @@ fn heard_of_secret(event: watcher::Event<Secret>) -> Option<Heard<Held>> {
         watcher::Event::Delete(secret) => Heard::Deleted(sighting(secret)?),
     })
 }
+
+#[cfg(test)]
+mod tests;
