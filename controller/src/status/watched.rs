@@ -8,6 +8,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::Value;
 use sluice_model::{Kind, ObjectKey};
 
+use crate::source::kubernetes::Shown;
+
 /// See the file's comment.
 pub trait Watched: Send + Sync {
     /// The object called `key`, if there is one, with its `status`.
@@ -26,6 +28,12 @@ impl Watched for Stores {
         let resource = super::resource(key.kind);
         let wanted = ObjectRef::new_with(key.name.as_str(), resource).within(key.namespace.as_str());
         self.stores.get(&key.kind)?.get(&wanted)
+    }
+}
+
+impl Watched for Shown {
+    fn object(&self, key: &ObjectKey) -> Option<Arc<DynamicObject>> {
+        Shown::object(self, key)
     }
 }
 

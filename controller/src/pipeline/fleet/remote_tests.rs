@@ -440,7 +440,7 @@ fn object(at: usize, key: &str, spec: Spec) -> Arc<Object> {
             generation,
             resource_version: "1".into(),
         }),
-        origin: Origin::Server("1".into()),
+        origin: Origin::Server("resourceVersion 1".into()),
         also_in: vec![],
     })
 }
