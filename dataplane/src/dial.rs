@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sluice_model::limits::{CONTROLLER_CONNECT_WAIT_MS, CONTROLLER_KEEPALIVE_MS};
 use tokio::time::timeout;
+use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as ClientIdentity};
 
 /// The name in the controller's certificate, whatever its address: the cluster's own authority signs only for its own.
@@ -66,6 +67,29 @@ impl Controller {
 fn bare(address: &str) -> &str {
     let address = address.trim_end_matches('/');
     address.strip_prefix("https://").unwrap_or(address)
+}
+
+/// Whether the controller refuses us for who we say we are: by a status, or in TLS already, which is an alert.
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; the rest is not about us
+pub(crate) fn refuses_us(status: &tonic::Status) -> bool {
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => true,
+        _ => {
+            let mut next = std::error::Error::source(status);
+            let causes = std::iter::from_fn(|| {
+                let cause = next?;
+                next = cause.source();
+                Some(cause)
+            });
+            causes.into_iter().any(is_alert)
+        }
+    }
+}
+
+fn is_alert(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::AlertReceived(_)))
 }
 
 /// What a status says, with its causes.

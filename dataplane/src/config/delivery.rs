@@ -24,9 +24,9 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use crate::dial::{Controller, chance, status_text};
+use crate::dial::{Controller, chance, refuses_us, status_text};
 use crate::identity::Current;
 
 use super::backoff::Backoff;
@@ -155,11 +155,9 @@ impl Delivery {
     }
 
     /// What a status that ended a stream says. One that is about who we are is passed on: another certificate may help.
-    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; the rest is not about us
     fn lost(&self, status: &Status) -> String {
-        match status.code() {
-            Code::Unauthenticated | Code::PermissionDenied => self.refused.notify_one(),
-            _ => {}
+        if refuses_us(status) {
+            self.refused.notify_one();
         }
         status_text(status)
     }
