@@ -69,27 +69,28 @@ fn bare(address: &str) -> &str {
     address.strip_prefix("https://").unwrap_or(address)
 }
 
-/// Whether the controller refuses us for who we say we are: by a status, or in TLS already, which is an alert.
-#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; the rest is not about us
-pub(crate) fn refuses_us(status: &tonic::Status) -> bool {
-    match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied => true,
-        _ => {
-            let mut next = std::error::Error::source(status);
-            let causes = std::iter::from_fn(|| {
-                let cause = next?;
-                next = cause.source();
-                Some(cause)
-            });
-            causes.into_iter().any(is_alert)
-        }
-    }
+/// Who ended a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EndedBy {
+    /// The controller: it refuses us for who we say we are.
+    Refusal,
+    /// The controller, for another reason.
+    Controller,
+    /// Nobody said anything: the connection broke. After TLS, of which our side ends first, that may be the controller's
+    /// verdict about our certificate: its alert is lost as often as not.
+    Connection,
 }
 
-fn is_alert(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(tls, Some(rustls::Error::AlertReceived(_)))
+impl EndedBy {
+    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; the rest is not about us
+    pub(crate) fn of(status: &tonic::Status) -> Self {
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => Self::Refusal,
+            // What the other side said has no cause on this one.
+            _ if std::error::Error::source(status).is_none() => Self::Controller,
+            _ => Self::Connection,
+        }
+    }
 }
 
 /// What a status says, with its causes.
@@ -115,4 +116,19 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 /// A random number for jitter; without a source of randomness, no jitter is better than no attempt.
 pub(crate) fn chance() -> u64 {
     getrandom::u64().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_about_us_is_told_from_other_ends() {
+        let by = |status: tonic::Status| EndedBy::of(&status);
+        assert_eq!(by(tonic::Status::permission_denied("no")), EndedBy::Refusal);
+        assert_eq!(by(tonic::Status::unauthenticated("no")), EndedBy::Refusal);
+        assert_eq!(by(tonic::Status::unavailable("later")), EndedBy::Controller);
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(by(tonic::Status::from_error(Box::new(broken))), EndedBy::Connection);
+    }
 }

@@ -23,10 +23,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
 
-use crate::dial::{Controller, chance, refuses_us, status_text};
+use crate::dial::{Controller, EndedBy, chance, status_text};
 use crate::identity::Current;
 
 use super::backoff::Backoff;
@@ -67,6 +67,18 @@ enum Ended {
     Stopped,
     Elsewhere(Option<String>),
     Lost(String),
+    /// The controller said who we are not, or a connection that stood up to TLS broke before a word.
+    ShutOut(EndedBy, String),
+}
+
+impl From<tonic::Status> for Ended {
+    fn from(status: tonic::Status) -> Self {
+        let text = status_text(&status);
+        match EndedBy::of(&status) {
+            by @ (EndedBy::Refusal | EndedBy::Connection) => Self::ShutOut(by, text),
+            EndedBy::Controller => Self::Lost(text),
+        }
+    }
 }
 
 impl Delivery {
@@ -76,6 +88,7 @@ impl Delivery {
         let mut log = LossLog::default();
         let mut hint: Option<String> = None;
         let mut hints_in_a_row = 0;
+        let mut shut_out = ShutOut::default();
         loop {
             let address = hint.take().unwrap_or_else(|| self.controller.address.clone());
             let began = Instant::now();
@@ -85,6 +98,7 @@ impl Delivery {
                 backoff.reset();
                 log = LossLog::default();
                 hints_in_a_row = 0;
+                shut_out = ShutOut::default();
             }
             match ended {
                 Ended::Stopped => return,
@@ -99,6 +113,12 @@ impl Delivery {
                     log.lost(&address, "it does not lead, and knows nobody who does");
                 }
                 Ended::Lost(why) => log.lost(&address, &why),
+                Ended::ShutOut(by, why) => {
+                    if shut_out.is_about_us(by) {
+                        self.refused.notify_one();
+                    }
+                    log.lost(&address, &format!("refused: {why}"));
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -114,7 +134,7 @@ impl Delivery {
         };
         let (up, said, down) = match opened {
             Ok(opened) => opened,
-            Err(why) => return Ended::Lost(why),
+            Err(ended) => return ended,
         };
         tracing::info!(address, "stream to the controller is open");
         self.metrics.connected.set(1);
@@ -130,11 +150,14 @@ impl Delivery {
         }
     }
 
-    async fn open(&self, address: &str) -> Result<(mpsc::Sender<pb::Upward>, mpsc::Receiver<Said>, Down), String> {
+    async fn open(&self, address: &str) -> Result<(mpsc::Sender<pb::Upward>, mpsc::Receiver<Said>, Down), Ended> {
         let identity = Arc::clone(&self.identity.borrow());
         let shown = (identity.tls.cert_pem.as_str(), identity.tls.key_pem.as_str());
         let controller = self.controller.at(address.to_owned());
-        let channel = controller.connect(&identity.tls.ca_pem, Some(shown)).await?;
+        let channel = controller
+            .connect(&identity.tls.ca_pem, Some(shown))
+            .await
+            .map_err(Ended::Lost)?;
         let mut client: DeliveryClient<Channel> = DeliveryClient::new(channel)
             .max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_STREAM_MESSAGE_BYTES);
@@ -142,24 +165,16 @@ impl Delivery {
         let mut said = self.worker.open().await;
         let introduction = match said.recv().await {
             Some(Said::Introduction(introduction)) => introduction,
-            Some(Said::Answer(_)) | None => return Err("the intake has ended".to_owned()),
+            Some(Said::Answer(_)) | None => return Err(Ended::Lost("the intake has ended".to_owned())),
         };
         let (up, upward) = mpsc::channel(MAX_WAITING_UPWARD);
         let hello = self.upward(UpwardMessage::Hello(self.hello(introduction)));
-        up.try_send(hello).map_err(|_| "cannot queue the hello".to_owned())?;
+        up.try_send(hello)
+            .map_err(|_| Ended::Lost("cannot queue the hello".to_owned()))?;
         let down = timeout(SEND_WAIT, client.connect(ReceiverStream::new(upward)))
             .await
-            .map_err(|_| format!("no answer to the hello within {SEND_WAIT:?}"))?
-            .map_err(|status| format!("refused: {}", self.lost(&status)))?;
+            .map_err(|_| Ended::Lost(format!("no answer to the hello within {SEND_WAIT:?}")))??;
         Ok((up, said, down.into_inner()))
-    }
-
-    /// What a status that ended a stream says. One that is about who we are is passed on: another certificate may help.
-    fn lost(&self, status: &Status) -> String {
-        if refuses_us(status) {
-            self.refused.notify_one();
-        }
-        status_text(status)
     }
 
     fn hello(&self, introduction: Introduction) -> Hello {
@@ -215,7 +230,7 @@ impl Stream<'_> {
                 arrived = self.down.message() => match arrived {
                     Ok(Some(message)) => self.hand_over(message).await,
                     Ok(None) => Err(Ended::Lost("the controller closed the stream".to_owned())),
-                    Err(status) => Err(Ended::Lost(self.delivery.lost(&status))),
+                    Err(status) => Err(status.into()),
                 },
                 said = self.said.recv() => match said {
                     Some(Said::Answer(answer)) => self.send(message_of(answer)).await,
@@ -315,6 +330,27 @@ fn message_of(answer: Answer) -> UpwardMessage {
 fn told(refusal: &Refusal) -> String {
     let text = format!("{}: {refusal}", refusal.reason());
     text.chars().take(MAX_NACK_CHARS).collect()
+}
+
+/// Whether what shuts us out is about who we are: the controller says so, or connections break again and again before a
+/// word. Another certificate may help then.
+#[derive(Debug, Default)]
+struct ShutOut {
+    broken_in_a_row: u32,
+}
+
+impl ShutOut {
+    fn is_about_us(&mut self, by: EndedBy) -> bool {
+        const ENOUGH: u32 = 3; // a controller that restarts breaks one, and is not there for the next
+        match by {
+            EndedBy::Refusal => true,
+            EndedBy::Controller => false,
+            EndedBy::Connection => {
+                self.broken_in_a_row = self.broken_in_a_row.saturating_add(1);
+                self.broken_in_a_row >= ENOUGH
+            }
+        }
+    }
 }
 
 /// Says a loss once, again when its reason changes, and every so often while it lasts.
