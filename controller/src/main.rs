@@ -5,11 +5,12 @@ mod args;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sluice_controller::pki;
+use sluice_controller::keyring::Phase;
+use sluice_controller::{pki, standalone};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command, EnrollArgs, StandaloneArgs};
+use crate::args::{Cli, Command, EnrollArgs, RotateKeysArgs, StandaloneArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,8 +23,9 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let ended = match Cli::parse().command {
-        Command::Standalone(args) => standalone(args),
+        Command::Standalone(args) => run_standalone(args),
         Command::Enroll(args) => enroll(&args),
+        Command::RotateKeys(args) => rotate_keys(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn standalone(args: StandaloneArgs) -> anyhow::Result<()> {
+async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let handle = args.into_standalone().start().await?;
     tracing::info!(instances = %handle.stream_addr(), admin = %handle.admin_addr(), "listening");
@@ -50,5 +52,22 @@ async fn standalone(args: StandaloneArgs) -> anyhow::Result<()> {
 fn enroll(args: &EnrollArgs) -> anyhow::Result<()> {
     let dir = pki::enroll(&args.state, &args.fleet, &args.instance, args.out.as_deref())?;
     println!("{}", dir.display());
+    Ok(())
+}
+
+fn rotate_keys(args: &RotateKeysArgs) -> anyhow::Result<()> {
+    let next = match standalone::rotate_keys(&args.state)? {
+        Phase::Announced => {
+            "1/3: new keys are made, and sign nothing yet. Start the controller, and enrol every instance again"
+        }
+        Phase::Signing => {
+            "2/3: the new keys sign, those before them along with them. Start the controller, wait until every instance has \
+             connected, and enrol every instance again"
+        }
+        Phase::Resting => {
+            "3/3: the keys before them are forgotten. Start the controller, and enrol every instance again"
+        }
+    };
+    println!("{next}");
     Ok(())
 }
