@@ -9,13 +9,17 @@ use std::path::Path;
 use serde::Serialize;
 use sluice_model::{FleetName, InstanceId};
 
+use crate::pipeline::commands::Proof;
+
 /// One line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Entry {
     /// When (RFC 3339).
     pub at: String,
-    /// Who, as claimed.
+    /// Who.
     pub actor: String,
+    /// Whether that is proven, or only what somebody says.
+    pub proof: Proof,
     /// What.
     pub action: &'static str,
     /// About which fleet.
@@ -74,6 +78,7 @@ mod tests {
         let entry = Entry {
             at: "2026-11-23T20:00:00Z".to_owned(),
             actor: "eve\n{}".to_owned(),
+            proof: Proof::Claimed,
             action: "abort",
             fleet: "edge".parse().unwrap(),
             revision: "42-c01d9a3f".to_owned(),

@@ -8,9 +8,10 @@ use clap::Parser;
 use sluice_controller::keyring::Phase;
 use sluice_controller::{pki, standalone};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command, EnrollArgs, RotateKeysArgs, StandaloneArgs};
+use crate::args::{Cli, Command, EnrollArgs, KubernetesArgs, RotateKeysArgs, StandaloneArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         .init();
     let ended = match Cli::parse().command {
         Command::Standalone(args) => run_standalone(args),
+        Command::Kubernetes(args) => kubernetes(args),
         Command::Enroll(args) => enroll(&args),
         Command::RotateKeys(args) => rotate_keys(&args),
     };
@@ -47,6 +49,21 @@ async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<()> {
     }
     handle.shutdown().await;
     Ok(())
+}
+
+#[tokio::main]
+async fn kubernetes(args: KubernetesArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = CancellationToken::new();
+    let running = args.into_kubernetes().run(stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return Ok(ended?),
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    stop.cancel();
+    Ok(running.await?)
 }
 
 fn enroll(args: &EnrollArgs) -> anyhow::Result<()> {

@@ -7,18 +7,18 @@
 
 pub mod board;
 pub mod commands;
-pub mod debounce;
 pub mod fleet;
 mod observed;
 pub mod offer;
+pub mod situation;
 pub mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sluice_model::ServiceRef;
-use sluice_model::limits::PIPELINE_TICK_MS;
+use sluice_model::limits::{PIPELINE_TICK_MS, REVISION_RETRY_MS};
 use sluice_model::{FleetName, InstanceId};
 use sluice_proto::sections::unit_digest;
 use tokio::sync::mpsc;
@@ -36,12 +36,20 @@ use crate::stream::StreamEvent;
 pub use board::Board;
 pub use commands::Asked;
 pub use fleet::{Fleet, FleetError, Next, Shared};
+pub use situation::Situation;
 pub use story::{Happening, StoryLine};
 
-use debounce::Debounce;
+use crate::debounce::Debounce;
+use situation::Written;
 
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// What the system's clock says.
+pub fn wall_clock() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// What people may set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,18 +105,23 @@ pub struct Pipeline {
     at_first: Option<BTreeSet<FleetName>>,
     compiler: Compiler,
     fleets: BTreeMap<FleetName, Fleet>,
+    /// Those whose record could not be read, and when it is tried again. They keep serving what they serve.
+    unread: BTreeMap<FleetName, Millis>,
     newest: Option<Arc<View>>,
     values: Arc<Values>,
     brakes: BTreeMap<ServiceRef, RemovalBrake>,
     /// What compile had to say; what the live lane has to say is added each time.
     compiled_problems: Vec<Problem>,
+    /// The objects as they are shown; `None` before the first compile.
+    written: Option<Arc<Written>>,
 }
 
 impl Pipeline {
-    /// The fleets that the state folder knows, each as its record says.
+    /// The fleets that the state folder knows, each as its record says. Where records are kept elsewhere, one that cannot
+    /// be read at the moment is read later, and the other fleets do not wait for it.
     ///
     /// # Errors
-    /// When a record is there but cannot be read.
+    /// When a record is there, in the folder itself, but cannot be read.
     pub fn open(shared: Shared, settings: Settings, clock: Clock, audit: Audit) -> Result<Self, FleetError> {
         let beginning = if shared.signers.are_unused() {
             Beginning::NewFleet
@@ -118,10 +131,12 @@ impl Pipeline {
         let mut pipeline = Self {
             compiler: Compiler::new(unit_digest),
             fleets: BTreeMap::new(),
+            unread: BTreeMap::new(),
             newest: None,
             values: Arc::default(),
             brakes: BTreeMap::new(),
             compiled_problems: vec![],
+            written: None,
             shared,
             settings,
             clock,
@@ -129,18 +144,56 @@ impl Pipeline {
             beginning,
             at_first: None,
         };
+        pipeline.shared.board.begin_anew();
         let now = (pipeline.clock)();
         for name in revisions::fleets(&pipeline.shared.state) {
-            let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning, now)?;
-            pipeline.fleets.insert(name, fleet);
+            match pipeline.begin(&name, Plan::built_in(), beginning, now) {
+                Err(error) if pipeline.shared.remote.is_none() => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
         pipeline.show_all();
         Ok(pipeline)
     }
 
+    /// Governs the fleet called `name` from now on, as its record says.
+    fn begin(&mut self, name: &FleetName, plan: Plan, beginning: Beginning, now: Millis) -> Result<(), FleetError> {
+        match Fleet::open(self.shared.clone(), name.clone(), plan, beginning, now) {
+            Ok(fleet) => {
+                self.unread.remove(name);
+                self.fleets.insert(name.clone(), fleet);
+                Ok(())
+            }
+            Err(error) => {
+                let again = Millis(now.0.saturating_add(REVISION_RETRY_MS));
+                if self.unread.insert(name.clone(), again).is_none() {
+                    let trouble = Happening::Trouble(format!("not governed, and serves what it serves: {error}"));
+                    self.shared.board.tell(Some(name), trouble, now);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads again what could not be read.
+    fn begin_unread(&mut self, now: Millis) -> Next {
+        let due = self.unread.iter().filter(|(_, again)| **again <= now);
+        let due: Vec<FleetName> = due.map(|(name, _)| name.clone()).collect();
+        let mut next = Next::Nothing;
+        for name in due {
+            let beginning = self.beginning_of(&name);
+            if self.begin(&name, Plan::built_in(), beginning, now).is_ok() {
+                let mended = Happening::Mended("its record is read".to_owned());
+                self.shared.board.tell(Some(&name), mended, now);
+                next = Next::Recompile;
+            }
+        }
+        next
+    }
+
     /// Whether some fleet has a revision already.
     pub fn has_history(&self) -> bool {
-        self.fleets.values().any(|fleet| fleet.core.record().stable.is_some())
+        self.fleets.values().any(Fleet::has_a_revision)
     }
 
     /// `fleet` has these instances and no others: what its record says about others counts no more.
@@ -151,7 +204,8 @@ impl Pipeline {
         };
         // Whether to compile again is no question: `run` begins with it.
         let _ = fleet.happen(Event::Roster(instances), now);
-        fleet.show(now);
+        let shown = fleet.shown(now);
+        self.shared.board.show(vec![shown], self.written.as_ref());
     }
 
     /// Works until `stop`.
@@ -241,7 +295,7 @@ impl Pipeline {
     }
 
     /// Shows what is wrong with the objects and with what they refer to, and says so if that is news.
-    fn tell_problems(&self, now: Millis) {
+    fn tell_problems(&mut self, now: Millis) {
         let seconds = i64::try_from(now.seconds()).unwrap_or(i64::MAX);
         let mut problems = self.compiled_problems.clone();
         problems.extend(live::problems::problems(
@@ -250,6 +304,8 @@ impl Pipeline {
             seconds,
         ));
         problems.sort();
+        let problems: Arc<[Problem]> = problems.into();
+        self.note_written(&problems);
         if self.shared.board.show_problems(&problems) {
             let errors = problems.iter().filter(|problem| problem.is_error()).count();
             let warnings = problems.len() - errors;
@@ -262,6 +318,22 @@ impl Pipeline {
             };
             problems.iter().for_each(|problem| tracing::warn!("{problem}"));
             self.shared.board.tell(None, told, now);
+        }
+    }
+
+    /// Notes the objects and what is wrong with them for the next time that anything is shown; the same value as before if
+    /// neither changed.
+    fn note_written(&mut self, problems: &Arc<[Problem]>) {
+        let translation = self.compiler.translation();
+        let known = self
+            .written
+            .as_ref()
+            .filter(|written| Arc::ptr_eq(&written.translation, translation) && written.problems == *problems);
+        if known.is_none() {
+            self.written = Some(Arc::new(Written {
+                translation: translation.clone(),
+                problems: problems.clone(),
+            }));
         }
     }
 
@@ -318,20 +390,18 @@ impl Pipeline {
             following.max_pending_age_ms = self.settings.max_pending_age_ms;
             following
         });
-        let beginning = self.beginning_of(&name);
-        let fleet = match self.fleets.entry(name) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let plan = plan.clone().unwrap_or_else(Plan::built_in);
-                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, beginning, now) {
-                    Ok(fleet) => entry.insert(fleet),
-                    Err(error) => {
-                        let trouble = Happening::Trouble(error.to_string());
-                        self.shared.board.tell(Some(entry.key()), trouble, now);
-                        return Next::Nothing;
-                    }
-                }
+        if !self.fleets.contains_key(&name) {
+            let plan = plan.clone().unwrap_or_else(Plan::built_in);
+            let beginning = self.beginning_of(&name);
+            if self.unread.contains_key(&name) || self.begin(&name, plan, beginning, now).is_err() {
+                return Next::Nothing; // tried again soon
             }
+            if self.fleets.get(&name).is_some_and(Fleet::has_a_revision) {
+                return Next::Recompile; // this was compiled without knowing what it serves
+            }
+        }
+        let Some(fleet) = self.fleets.get_mut(&name) else {
+            return Next::Nothing;
         };
         if let Some(limit) = compiled.plan.as_ref().map(|plan| plan.history_limit) {
             fleet.history_limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -423,7 +493,8 @@ impl Pipeline {
             Next::Nothing => {
                 let now = (self.clock)();
                 if let Some(fleet) = self.fleets.get_mut(name) {
-                    fleet.show(now);
+                    let shown = fleet.shown(now);
+                    self.shared.board.show(vec![shown], self.written.as_ref());
                 }
             }
         }
@@ -431,7 +502,7 @@ impl Pipeline {
 
     fn tick(&mut self) {
         let now = (self.clock)();
-        let mut next = Next::Nothing;
+        let mut next = self.begin_unread(now);
         for fleet in self.fleets.values_mut() {
             next = fleet.happen(Event::Tick, now).or(next);
             if fleet.is_due(now) {
@@ -455,7 +526,8 @@ impl Pipeline {
 
     fn show_all(&mut self) {
         let now = (self.clock)();
-        self.fleets.values_mut().for_each(|fleet| fleet.show(now));
+        let shown = self.fleets.values_mut().map(|fleet| fleet.shown(now)).collect();
+        self.shared.board.show(shown, self.written.as_ref());
         self.shared.telemetry.show(&self.shared.board);
     }
 

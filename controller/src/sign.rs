@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sluice_model::FleetName;
 use sluice_proto::{
-    Envelope, KeySet, LiveUpdate, Manifest, OpenError, Order, Role, SealedLive, Signer, TrustedKey, open_live,
-    open_manifest, open_order, seal_live, seal_manifest, seal_order,
+    Envelope, KeySet, LiveUpdate, Manifest, OpenError, Order, Provenance, Role, SealedLive, Signer, TrustedKey,
+    open_live, open_manifest, open_order, open_provenance, seal_live, seal_manifest, seal_order, seal_provenance,
 };
 use zeroize::Zeroizing;
 
@@ -208,6 +208,17 @@ impl Signers {
         self.note_use(&manifest.fleet)?;
         let sealed = seal_manifest(&self.each(|keys| &keys.manifest), manifest);
         open_manifest(&self.trusted, &manifest.audience(), &sealed)?;
+        Ok(sealed)
+    }
+
+    /// Where a revision came from, signed by the key that signs what it is.
+    ///
+    /// # Errors
+    /// When nobody would accept it, or when it cannot be noted that the keys are in use from now on.
+    pub fn provenance(&self, provenance: &Provenance) -> Result<Bytes, SignError> {
+        self.note_use(&provenance.fleet)?;
+        let sealed = seal_provenance(&self.each(|keys| &keys.manifest), provenance);
+        open_provenance(&self.trusted, &provenance.audience(), &sealed)?;
         Ok(sealed)
     }
 

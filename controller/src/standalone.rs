@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use sluice_model::limits::{COMMANDS_WAITING, FIRST_VIEW_WAIT_MS, STREAM_EVENTS};
@@ -18,15 +18,15 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Commands};
 use crate::audit::Audit;
 use crate::enrol::Enrolment;
 use crate::keyring::{FolderError, Keyring, Phase};
 use crate::keys::{self, KeyError, Keys};
-use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine};
+use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine, wall_clock};
 use crate::pki::{Pki, PkiError};
 use crate::problem::Problem;
-use crate::rollout::{Millis, RolloutStatus};
+use crate::rollout::RolloutStatus;
 use crate::source::directory::Directory;
 use crate::source::{self, Coverage, Source, View};
 use crate::stream::{self, Desk, Port, Post};
@@ -188,7 +188,7 @@ impl Standalone {
         let admin = Admin {
             board: Arc::clone(&shared.board),
             telemetry: Arc::clone(&shared.telemetry),
-            commands,
+            commands: Commands::To(commands),
         };
         let inputs = Inputs {
             source,
@@ -228,6 +228,7 @@ impl Standalone {
             board: Arc::new(Board::default()),
             telemetry: Arc::new(Telemetry::new()?),
             state: self.state.clone(),
+            remote: None,
             cluster,
         })
     }
@@ -322,11 +323,6 @@ fn local(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, Start
         what,
         source,
     })
-}
-
-fn wall_clock() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Handle {

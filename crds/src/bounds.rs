@@ -58,8 +58,30 @@ pub const MIN_REQUESTS_MAX: u32 = 1_000_000_000;
 pub const HISTORY_LIMIT_MAX: u32 = 100;
 /// A duration such as `1h30m15s500ms`, in the form of Gateway API's GEP-2257.
 pub const DURATION_MAX_BYTES: u32 = 32;
-/// Conditions of one object.
-pub const CONDITIONS_MAX_ITEMS: u32 = 8;
+/// Conditions of one object: ours, and room for those of others.
+pub const CONDITIONS_MAX_ITEMS: u32 = 16;
+/// A revision as it is shown: `42-c01d9a3f`, with room for a whole digest.
+pub const REVISION_MAX_BYTES: u32 = 128;
+/// A sentence for people in a status.
+pub const SENTENCE_MAX_BYTES: u32 = 2048;
+/// A time (RFC 3339).
+pub const TIME_MAX_BYTES: u32 = 64;
+/// An instance's id.
+pub const INSTANCE_MAX_BYTES: u32 = 128;
+/// An object as it is shown: kind, namespace and name.
+pub const OBJECT_MAX_BYTES: u32 = 544;
+/// Gates listed in a status, the failing ones first. A fleet with 16 gates and 100 changed routes has 1,600.
+pub const STATUS_GATES_MAX_ITEMS: u32 = 32;
+/// Held contents listed in a status; `heldTotal` counts all.
+pub const STATUS_HELD_MAX_ITEMS: u32 = 50;
+/// Blocked revisions listed in a status; a fleet remembers no more.
+pub const STATUS_BLOCKED_MAX_ITEMS: u32 = 16;
+/// Instances in any list of a status; a number beside it counts all.
+pub const STATUS_INSTANCES_MAX_ITEMS: u32 = 50;
+/// Past revisions listed in a status, the latest last.
+pub const STATUS_HISTORY_MAX_ITEMS: u32 = 10;
+/// The id of a command, who gave it, and its verb.
+pub const COMMAND_WORD_MAX_BYTES: u32 = 256;
 
 /// RFC 1123 subdomain: an object's name.
 pub const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";

@@ -2,12 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// One aspect of the object's state, as its controller last saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Condition {
-    /// Which aspect: Accepted, ResolvedRefs, Programmed, Ready.
+    /// Which aspect, such as Accepted, Programmed or Ready. `docs/status.md` explains each.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 316))]
     pub type_: String,
@@ -27,4 +28,25 @@ pub struct Condition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
+}
+
+/// What a route's or a pool's status says before any controller has written one: a mass of new objects reads as Pending
+/// from the first moment, without a write for each.
+pub(crate) fn pending_content() -> Value {
+    json!({"programmed": "Pending", "conditions": [pending("Accepted"), pending("Programmed")]})
+}
+
+/// The same of a Rollout. `Ready` is what kstatus (Flux, Helm) waits for.
+pub(crate) fn pending_rollout() -> Value {
+    json!({"phase": "Pending", "conditions": [pending("Accepted"), pending("Ready")]})
+}
+
+fn pending(type_: &str) -> Value {
+    json!({
+        "type": type_,
+        "status": "Unknown",
+        "reason": "Pending",
+        "message": "No controller has said anything about it yet.",
+        "lastTransitionTime": "1970-01-01T00:00:00Z",
+    })
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds;
-use crate::condition::Condition;
+use crate::condition::{self, Condition};
 use crate::rules;
 use crate::values::{DurationText, ServicePort};
 
@@ -29,16 +29,30 @@ use crate::values::{DurationText, ServicePort};
         description = "Endpoints in rotation, of all."
     ),
     printcolumn(
-        name = "ACCEPTED",
+        name = "HEALTHY",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Accepted')].status",
-        description = "Whether this content may be served."
+        json_path = ".status.conditions[?(@.type=='Healthy')].status",
+        description = "Whether any endpoint is in rotation."
+    ),
+    printcolumn(
+        name = "PROGRAMMED",
+        type_ = "string",
+        json_path = ".status.programmed",
+        description = "True when every instance serves it, or the stage that tries it, or RolledBack."
     ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
+        name = "ACCEPTED",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status",
+        description = "Whether this content is in order.",
+        priority = 1
+    ),
+    printcolumn(
         name = "REASON",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Accepted')].reason",
+        json_path = ".status.conditions[?(@.type=='Programmed')].reason",
+        description = "Why it is, or is not, in service.",
         priority = 1
     )
 )]
@@ -115,12 +129,21 @@ pub struct Endpoint {
 /// What became of the Pool. Written by Sluice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("default" = condition::pending_content()))]
 pub struct PoolStatus {
-    /// Endpoints in rotation, of all: `9/10`.
+    /// Endpoints in rotation, of all that there are: `9/10`. Coarse: written at most every 30 s, and only after it has been
+    /// different for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub endpoints: Option<String>,
-    /// Accepted: whether this content may be served, and why not.
+    /// Where this content is: True when every instance that uses the pool serves it; the name of the stage whose instances
+    /// try it; RolledBack when it did harm and is held back; False otherwise; Pending as long as nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::LABEL_MAX_BYTES))]
+    pub programmed: Option<String>,
+    /// Accepted: whether this content is in order by itself. ResolvedRefs: whether its Service is there. Programmed:
+    /// whether every instance that uses the pool has acknowledged it, and why not. Healthy: whether any endpoint is in
+    /// rotation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = bounds::CONDITIONS_MAX_ITEMS),

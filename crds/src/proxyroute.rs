@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds;
-use crate::condition::Condition;
+use crate::condition::{self, Condition};
 use crate::rules;
 use crate::values::{DurationText, SecretReference};
 
@@ -34,20 +34,27 @@ use crate::values::{DurationText, SecretReference};
         name = "ACCEPTED",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Accepted')].status",
-        description = "Whether this content may be served."
+        description = "Whether this content is in order."
     ),
     printcolumn(
         name = "PROGRAMMED",
         type_ = "string",
         json_path = ".status.programmed",
-        description = "Whether the data plane acknowledged it."
+        description = "True when every instance serves it, or the stage that tries it, or RolledBack."
     ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "REVISION", type_ = "string", json_path = ".status.liveIn", priority = 1),
+    printcolumn(
+        name = "REVISION",
+        type_ = "string",
+        json_path = ".status.liveIn",
+        description = "The revision with which this content came into service.",
+        priority = 1
+    ),
     printcolumn(
         name = "REASON",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Accepted')].reason",
+        json_path = ".status.conditions[?(@.type=='Programmed')].reason",
+        description = "Why it is, or is not, in service.",
         priority = 1
     )
 )]
@@ -237,16 +244,20 @@ pub struct RouteTimeouts {
 /// What became of the ProxyRoute. Written by Sluice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("default" = condition::pending_content()))]
 pub struct ProxyRouteStatus {
-    /// The revision in which this content is live: acknowledged by the data plane.
+    /// The revision with which this content came into service everywhere: acknowledged by every instance, not hoped.
+    /// Absent while it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
     pub live_in: Option<String>,
-    /// True, False, the stage that carries it, or RolledBack.
+    /// Where this content is: True when every instance of the fleet serves it; the name of the stage whose instances try
+    /// it; RolledBack when it did harm and is held back; False otherwise; Pending as long as nothing is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = bounds::LABEL_MAX_BYTES))]
     pub programmed: Option<String>,
-    /// Accepted: whether this content may be served, and why not.
+    /// Accepted: whether this content is in order by itself. ResolvedRefs: whether what it refers to is there.
+    /// Programmed: whether every instance of the fleet has acknowledged it, and why not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = bounds::CONDITIONS_MAX_ITEMS),

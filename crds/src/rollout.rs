@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::bounds;
-use crate::condition::Condition;
+use crate::condition::{self, Condition};
 use crate::rules;
 use crate::values::{DurationText, GateLimit, Percent, Ratio, SecretReference};
 
@@ -25,7 +25,12 @@ use crate::values::{DurationText, GateLimit, Percent, Ratio, SecretReference};
     status = "RolloutStatus",
     derive = "PartialEq",
     doc = "How changes reach one fleet: stages, bake times, gates.",
-    printcolumn(name = "PHASE", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "PHASE",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Where the rollout is."
+    ),
     printcolumn(
         name = "STAGE",
         type_ = "string",
@@ -36,22 +41,39 @@ use crate::values::{DurationText, GateLimit, Percent, Ratio, SecretReference};
         name = "INSTANCES",
         type_ = "string",
         json_path = ".status.instances.label",
-        description = "Instances on the new revision, of all."
+        description = "Instances on the revision that is wanted, of all."
     ),
-    printcolumn(name = "REVISION", type_ = "string", json_path = ".status.targetRevision"),
-    printcolumn(name = "HEALTH", type_ = "string", json_path = ".status.health"),
-    printcolumn(name = "BAKE UNTIL", type_ = "string", json_path = ".status.stage.bakeUntil"),
+    printcolumn(
+        name = "REVISION",
+        type_ = "string",
+        json_path = ".status.targetRevision",
+        description = "The revision that is tried, taken back or waiting, else stable."
+    ),
+    printcolumn(
+        name = "HEALTH",
+        type_ = "string",
+        json_path = ".status.health",
+        description = "Healthy, Degraded or Unknown."
+    ),
+    printcolumn(
+        name = "BAKE UNTIL",
+        type_ = "string",
+        json_path = ".status.stage.bakeUntil",
+        description = "When the stage ends if reports keep coming."
+    ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "STABLE",
         type_ = "string",
         json_path = ".status.stableRevision",
+        description = "The revision that is proven.",
         priority = 1
     ),
     printcolumn(
         name = "REASON",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Accepted')].reason",
+        json_path = ".status.message",
+        description = "What is going on, and what to do.",
         priority = 1
     )
 )]
@@ -291,33 +313,88 @@ pub enum OnIdle {
     Hold,
 }
 
-/// Where the fleet's rollout stands. Written by Sluice: a projection of the fleet's record.
+/// Where the fleet's rollout stands. Written by Sluice: a projection of the fleet's record, which may be lost without
+/// harm. Lists are bounded; where one is cut, a number beside it counts all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("default" = condition::pending_rollout()))]
 pub struct RolloutStatus {
-    /// Idle, Progressing, Baking, Paused, RollingBack, RolledBack or Stalled.
+    /// The generation of this Rollout that the status speaks about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// Idle, Progressing, Baking, Paused, Frozen, RollingBack, RolledBack or Stalled; Pending before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub phase: Option<String>,
-    /// The present stage.
+    /// What is going on, and what to do if something has to be done. Empty when all is as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::SENTENCE_MAX_BYTES))]
+    pub message: Option<String>,
+    /// The stage of a rollout in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageStatus>,
     /// The fleet's instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<InstancesStatus>,
-    /// Healthy, Degraded or Unknown.
+    /// Healthy; Degraded when something is held, blocked, refused or not reached; Unknown while no instance is connected
+    /// or a member of the stage says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub health: Option<String>,
     /// The revision that is proven and serves wherever no candidate does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
     pub stable_revision: Option<String>,
-    /// The revision that is being rolled out, or stable.
+    /// The revision that is tried, taken back or waiting, else stable. Commands speak about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
     pub target_revision: Option<String>,
-    /// Accepted: whether this Rollout governs its fleet, and why not.
+    /// The revision that waits for the present rollout to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
+    pub queued_revision: Option<String>,
+    /// What the gates say of the candidate, the failing ones first; at most 32. Figures are at most a minute old.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::STATUS_GATES_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub gates: Vec<GateStatus>,
+    /// Contents that did harm and are held back until their object has another content; at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::STATUS_HELD_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub held: Vec<HeldStatus>,
+    /// How many contents are held back in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub held_total: Option<u32>,
+    /// Revisions that failed without an object to blame, and are not tried again; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::STATUS_BLOCKED_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub blocked: Vec<BlockedStatus>,
+    /// How many objects of the fleet do not serve as they are written: in error, held, or kept until somebody consents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub quarantined: Option<u32>,
+    /// Instances that may still carry something that was taken back, because they could not be reached; at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::STATUS_INSTANCES_MAX_ITEMS),
+        inner(length(max = bounds::INSTANCE_MAX_BYTES)),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
+    pub unreached: Vec<String>,
+    /// Who paused the rollout by a command, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<PausedStatus>,
+    /// What became of past revisions, the latest last; at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::STATUS_HISTORY_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<PastStatus>,
+    /// What became of the last command that was given by annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<CommandStatus>,
+    /// Accepted: whether this Rollout governs its fleet. Ready: whether everything asked for is in service. Progressing:
+    /// whether a change is on its way. Degraded: whether something is held, blocked, refused or not reached. Reconciling
+    /// and Stalled, as kstatus (Flux, Helm, `kubectl wait`) reads them: there only while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = bounds::CONDITIONS_MAX_ITEMS),
@@ -326,26 +403,208 @@ pub struct RolloutStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The present stage of a rollout.
+/// The stage of a rollout in progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StageStatus {
+    /// Its name.
+    #[schemars(length(max = bounds::LABEL_MAX_BYTES))]
+    pub name: String,
+    /// Its number, from 1.
+    #[schemars(range(min = 1, max = 32))]
+    pub index: u32,
+    /// How many stages there are.
+    #[schemars(range(min = 1, max = 32))]
+    pub of: u32,
     /// Which stage of how many, and its name: `2/4 small`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    pub label: Option<String>,
-    /// When its bake ends if reports keep coming (RFC 3339).
+    pub label: String,
+    /// When its bake ends if reports keep coming (RFC 3339). Absent until every member has acknowledged, and while one of
+    /// them says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = bounds::TIME_MAX_BYTES))]
     pub bake_until: Option<String>,
+    /// The instances that carry the candidate, at most 50; absent when all do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::STATUS_INSTANCES_MAX_ITEMS),
+        inner(length(max = bounds::INSTANCE_MAX_BYTES)),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
+    pub members: Vec<String>,
+    /// Stages just before this one that would have chosen the same instances, and were passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::STAGES_MAX_ITEMS),
+        inner(length(max = bounds::LABEL_MAX_BYTES)),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
+    pub collapsed: Vec<String>,
 }
 
 /// The instances of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstancesStatus {
-    /// Instances on the target revision, of all: `4/40`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Connected instances.
+    #[schemars(range(min = 0))]
+    pub total: u32,
+    /// Instances that are ordered onto the target revision.
+    #[schemars(range(min = 0))]
+    pub target: u32,
+    /// Instances out of these that have acknowledged the order in force.
+    #[schemars(range(min = 0))]
+    pub acknowledged: u32,
+    /// Instances that refuse the order in force.
+    #[schemars(range(min = 0))]
+    pub refused: u32,
+    /// Acknowledged, of all that are connected: `4/40`.
     #[schemars(length(max = 32))]
-    pub label: Option<String>,
+    pub label: String,
+    /// Who refuses, and why; at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub refusals: Vec<RefusalStatus>,
+}
+
+/// An instance that refuses the order in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RefusalStatus {
+    /// Which instance.
+    #[schemars(length(max = bounds::INSTANCE_MAX_BYTES))]
+    pub instance: String,
+    /// Why, in its words.
+    #[schemars(length(max = bounds::SENTENCE_MAX_BYTES))]
+    pub reason: String,
+}
+
+/// What one gate says about one scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GateStatus {
+    /// What is measured: ErrorRate, LatencyP95 or NoRouteRate.
+    #[schemars(length(max = 32))]
+    pub metric: String,
+    /// Where: `fleet`, or a route such as `ProxyRoute shop/shop`.
+    #[schemars(length(max = bounds::OBJECT_MAX_BYTES))]
+    pub scope: String,
+    /// What the candidate shows.
+    #[schemars(length(max = 64))]
+    pub candidate: String,
+    /// What stable shows, over the same minutes or, where no instance is on stable, before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub stable: Option<String>,
+    /// Requests that the candidate has answered.
+    #[schemars(range(min = 0))]
+    pub requests: u64,
+    /// What it says: Pass, Fail, Starved, TooFew, Idle, Shared or NotComparable.
+    #[schemars(length(max = 32))]
+    pub verdict: String,
+}
+
+/// A content that did harm and is held back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeldStatus {
+    /// Whose content: `ProxyRoute shop/shop`.
+    #[schemars(length(max = bounds::OBJECT_MAX_BYTES))]
+    pub object: String,
+    /// The first digits of its digest; `deleted` for a deletion.
+    #[schemars(length(max = 64))]
+    pub content: String,
+    /// The revision that tried it.
+    #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
+    pub revision: String,
+    /// Why, with the figures that convicted it, and at which stage.
+    #[schemars(length(max = bounds::SENTENCE_MAX_BYTES))]
+    pub reason: String,
+    /// When it was taken back (RFC 3339).
+    #[schemars(length(max = bounds::TIME_MAX_BYTES))]
+    pub at: String,
+}
+
+/// A revision that failed without an object to blame, and is not tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BlockedStatus {
+    /// Which revision.
+    #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
+    pub revision: String,
+    /// Why, with figures.
+    #[schemars(length(max = bounds::SENTENCE_MAX_BYTES))]
+    pub reason: String,
+    /// When (RFC 3339).
+    #[schemars(length(max = bounds::TIME_MAX_BYTES))]
+    pub at: String,
+}
+
+/// A pause by command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PausedStatus {
+    /// Who paused it.
+    #[schemars(length(max = bounds::SENTENCE_MAX_BYTES))]
+    pub by: String,
+    /// Why.
+    #[schemars(length(max = bounds::SENTENCE_MAX_BYTES))]
+    pub reason: String,
+    /// When (RFC 3339).
+    #[schemars(length(max = bounds::TIME_MAX_BYTES))]
+    pub at: String,
+}
+
+/// What became of a past revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PastStatus {
+    /// Which revision.
+    #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
+    pub revision: String,
+    /// When it ended (RFC 3339).
+    #[schemars(length(max = bounds::TIME_MAX_BYTES))]
+    pub at: String,
+    /// Adopted, AdoptedFromInstances, Promoted, RolledBack, Superseded or Withdrawn.
+    #[schemars(length(max = 32))]
+    pub result: String,
+    /// Why, if it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::SENTENCE_MAX_BYTES))]
+    pub reason: Option<String>,
+}
+
+/// What became of a command that was given by annotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CommandStatus {
+    /// The id that its giver chose (annotation `sluice.dev/command-id`). A command with this id is not carried out again.
+    #[schemars(length(max = bounds::COMMAND_WORD_MAX_BYTES))]
+    pub id: String,
+    /// What was asked for: pause, resume, promote, abort, retry or forget.
+    #[schemars(length(max = bounds::COMMAND_WORD_MAX_BYTES))]
+    pub verb: String,
+    /// The revision that it spoke about.
+    #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
+    pub revision: String,
+    /// Who gave it, as it says; proven only where an admission policy holds the name to the user.
+    #[schemars(length(max = bounds::COMMAND_WORD_MAX_BYTES))]
+    pub by: String,
+    /// Whether it was carried out.
+    pub result: CommandResult,
+    /// What follows, or why it was refused and what to do.
+    #[schemars(length(max = bounds::SENTENCE_MAX_BYTES))]
+    pub message: String,
+    /// When (RFC 3339).
+    #[schemars(length(max = bounds::TIME_MAX_BYTES))]
+    pub at: String,
+}
+
+/// Whether a command was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CommandResult {
+    /// It is so now.
+    Done,
+    /// Nothing changed.
+    Refused,
 }

@@ -124,8 +124,7 @@ pub const VALUES_BY_OPERATOR: CelRule = CelRule {
 /// A certificate is named once.
 pub const CERTIFICATES_DIFFER: CelRule = CelRule {
     id: "certificates-differ",
-    cel: "self.all(c, self.exists_one(d, d.secretName == c.secretName && \
-          (has(d.namespace) ? d.namespace : '') == (has(c.namespace) ? c.namespace : '')))",
+    cel: "self.all(c, self.exists_one(d, d == c))",
     message: "each certificate may stand here once",
 };
 

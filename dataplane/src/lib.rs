@@ -19,6 +19,7 @@ pub mod admin;
 pub mod args;
 pub mod config;
 pub mod dial;
+pub mod drain;
 pub mod enrol;
 pub mod health;
 pub mod identity;

@@ -38,6 +38,15 @@ struct Current {
     sealed: Option<SealedLive>,
 }
 
+/// How many endpoints of a service take requests, of all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rotation {
+    /// Those that do.
+    pub ready: usize,
+    /// All.
+    pub all: usize,
+}
+
 /// What a step came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Step {
@@ -190,7 +199,7 @@ impl Lane {
             // Said so that instances need not wait for it. One that was there keeps what it had: a reference that breaks
             // is mended by people, and takes nothing out of service.
             ServiceState::Missing(_) if !is_held => nobody,
-            ServiceState::Missing(_) | ServiceState::Unknown => return None,
+            ServiceState::Missing(_) | ServiceState::Unknown | ServiceState::Unseen(_) => return None,
         };
         let served = match self
             .current
@@ -242,7 +251,7 @@ impl Lane {
         news: &mut Vec<News>,
     ) -> Option<LiveValue> {
         let material = match state {
-            CertificateState::Unknown => return None,
+            CertificateState::Unknown | CertificateState::Unseen(_) => return None,
             CertificateState::Missing(_) => {
                 self.refused.remove(certificate);
                 return None;
@@ -312,6 +321,20 @@ impl Lane {
             })?);
         }
         Ok(current.sealed.clone())
+    }
+
+    /// How many endpoints of each service take requests.
+    pub fn rotation(&self) -> impl Iterator<Item = (ServiceRef, Rotation)> {
+        self.current.values().filter_map(|current| match &current.value {
+            LiveValue::Endpoints { service, endpoints } => {
+                let rotation = Rotation {
+                    ready: in_rotation(endpoints),
+                    all: endpoints.len(),
+                };
+                Some((service.clone(), rotation))
+            }
+            LiveValue::Certificate { .. } => None,
+        })
     }
 
     /// How many services' endpoints are doubted now.

@@ -1,5 +1,6 @@
 //! What people ask for: found the revision they mean, audited, and handed to the rollout core.
 
+use serde::Serialize;
 use sluice_model::{FleetName, InstanceId, RevisionId};
 use tokio::sync::oneshot;
 
@@ -14,12 +15,26 @@ pub struct Asked {
     pub fleet: FleetName,
     /// What.
     pub wish: Wish,
-    /// Who asks, as claimed: the admin port is the machine's own.
+    /// Who asks, as they say.
     pub actor: String,
+    /// How far that can be trusted.
+    pub proof: Proof,
     /// Why; may be empty.
     pub reason: String,
+    /// What the giver calls this command, if a lost answer may make it arrive again: then it is carried out once.
+    pub id: Option<String>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Answer>,
+}
+
+/// How far the name of whoever asks can be trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Proof {
+    /// It says so itself. The admin port has no login; nor has an annotation that no policy looks at.
+    Claimed,
+    /// The API server let nobody else write that name: an admission policy holds it to the user.
+    Admission,
 }
 
 /// What a person wants.
@@ -70,6 +85,7 @@ pub fn answer(asked: Asked, fleet: Option<&mut Fleet>, audit: &mut Audit, now: M
     audit.note(&Entry {
         at: super::story::written(now),
         actor: asked.actor,
+        proof: asked.proof,
         action: asked.wish.as_str(),
         fleet: asked.fleet,
         revision: done.revision,
@@ -129,6 +145,7 @@ fn steer(fleet: &mut Fleet, asked: &Asked, verb: Verb, text: Option<&str>, now: 
         revision,
         actor: asked.actor.clone(),
         reason: asked.reason.clone(),
+        id: asked.id.clone(),
     };
     let (answer, next) = command_fleet(fleet, command, now);
     Carried {

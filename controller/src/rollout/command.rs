@@ -1,7 +1,7 @@
 //! Commands of people: each names the revision it speaks about, and is refused if that is no longer the one. Each may be
 //! given twice.
 
-use sluice_model::RevisionId;
+use sluice_model::{RevisionId, limits};
 
 use super::event::{Command, Verb};
 use super::failure::Failure;
@@ -21,6 +21,9 @@ enum Answer {
 impl Turn<'_> {
     /// Carries out a command, or says why not.
     pub(super) fn commanded(&mut self, command: Command) {
+        if self.was_carried_out(&command) {
+            return self.tell(Story::AlreadySo(command));
+        }
         let answer = match command.verb {
             Verb::Pause => self.pause(&command),
             Verb::Resume => self.resume(&command),
@@ -30,11 +33,25 @@ impl Turn<'_> {
         };
         match answer {
             Answer::Done => {
+                self.remember_command(&command);
                 self.require_commit();
                 self.outcome.actions.insert(0, Action::Tell(Story::Commanded(command)));
             }
             Answer::AlreadySo => self.tell(Story::AlreadySo(command)),
             Answer::No(why) => self.outcome.actions.push(Action::Refuse { command, why }),
+        }
+    }
+
+    fn was_carried_out(&self, command: &Command) -> bool {
+        let id = command.id.as_ref();
+        id.is_some_and(|id| self.record.carried_out.contains(&bounded(id)))
+    }
+
+    fn remember_command(&mut self, command: &Command) {
+        let Some(id) = &command.id else { return };
+        self.record.carried_out.push_back(bounded(id));
+        while self.record.carried_out.len() > limits::COMMAND_IDS_MAX {
+            self.record.carried_out.pop_front();
         }
     }
 
@@ -102,24 +119,32 @@ impl Turn<'_> {
         }
     }
 
+    /// About a revision that was taken back: what it left behind. About the current one, which is what people see first:
+    /// whatever is held or blocked at the moment.
     fn retry(&mut self, command: &Command) -> Answer {
         let revision = command.revision;
         let is_last = self.record.history.back().is_some_and(|past| past.revision == revision);
-        let left = |record: &Record| {
-            record.held.iter().any(|held| held.revision == revision)
-                || record.blocked.iter().any(|blocked| blocked.revision == revision)
-        };
-        if !left(self.record) {
-            return if is_last || self.record.current() == Some(revision) {
-                Answer::AlreadySo
-            } else {
-                Answer::No(format!(
+        let is_current = self.record.current() == Some(revision);
+        let record = &mut *self.record;
+        let left = record.held.iter().any(|held| held.revision == revision)
+            || record.blocked.iter().any(|blocked| blocked.revision == revision);
+        let anything = !record.held.is_empty() || !record.blocked.is_empty();
+        match (left, is_current && anything) {
+            (true, _) => {
+                record.held.retain(|held| held.revision != revision);
+                record.blocked.retain(|blocked| blocked.revision != revision);
+            }
+            (false, true) => {
+                record.held.clear();
+                record.blocked.clear();
+            }
+            (false, false) if is_last || is_current => return Answer::AlreadySo,
+            (false, false) => {
+                return Answer::No(format!(
                     "{revision} left nothing held or blocked; `rollout get` lists what is"
-                ))
-            };
+                ));
+            }
         }
-        self.record.held.retain(|held| held.revision != revision);
-        self.record.blocked.retain(|blocked| blocked.revision != revision);
         self.record.held_generation = self.record.held_generation.saturating_add(1);
         self.record.frozen = None;
         self.record.blamed_on_nobody = 0;

@@ -67,6 +67,10 @@ pub struct Record {
     pub paused: Option<Pause>,
     /// What became of past revisions, the latest last.
     pub history: VecDeque<Past>,
+    /// Ids of the commands carried out last, the latest last: one that arrives again, because its answer was lost with a
+    /// controller, is not carried out again. "Skip this stage's bake" twice would skip the next one's.
+    #[serde(default)]
+    pub carried_out: VecDeque<String>,
 }
 
 /// A revision being tried.
@@ -245,6 +249,7 @@ impl Record {
             frozen: None,
             paused: None,
             history: VecDeque::new(),
+            carried_out: VecDeque::new(),
         }
     }
 

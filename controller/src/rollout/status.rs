@@ -35,6 +35,25 @@ pub enum Phase {
     Stalled,
 }
 
+/// What keeps a rollout from going on, in one word for programs; the message says it for people.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+pub enum Hindrance {
+    /// An instance cannot keep the order, for a reason of its own.
+    InstanceTrouble,
+    /// The bake is over, and the evidence is not enough.
+    MissingEvidence,
+    /// `spec.progressDeadline` has passed.
+    DeadlinePassed,
+    /// The record is missing: the instances are asked what is stable.
+    RecordMissing,
+    /// Nobody is connected.
+    NoInstances,
+    /// There is nothing to serve yet.
+    NoConfiguration,
+    /// Fewer instances are connected than there were.
+    FleetIncomplete,
+}
+
 /// How well the fleet does what it is told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 pub enum Health {
@@ -54,6 +73,8 @@ pub struct RolloutStatus {
     pub fleet: FleetName,
     /// Where it is.
     pub phase: Phase,
+    /// Why it is stalled, if it is.
+    pub hindrance: Option<Hindrance>,
     /// One line for people: what is going on, and what to do if something has to be done.
     pub message: String,
     /// The stage of a rollout in progress.
@@ -107,6 +128,8 @@ pub struct StageStatus {
     /// When it ends if reports keep arriving (RFC 3339); absent until every member has acknowledged, and while one of them
     /// is silent.
     pub bake_until: Option<String>,
+    /// Members that have acknowledged, and without whose word nothing bakes now.
+    pub silent: Vec<InstanceId>,
 }
 
 /// Instances in numbers.
@@ -213,6 +236,7 @@ impl Core {
         RolloutStatus {
             fleet: record.fleet.clone(),
             phase,
+            hindrance: (phase == Phase::Stalled).then(|| hindrance(record, view)),
             message: message(record, view, phase),
             stage: rollout.map(|rollout| stage(record, rollout, view, now)),
             health: health(record, view, &instances),
@@ -305,22 +329,23 @@ fn baking(record: &Record, rollout: &Rollout, view: &View) -> String {
     let waits = waits_for(record, rollout, view);
     match waits.as_slice() {
         [] => baking,
-        [one] => format!("{baking}; waits for {one}"),
-        [first, rest @ ..] => format!("{baking}; waits for {first} and {} more", rest.len()),
+        [(_, one)] => format!("{baking}; waits for {one}"),
+        [(_, first), rest @ ..] => format!("{baking}; waits for {first} and {} more", rest.len()),
     }
 }
 
-/// Members of the stage without whose word nothing bakes, and since when they say nothing.
-fn waits_for(record: &Record, rollout: &Rollout, view: &View) -> Vec<String> {
+/// Members of the stage without whose word nothing bakes, each with why.
+fn waits_for(record: &Record, rollout: &Rollout, view: &View) -> Vec<(InstanceId, String)> {
     let member = |instance: &InstanceId| {
         let seen = view.instances.get(instance)?;
         let since = Span(seen.silent_ms);
-        match seen.link {
-            Link::Away => Some(format!("{instance}, not connected for {since}")),
-            Link::Up if seen.silent_ms >= limits::MEMBER_QUIET_MS => Some(format!("{instance}, silent for {since}")),
-            Link::Up if seen.epoch < record.epoch => Some(format!("{instance} to carry it again")),
-            Link::Up => None,
-        }
+        let why = match seen.link {
+            Link::Away => format!("{instance}, not connected for {since}"),
+            Link::Up if seen.silent_ms >= limits::MEMBER_QUIET_MS => format!("{instance}, silent for {since}"),
+            Link::Up if seen.epoch < record.epoch => format!("{instance} to carry it again"),
+            Link::Up => return None,
+        };
+        Some((instance.clone(), why))
     };
     rollout.ordered.iter().filter_map(member).collect()
 }
@@ -379,26 +404,51 @@ fn own_trouble(record: &Record, view: &View) -> Option<String> {
     ))
 }
 
-fn stalled(record: &Record, view: &View) -> String {
-    if let Some(trouble) = own_trouble(record, view) {
-        return trouble;
+/// Why a stalled rollout does not go on.
+fn hindrance(record: &Record, view: &View) -> Hindrance {
+    if !in_own_trouble(record, view).is_empty() {
+        return Hindrance::InstanceTrouble;
     }
     if let Some(rollout) = &record.rollout {
         return match bake::standing(record, rollout) {
-            Standing::Holding(why) => format!("{why}; `rollout promote` goes on without it"),
-            Standing::NotYet | Standing::Passed | Standing::Again(_) | Standing::Failed(_) => {
-                "spec.progressDeadline has passed".to_owned()
-            }
+            Standing::Holding(_) => Hindrance::MissingEvidence,
+            Standing::NotYet | Standing::Passed | Standing::Again(_) | Standing::Failed(_) => Hindrance::DeadlinePassed,
         };
     }
     if record.stable.is_none() && record.beginning == Beginning::RecordMissing {
-        return record_missing(view);
+        return Hindrance::RecordMissing;
     }
-    let present = view.instances.values().filter(|seen| seen.link == Link::Up).count();
-    match (present, record.stable.is_some(), record.queued.is_some()) {
-        (0, _, _) => "no instance is connected".to_owned(),
-        (_, false, _) => "there is no configuration yet".to_owned(),
-        (some, true, _) => format!("waiting for the fleet to connect: {some} of {} are here", record.size),
+    match (present(view), record.stable.is_some()) {
+        (0, _) => Hindrance::NoInstances,
+        (_, false) => Hindrance::NoConfiguration,
+        (_, true) => Hindrance::FleetIncomplete,
+    }
+}
+
+fn present(view: &View) -> usize {
+    view.instances.values().filter(|seen| seen.link == Link::Up).count()
+}
+
+fn stalled(record: &Record, view: &View) -> String {
+    match hindrance(record, view) {
+        Hindrance::InstanceTrouble => own_trouble(record, view).unwrap_or_default(),
+        Hindrance::MissingEvidence => format!("{}; `rollout promote` goes on without it", holding(record)),
+        Hindrance::DeadlinePassed => "spec.progressDeadline has passed".to_owned(),
+        Hindrance::RecordMissing => record_missing(view),
+        Hindrance::NoInstances => "no instance is connected".to_owned(),
+        Hindrance::NoConfiguration => "there is no configuration yet".to_owned(),
+        Hindrance::FleetIncomplete => {
+            let (here, all) = (present(view), record.size);
+            format!("waiting for the fleet to connect: {here} of {all} are here")
+        }
+    }
+}
+
+fn holding(record: &Record) -> String {
+    let standing = record.rollout.as_ref().map(|rollout| bake::standing(record, rollout));
+    match standing {
+        Some(Standing::Holding(why)) => why,
+        Some(Standing::NotYet | Standing::Passed | Standing::Again(_) | Standing::Failed(_)) | None => String::new(),
     }
 }
 
@@ -419,7 +469,10 @@ fn stage(record: &Record, rollout: &Rollout, view: &View, now: Millis) -> StageS
     let name = bake::stage_name(rollout);
     let (index, of) = (rollout.stage + 1, rollout.stages.len());
     let left = rollout.bake_ms.saturating_sub(rollout.observed_ms);
-    let bakes = rollout.reached == Reached::Yes && waits_for(record, rollout, view).is_empty();
+    let is_reached = rollout.reached == Reached::Yes;
+    let waits = waits_for(record, rollout, view).into_iter().filter(|_| is_reached);
+    let silent: Vec<InstanceId> = waits.map(|(instance, _)| instance).collect();
+    let bakes = is_reached && silent.is_empty();
     StageStatus {
         label: format!("{index}/{of} {name}"),
         name,
@@ -433,6 +486,7 @@ fn stage(record: &Record, rollout: &Rollout, view: &View, now: Millis) -> StageS
         observed_ms: rollout.observed_ms,
         bake_ms: rollout.bake_ms,
         bake_until: bakes.then(|| rfc3339(Millis(now.0.saturating_add(left)))),
+        silent,
     }
 }
 

@@ -172,6 +172,7 @@ impl Bench {
             basis: self.core.record().basis(),
             changed: changed.collect(),
             scopes: vec![scope("shop"), scope("other")],
+            unlisted: 0,
             still_held: self.core.record().held.iter().map(|held| held.object.clone()).collect(),
         }
     }
@@ -235,11 +236,16 @@ impl Bench {
     }
 
     fn command(&mut self, verb: Verb, number: u64) -> Outcome {
+        self.command_called(None, verb, number)
+    }
+
+    fn command_called(&mut self, id: Option<&str>, verb: Verb, number: u64) -> Outcome {
         self.step(Event::Command(Command {
             verb,
             revision: revision(number),
             actor: "ada".to_owned(),
             reason: String::new(),
+            id: id.map(str::to_owned),
         }))
     }
 
@@ -544,6 +550,35 @@ fn two_in_a_row_without_a_suspect_freeze_until_retried() {
 }
 
 #[test]
+fn more_changes_than_can_be_listed_are_held_one_by_one_or_blocked_as_a_whole() {
+    let tried = || {
+        let mut bench = three();
+        let target = Target {
+            unlisted: 5_000,
+            ..bench.target(2, &["shop"])
+        };
+        bench.step(Event::NewTarget(target));
+        bench
+    };
+    let mut attributed = tried();
+    attributed.second(shop_fails);
+    let held = &attributed.record().held;
+    assert_eq!((held.len(), &held[0].object), (1, &route("shop")));
+    assert_eq!(attributed.record().frozen, None);
+
+    let mut unattributed = tried();
+    unattributed.command(Verb::Abort, 2);
+    let record = unattributed.record();
+    assert_eq!(
+        (record.held.len(), record.blocked.len()),
+        (0, 1),
+        "holding one would not do"
+    );
+    let why = record.frozen.as_ref().unwrap();
+    assert!(why.contains("more objects than can be held one by one"), "{why}");
+}
+
+#[test]
 fn a_member_that_crashes_after_its_swap_takes_the_candidate_back() {
     // One that does not say how it ended may be of an older build: it counts as one that crashed.
     for last_end in [LastEnd::Crash, LastEnd::Unknown] {
@@ -703,6 +738,7 @@ fn with_one_unreached() -> (Bench, InstanceId) {
         revision: bench.record().current().unwrap(),
         actor: "ann".to_owned(),
         reason: String::new(),
+        id: None,
     };
     bench.step(Event::Command(command));
     bench.seconds(35, good);
@@ -863,6 +899,38 @@ fn commands_speak_of_one_revision_and_may_be_repeated() {
 }
 
 #[test]
+fn a_command_that_arrives_again_does_not_skip_the_next_stage_too() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    let first = bench.command_called(Some("a"), Verb::Promote, 2);
+    assert_eq!(first.commit, Commit::Required, "a lost answer must not lose its id");
+    bench.second(good);
+    assert_eq!(bench.stage(), Some(1));
+    // The controller ended before it had answered; another one is given the same command.
+    bench.core = Core::resume(bench.record().clone());
+    let again = bench.command_called(Some("a"), Verb::Promote, 2);
+    assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
+    assert!(bench.record().rollout.as_ref().unwrap().waved.is_none());
+    bench.command_called(Some("b"), Verb::Promote, 2);
+    assert!(bench.record().rollout.as_ref().unwrap().waved.is_some());
+}
+
+#[test]
+fn retrying_the_present_revision_lifts_whatever_is_held() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.command(Verb::Abort, 2);
+    bench.seconds(2, good);
+    assert_eq!(bench.record().current(), Some(revision(1)));
+    assert_eq!(bench.record().held.len(), 1);
+    let done = bench.command(Verb::Retry, 1);
+    assert!(done.actions.contains(&Action::Recompile));
+    assert!(bench.record().held.is_empty());
+    let again = bench.command(Verb::Retry, 1);
+    assert!(matches!(&again.actions[..], [Action::Tell(Story::AlreadySo(_))]));
+}
+
+#[test]
 fn idle_proceeds_after_the_bake_unless_told_to_hold() {
     let mut bench = three();
     bench.offer(2, &["shop"]);
@@ -1017,6 +1085,41 @@ fn a_new_controller_does_not_size_a_stage_by_the_quickest_instance() {
         bench.connect(instance.as_str(), facts(epoch));
     }
     assert_eq!((bench.stage(), bench.record().size), (Some(0), 3));
+}
+
+/// Another controller takes over, and whoever is left connects to it.
+fn take_over(bench: &mut Bench, stable: RevisionId) {
+    bench.core = Core::resume(bench.record().clone());
+    for (instance, epoch) in std::mem::take(&mut bench.instances) {
+        let facts = Facts {
+            epoch,
+            stable: Some(stable),
+            ..Facts::default()
+        };
+        bench.connect(instance.as_str(), facts);
+    }
+}
+
+#[test]
+fn an_instance_that_is_gone_is_not_waited_for_by_the_next_controller() {
+    let began_at_once = |gone: &[&str], takeovers: usize| {
+        let mut bench = three();
+        bench.seconds(30, good);
+        (1..takeovers).for_each(|_| take_over(&mut bench, revision(1)));
+        for instance in gone.iter().map(|name| name.parse::<InstanceId>().unwrap()) {
+            bench.disconnect(&instance);
+            bench.instances.remove(&instance);
+            bench.step(Event::Removed(instance));
+        }
+        take_over(&mut bench, revision(1));
+        bench.offer(2, &["shop"]);
+        (bench.stage().is_some(), bench.record().size)
+    };
+    assert_eq!(began_at_once(&[], 1), (true, 3));
+    assert_eq!(began_at_once(&["i-1"], 1), (true, 2));
+    assert_eq!(began_at_once(&["i-1", "i-2"], 1), (true, 1));
+    // Removed by a controller that had just begun itself.
+    assert_eq!(began_at_once(&["i-1"], 2), (true, 2));
 }
 
 #[test]

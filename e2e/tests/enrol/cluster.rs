@@ -175,6 +175,7 @@ impl Cluster {
             board: Arc::new(Board::default()),
             telemetry: Arc::clone(&self.telemetry),
             state: self.state(),
+            remote: None,
             cluster: self.keyring.cluster().clone(),
         };
         let audit = Audit::open(&self.state()).unwrap();
