@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Kubernetes(KubernetesArgs),
     /// Make the identity with which an instance connects: certificate, key, and whom to trust.
     Enroll(EnrollArgs),
+    /// Replace the signing keys and the certificate authority, one step of three at a time; docs/keys.md has the steps.
+    RotateKeys(RotateKeysArgs),
 }
 
 /// Watches DIR, compiles what is in it, and rolls each change out stage by stage as its Rollout says.
@@ -179,4 +181,13 @@ pub(crate) struct EnrollArgs {
     /// Where to write it [default: STATE/instances/INSTANCE/identity].
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Takes the next step: announces new keys, then signs with them, then forgets those before. For a controller that runs on
+/// a folder, and that does not run while this does; in Kubernetes the controller does it by itself when asked to.
+#[derive(Debug, Args)]
+pub(crate) struct RotateKeysArgs {
+    /// The controller's state folder.
+    #[arg(long, env = "SLUICE_STATE", default_value = "sluice-state")]
+    pub(crate) state: PathBuf,
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin, Commands};
 use crate::audit::Audit;
 use crate::enrol::Enrolment;
+use crate::keyring::{FolderError, Keyring, Phase};
 use crate::keys::{self, KeyError, Keys};
 use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine, wall_clock};
 use crate::pki::{Pki, PkiError};
@@ -113,6 +114,9 @@ pub enum StartError {
     /// The folder cannot be watched.
     #[error(transparent)]
     Watch(#[from] crate::source::directory::WatchError),
+    /// A step of replacing them.
+    #[error(transparent)]
+    Rotation(#[from] FolderError),
     /// Metrics.
     #[error("the metrics could not be set up: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -255,6 +259,31 @@ impl Standalone {
         }
         Ok(())
     }
+}
+
+/// Takes the next step of replacing the keys in `state`, whose controller does not run. Says which step that was.
+///
+/// # Errors
+/// Says what is wrong, and how to mend it.
+pub fn rotate_keys(state: &Path) -> Result<Phase, StartError> {
+    let _lock = lock(state)?;
+    // What an older build left out is there afterwards.
+    Keys::open(state)?;
+    keys::cluster(state)?;
+    Pki::open(state, None)?;
+    let now = wall_clock().seconds();
+    let keyring = Keyring::read(state)?;
+    let next = match keyring.phase() {
+        Phase::Resting => keyring
+            .begin(&keys::moment(now), now)
+            .map_err(|error| FolderError::Damaged {
+                folder: state.to_owned(),
+                error,
+            })?,
+        Phase::Announced | Phase::Signing => keyring.next_phase(now),
+    };
+    next.write(state)?;
+    Ok(next.phase())
 }
 
 async fn first_view(source: &mut Directory) -> Option<Arc<View>> {

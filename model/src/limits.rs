@@ -466,6 +466,16 @@ pub const MAX_WAITING_UPWARD: usize = 16;
 pub const MAX_TOLD_ERRORS: usize = 5;
 /// Characters of a nack's text: at four bytes each, well below what one message may carry.
 pub const MAX_NACK_CHARS: usize = 2_000;
+/// How often an instance looks at the files that say whom it trusts, in milliseconds: a kubelet takes a minute to bring a
+/// new one, so this adds little.
+pub const IDENTITY_LOOK_MS: u64 = 3_000;
+/// How long an instance waits for the answer to an enrolment: longer than the API server may take to review a token.
+pub const ENROL_WAIT_MS: u64 = 15_000;
+/// The longest wait before asking again after a refusal, in milliseconds: somebody has to change something first, and a
+/// large fleet that nobody lets in must not keep those out who may.
+pub const ENROL_REFUSED_LONGEST_STEP_MS: u64 = 30_000;
+/// Over how long the renewals of a fleet that began together are spread, in seconds.
+pub const ENROL_SPREAD_SECONDS: u64 = 3_600;
 /// A file of an identity: a chain of a few certificates, or a few dozen keys.
 pub const MAX_IDENTITY_FILE_BYTES: u64 = 1 << 20;
 /// Opening a connection to the controller, TLS included.

@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::tests::{NOW, Sent, epochs, first_target, fleet, join, shared};
 use super::*;
 use crate::compile::{Compiled, Compiler};
+use crate::keyring::Keyring;
 use crate::live::Values;
 use crate::objects::{Object, Origin, Spec, Stored};
+use crate::revisions::Piece;
 use crate::revisions::remote::memory::{Memory, Mood};
 use crate::rollout::{Gate, PerMillion, Stage};
 use crate::source::View;
@@ -443,4 +445,59 @@ fn object(at: usize, key: &str, spec: Spec) -> Arc<Object> {
         origin: Origin::Server("resourceVersion 1".into()),
         also_in: vec![],
     })
+}
+
+/// A controller begins with the keys of `keyring`; the instances say hello to it with what they hold.
+fn begin_with(world: &mut World, keyring: &Keyring) {
+    keyring.write(world.state.path()).unwrap();
+    let shared = Shared {
+        remote: Some(world.memory.clone()),
+        ..shared(world.state.path())
+    };
+    world.fleet = fleet(&shared);
+    world.connect();
+    world.run(20);
+}
+
+#[test]
+fn what_is_kept_is_signed_anew_when_keys_are_replaced() {
+    let mut world = World::with(30, &[(100, 0)]);
+    world.change(1);
+    world.run(10);
+    let (stable, epoch) = (world.stable(), world.fleet.core.record().epoch);
+    let unsigned = |world: &World| {
+        let kept = world.memory.state();
+        let manifests = kept.pieces.values().filter_map(|piece| match piece {
+            Piece::Manifest { envelope, .. } => Some(envelope.clone()),
+            Piece::Section { .. } | Piece::Origins { .. } => None,
+        });
+        let orders = world
+            .instances
+            .iter()
+            .map(|instance| &instance.order.as_ref().unwrap().1);
+        let signers = &world.fleet.shared.signers;
+        let all: Vec<Bytes> = manifests.chain(orders.cloned()).collect();
+        assert!(all.len() >= 5, "two manifests and three orders");
+        all.iter().filter(|envelope| !signers.have_signed(envelope)).count()
+    };
+    crate::pki::Pki::open(world.state.path(), None).unwrap();
+    let announced = Keyring::read(world.state.path()).unwrap().begin("test", 1).unwrap();
+    begin_with(&mut world, &announced);
+    assert_eq!(unsigned(&world), 0, "they sign as before");
+    let signing = announced.next_phase(2);
+    begin_with(&mut world, &signing);
+    assert_eq!(unsigned(&world), 0, "by both, on the instances too");
+    begin_with(&mut world, &signing.next_phase(3));
+    assert_eq!(unsigned(&world), 0);
+    assert_eq!(
+        (world.stable(), world.fleet.core.record().epoch),
+        (stable, epoch),
+        "nothing else is new"
+    );
+    assert!(world.fleet.lost.is_empty());
+    let acknowledged = world.fleet.instances.values().filter(|seen| seen.view.epoch == epoch);
+    assert_eq!(acknowledged.count(), 3, "what they show is believed");
+    world.change(2);
+    world.run(20);
+    assert_ne!(world.stable(), stable, "and they follow");
 }
