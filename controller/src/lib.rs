@@ -15,6 +15,7 @@ pub mod admin;
 pub mod audit;
 pub mod compile;
 pub mod durable;
+pub mod events;
 pub mod keys;
 pub mod lint;
 pub mod live;
