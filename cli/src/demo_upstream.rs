@@ -1,9 +1,11 @@
 //! `sluice demo-upstream`: a small HTTP server that answers with its version, slowly or badly if asked to.
 //!
-//! For trying Sluice on: `up --demo` runs it inside, tests and readers start it on its own. Not for serving anything.
+//! For trying Sluice on: `up --demo` runs it inside, tests and readers start it on its own, in pods too, where it ends as
+//! a well-behaved backend does: what was begun is finished. Not for serving anything.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,8 +19,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sluice_model::limits::DEMO_UPSTREAM_HEADER_TIMEOUT_MS;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::failure::{Exit, Failure};
+use crate::up::signals::Signals;
 use crate::waiting_runtime;
 
 /// The response header that names the version, so that clients need not read bodies.
@@ -52,6 +56,21 @@ pub struct Behaviour {
     pub delay: Duration,
 }
 
+/// One that runs.
+#[derive(Debug)]
+struct Running {
+    behaviour: Behaviour,
+    /// Requests so far.
+    count: AtomicU64,
+}
+
+impl Running {
+    fn new(behaviour: Behaviour) -> Arc<Self> {
+        let count = AtomicU64::new(0);
+        Arc::new(Self { behaviour, count })
+    }
+}
+
 /// `5ms` or `2s`, at most a minute: longer is a mistake in a demo.
 fn delay(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a delay: write 5ms or 1s, at most 60s");
@@ -71,7 +90,8 @@ fn delay(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Serves until the process ends.
+/// Serves until a signal comes; then answers what was asked already, closes every connection, and ends. A second signal
+/// ends it at once.
 ///
 /// # Errors
 /// When it cannot listen.
@@ -82,10 +102,21 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         delay: args.delay,
     };
     waiting_runtime()?.block_on(async {
+        let mut signals = Signals::listen()?;
         let listener = listen(args.listen).await?;
         let address = listener.local_addr().unwrap_or(args.listen);
         crate::output::print(&format!("demo upstream {} on http://{address}\n", behaviour.version));
-        serve(listener, behaviour).await;
+        let (end, ending) = watch::channel(());
+        // The listener goes with the future, so that nothing new is begun.
+        tokio::select! {
+            () = accept(listener, Running::new(behaviour), ending) => {}
+            () = signals.wait() => {}
+        }
+        let _ = end.send(()); // nobody to tell: no connection is open
+        tokio::select! {
+            () = end.closed() => {}
+            () = signals.wait() => {}
+        }
         Ok(Exit::Done)
     })
 }
@@ -104,12 +135,15 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Answers requests until it is dropped.
 pub async fn serve(listener: TcpListener, behaviour: Behaviour) {
-    let behaviour = Arc::new(behaviour);
-    let count = Arc::new(AtomicU64::new(0));
+    let (_end, ending) = watch::channel(());
+    accept(listener, Running::new(behaviour), ending).await;
+}
+
+async fn accept(listener: TcpListener, running: Arc<Running>, ending: watch::Receiver<()>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(converse(stream, behaviour.clone(), count.clone()));
+                tokio::spawn(converse(stream, running.clone(), ending.clone()));
             }
             // Out of file descriptors, most likely: a moment later there may be some.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -117,19 +151,28 @@ pub async fn serve(listener: TcpListener, behaviour: Behaviour) {
     }
 }
 
-async fn converse(stream: TcpStream, behaviour: Arc<Behaviour>, count: Arc<AtomicU64>) {
+async fn converse(stream: TcpStream, running: Arc<Running>, mut ending: watch::Receiver<()>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
-        let number = count.fetch_add(1, Ordering::Relaxed);
-        let behaviour = behaviour.clone();
-        async move { Ok::<_, Infallible>(answer(&behaviour, number, &request).await) }
+        let running = running.clone();
+        async move {
+            let number = running.count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer(&running.behaviour, number, &request).await)
+        }
     });
-    // A client that breaks off is its own business.
-    let _ = http1::Builder::new()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(DEMO_UPSTREAM_HEADER_TIMEOUT_MS))
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    // A client that breaks off is its own business.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        _ = ending.changed() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
 }
 
 async fn answer(behaviour: &Behaviour, number: u64, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -166,6 +209,8 @@ fn fails(number: u64, percent: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
@@ -174,6 +219,33 @@ mod tests {
             let failed = (1_000..1_100).filter(|&number| fails(number, percent)).count();
             assert_eq!(failed, usize::from(percent));
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_is_answered_before_the_end() {
+        let behaviour = Behaviour {
+            version: "v1".to_owned(),
+            fail_percent: 0,
+            delay: Duration::from_millis(100),
+        };
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (end, ending) = watch::channel(());
+        let running = Running::new(behaviour);
+        let serving = tokio::spawn(accept(listener, running.clone(), ending));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        while running.count.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        end.send(()).unwrap();
+        let mut answer = String::new();
+        // To the end: the connection is closed although the client would keep it.
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("hello from v1"),
+            "{answer}"
+        );
+        serving.abort();
     }
 
     #[test]

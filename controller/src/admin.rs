@@ -7,6 +7,7 @@
 pub mod routes;
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +35,26 @@ pub struct Admin {
     /// What is measured.
     pub telemetry: Arc<Telemetry>,
     /// Where commands go.
-    pub commands: mpsc::Sender<Asked>,
+    pub commands: Commands,
+}
+
+/// Whether commands are taken here.
+#[derive(Clone, Debug)]
+pub enum Commands {
+    /// They go there.
+    To(mpsc::Sender<Asked>),
+    /// Not here: in Kubernetes they come through the API server, which knows who asks.
+    ThroughApiServer,
+}
+
+/// What answers requests.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// The answer to one request.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
 }
 
 /// Serves on `listener` until `stop`.
-pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, admin: impl Answers, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
@@ -64,7 +80,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
     }
 }
 
-async fn converse(stream: TcpStream, admin: Admin, stop: CancellationToken) {
+async fn converse(stream: TcpStream, admin: impl Answers, stop: CancellationToken) {
     let service = service_fn(move |request| {
         let admin = admin.clone();
         async move { Ok::<_, Infallible>(admin.answer(request).await) }
@@ -84,7 +100,7 @@ async fn converse(stream: TcpStream, admin: Admin, stop: CancellationToken) {
 /// An answer of the admin port.
 pub type Answer = Response<Full<Bytes>>;
 
-impl Admin {
+impl Answers for Admin {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
         if head.method == Method::GET {

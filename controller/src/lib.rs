@@ -12,19 +12,30 @@
 //! `standalone` composes them in front of a folder; `admin`, `audit` and `telemetry` are what they say.
 
 pub mod admin;
+pub mod api_server;
 pub mod audit;
 pub mod compile;
+pub mod debounce;
 pub mod durable;
 pub mod events;
+pub mod enrol;
+pub mod health;
+pub mod keyring;
 pub mod keys;
+pub mod labels;
+pub mod leader;
 pub mod lint;
 pub mod live;
+pub mod members;
 pub mod objects;
 pub mod pipeline;
 pub mod pki;
+pub mod pods;
 pub mod problem;
+pub mod register;
 pub mod revisions;
 pub mod rollout;
+pub mod selector;
 pub mod sign;
 pub mod source;
 pub mod standalone;
@@ -32,4 +43,5 @@ pub mod status;
 pub mod stream;
 pub mod telemetry;
 pub mod translate;
+pub mod trust;
 pub mod validate;

@@ -1,30 +1,45 @@
 //! The controller's own certificate authority: made at first start, it vouches for the stream's server and for each
 //! instance. An instance is who its certificate says, never who it says.
 //!
-//! The identity is one URI in the certificate: `sluice://CLUSTER/FLEET/INSTANCE`. Certificates are renewed when the
-//! controller starts or enrols an instance and they are near their end.
+//! Who that is, is one URI in the certificate, with a second one for pods (`names`). Beside the authority that signs
+//! stand others that are believed as well, `also.pem`: the next one before it signs, the last one while certificates of
+//! it are about (`docs/keys.md`).
+//!
+//! Standalone, certificates are made by a command and renewed when the controller starts or enrols an instance and they are near
+//! their end. In Kubernetes they last a day, and instances ask for the next one themselves (`enrol`).
+
+mod making;
+mod names;
+mod tls;
 
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use jiff::{Timestamp, ToSpan, tz::TimeZone};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, date_time_ymd,
-};
-use sluice_model::limits::{CA_DAYS, CERTIFICATE_DAYS, CERTIFICATE_RENEWAL_DAYS};
-use sluice_model::{ClusterId, FleetName, InstanceId};
-use x509_parser::extensions::GeneralName;
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, PublicKeyData, SanType};
+use rustls::ServerConfig;
+use sluice_model::limits::{CERTIFICATE_DAYS, CERTIFICATE_RENEWAL_DAYS, ENROLLED_CERTIFICATE_SECONDS};
+use sluice_model::{FleetName, InstanceId};
 use x509_parser::parse_x509_certificate;
 use x509_parser::pem::parse_x509_pem;
 
 use crate::durable::{self, Access};
 use crate::keys;
 
+use making::Validity;
+pub(crate) use making::days_left;
+pub use names::{Identity, Peer, PodUid, PodUidError, Workload, instance_of_pod, pod_of_instance};
+pub use tls::TlsError;
+
 /// The name that the server's certificate carries, whatever address it is reached at.
 pub const SERVER_NAME: &str = "sluice-controller";
+
+const CERTIFICATE: &str = "ca.pem";
+const KEY: &str = "ca.key";
+/// Authorities that are believed and do not sign; may be missing.
+const ALSO: &str = "also.pem";
 
 /// Why certificates could not be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -48,49 +63,12 @@ pub enum PkiError {
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
+    /// They do not fit together.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A private key that others can read, or the like.
     #[error(transparent)]
     Key(#[from] keys::KeyError),
-}
-
-/// Who a certificate says somebody is.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Identity {
-    /// Of which cluster.
-    pub cluster: ClusterId,
-    /// Of which fleet.
-    pub fleet: FleetName,
-    /// Which instance.
-    pub instance: InstanceId,
-}
-
-impl Identity {
-    /// As it stands in a certificate.
-    pub fn uri(&self) -> String {
-        format!("sluice://{}/{}/{}", self.cluster, self.fleet, self.instance)
-    }
-
-    fn parse(uri: &str) -> Option<Self> {
-        let mut parts = uri.strip_prefix("sluice://")?.split('/');
-        let identity = Self {
-            cluster: parts.next()?.parse().ok()?,
-            fleet: parts.next()?.parse().ok()?,
-            instance: parts.next()?.parse().ok()?,
-        };
-        parts.next().is_none().then_some(identity)
-    }
-
-    /// Reads the identity out of a certificate that TLS has already verified. `None` unless there is exactly one.
-    pub fn of_certificate(der: &[u8]) -> Option<Self> {
-        let (_, certificate) = parse_x509_certificate(der).ok()?;
-        let names = certificate.subject_alternative_name().ok()??;
-        let mut uris = names.value.general_names.iter().filter_map(|name| {
-            let GeneralName::URI(uri) = name else { return None };
-            Some(*uri)
-        });
-        let identity = Self::parse(uris.next()?)?;
-        uris.next().is_none().then_some(identity)
-    }
 }
 
 /// The certificate authority, which vouches for instances and for the server.
@@ -98,6 +76,8 @@ pub struct Authority {
     dir: PathBuf,
     certificate: String,
     key: KeyPair,
+    /// Others that are believed, as PEM; often none.
+    also: String,
 }
 
 /// The authority, and the certificate with which a running controller serves.
@@ -105,15 +85,25 @@ pub struct Authority {
 pub struct Pki {
     authority: Authority,
     server: Pem,
+    tls: Arc<ServerConfig>,
 }
 
 /// A certificate with its private key, as PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     /// The certificate.
     pub certificate: String,
     /// Its private key. Never printed.
     pub key: String,
+}
+
+/// A certificate for a key that somebody else keeps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certified {
+    /// As PEM.
+    pub certificate: String,
+    /// When to ask for the next one, in seconds of Unix time.
+    pub renew_at: u64,
 }
 
 impl std::fmt::Debug for Pem {
@@ -137,8 +127,42 @@ impl Authority {
     pub fn open(state: &Path) -> Result<Self, PkiError> {
         let dir = state.join("pki");
         keys::private_folder(&dir)?;
-        let (certificate, key) = authority(&dir)?;
-        Ok(Self { dir, certificate, key })
+        let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));
+        let is_there = certificate.exists() && key.exists();
+        if is_there {
+            let held = Self::read(state)?;
+            if days_left(&held.certificate) > CERTIFICATE_RENEWAL_DAYS {
+                return Ok(held);
+            }
+        }
+        let made = new_authority()?;
+        put(&key, &made.key, Access::Owner)?;
+        put(&certificate, &made.certificate, Access::Everybody)?;
+        Self::read(state)
+    }
+
+    /// Reads the authority in `state/pki`, which somebody else keeps and renews.
+    ///
+    /// # Errors
+    /// Names the file and how to mend it.
+    pub fn read(state: &Path) -> Result<Self, PkiError> {
+        let dir = state.join("pki");
+        let (certificate, key, also) = (dir.join(CERTIFICATE), dir.join(KEY), dir.join(ALSO));
+        let pem = take(&certificate)?;
+        keys::check_private(&key)?;
+        let pair = KeyPair::from_pem(&take(&key)?).map_err(|error| corrupt(&key, &error))?;
+        Issuer::from_ca_cert_pem(&pem, &pair).map_err(|error| corrupt(&certificate, &error))?;
+        let also = if also.exists() {
+            certificates(&also)?
+        } else {
+            String::new()
+        };
+        Ok(Self {
+            dir,
+            certificate: pem,
+            key: pair,
+            also,
+        })
     }
 
     /// Its certificate.
@@ -146,15 +170,43 @@ impl Authority {
         &self.certificate
     }
 
-    /// A new certificate for one instance.
+    /// The certificates of all authorities that are believed, its own first.
+    pub fn bundle(&self) -> String {
+        format!("{}{}", self.certificate, self.also)
+    }
+
+    /// A new certificate for one instance, with its key.
     ///
     /// # Errors
     /// When none can be made.
     pub fn issue(&self, identity: &Identity) -> Result<Pem, PkiError> {
-        let uri = identity.uri().try_into()?;
-        let mut params = leaf(identity.instance.as_str(), ExtendedKeyUsagePurpose::ClientAuth);
-        params.subject_alt_names = vec![SanType::URI(uri)];
+        let mut params = making::leaf(
+            identity.instance.as_str(),
+            ExtendedKeyUsagePurpose::ClientAuth,
+            Validity::of_days(CERTIFICATE_DAYS),
+        );
+        params.subject_alt_names = vec![uri(identity.uri())?];
         self.sign(params)
+    }
+
+    /// A new certificate for the one who holds the other half of `key`: as `peer` and nobody else, for a day.
+    ///
+    /// # Errors
+    /// When none can be made.
+    pub fn certify(&self, peer: &Peer, key: &impl PublicKeyData, now: u64) -> Result<Certified, PkiError> {
+        let Peer { identity, workload } = peer;
+        let mut params = making::leaf(
+            identity.instance.as_str(),
+            ExtendedKeyUsagePurpose::ClientAuth,
+            Validity::of_seconds(now, ENROLLED_CERTIFICATE_SECONDS),
+        );
+        let uris = std::iter::once(identity.uri()).chain(workload.as_ref().map(Workload::uri));
+        params.subject_alt_names = uris.map(uri).collect::<Result<_, _>>()?;
+        let certificate = params.signed_by(key, &Issuer::from_ca_cert_pem(&self.certificate, &self.key)?)?;
+        Ok(Certified {
+            certificate: certificate.pem(),
+            renew_at: now.saturating_add(ENROLLED_CERTIFICATE_SECONDS / 3 * 2),
+        })
     }
 
     fn sign(&self, params: CertificateParams) -> Result<Pem, PkiError> {
@@ -174,9 +226,21 @@ impl Pki {
     /// # Errors
     /// Names the file and how to mend it.
     pub fn open(state: &Path, host: Option<IpAddr>) -> Result<Self, PkiError> {
-        let authority = Authority::open(state)?;
+        Self::of(Authority::open(state)?, host)
+    }
+
+    /// The same with an authority that somebody else keeps and renews.
+    ///
+    /// # Errors
+    /// Names the file and how to mend it.
+    pub fn read(state: &Path, host: Option<IpAddr>) -> Result<Self, PkiError> {
+        Self::of(Authority::read(state)?, host)
+    }
+
+    fn of(authority: Authority, host: Option<IpAddr>) -> Result<Self, PkiError> {
         let server = server(&authority, host)?;
-        Ok(Self { authority, server })
+        let tls = tls::config(&authority.bundle(), &server)?;
+        Ok(Self { authority, server, tls })
     }
 
     /// The authority.
@@ -188,6 +252,36 @@ impl Pki {
     pub fn server(&self) -> &Pem {
         &self.server
     }
+
+    /// How the server speaks TLS.
+    pub(crate) fn tls(&self) -> &Arc<ServerConfig> {
+        &self.tls
+    }
+}
+
+/// A new authority, which nobody believes yet.
+///
+/// # Errors
+/// When none can be made.
+pub(crate) fn new_authority() -> Result<Pem, PkiError> {
+    Ok(making::authority()?)
+}
+
+/// Whether this is an authority: a certificate that may vouch for others, and its own key.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn check_authority(authority: &Pem) -> Result<(), String> {
+    let pair = KeyPair::from_pem(&authority.key).map_err(|error| error.to_string())?;
+    let (_, pem) = parse_x509_pem(authority.certificate.as_bytes()).map_err(|error| error.to_string())?;
+    let (_, certificate) = parse_x509_certificate(&pem.contents).map_err(|error| error.to_string())?;
+    if !certificate.is_ca() {
+        return Err("the certificate may not vouch for others".to_owned());
+    }
+    if certificate.public_key().raw != pair.subject_public_key_info() {
+        return Err("the key is not that of the certificate".to_owned());
+    }
+    Ok(())
 }
 
 /// Writes the identity of one instance to `out` (by default `state/instances/INSTANCE/identity`): certificate, key,
@@ -208,7 +302,7 @@ pub fn enroll(state: &Path, fleet: &FleetName, instance: &InstanceId, out: Optio
     let default = state.join("instances").join(instance.as_str()).join("identity");
     let dir = out.map_or(default, Path::to_path_buf);
     keys::private_folder(&dir)?;
-    if !holds(&dir, &identity, authority.certificate()) {
+    if !holds(&dir, &identity, &authority) {
         let pem = authority.issue(&identity)?;
         put(&dir.join("key.pem"), &pem.key, Access::Owner)?;
         put(&dir.join("cert.pem"), &pem.certificate, Access::Everybody)?;
@@ -216,50 +310,48 @@ pub fn enroll(state: &Path, fleet: &FleetName, instance: &InstanceId, out: Optio
     let about = serde_json::json!({
         "cluster": identity.cluster, "fleet": identity.fleet, "instance": identity.instance,
     });
-    put(&dir.join("ca.pem"), authority.certificate(), Access::Everybody)?;
+    put(&dir.join("ca.pem"), &authority.bundle(), Access::Everybody)?;
     put(&dir.join("trusted.json"), &trusted, Access::Everybody)?;
     put(&dir.join("instance.json"), &format!("{about:#}\n"), Access::Everybody)?;
     Ok(dir)
 }
 
-/// Whether `dir` has a certificate of this authority for `identity` with time left, and a key.
-fn holds(dir: &Path, identity: &Identity, ca: &str) -> bool {
+/// Whether `dir` has a certificate of the authority that signs now for `identity` with time left, and a key.
+fn holds(dir: &Path, identity: &Identity, authority: &Authority) -> bool {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
-    let (Some(certificate), Some(key), Some(old_ca)) = (read("cert.pem"), read("key.pem"), read("ca.pem")) else {
+    let (Some(certificate), Some(key)) = (read("cert.pem"), read("key.pem")) else {
         return false;
     };
-    let right = parse_x509_pem(certificate.as_bytes())
-        .ok()
-        .and_then(|(_, pem)| Identity::of_certificate(&pem.contents))
-        .is_some_and(|held| held == *identity);
-    right && old_ca == ca && KeyPair::from_pem(&key).is_ok() && days_left(&certificate) > CERTIFICATE_RENEWAL_DAYS
+    let is_right = |pem: &str| {
+        let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
+        let peer = Peer::of_certificate(&pem.contents)?;
+        (peer.identity == *identity && authority.signed(&pem.contents)).then_some(())
+    };
+    is_right(&certificate).is_some()
+        && KeyPair::from_pem(&key).is_ok()
+        && days_left(&certificate) > CERTIFICATE_RENEWAL_DAYS
 }
 
-fn authority(dir: &Path) -> Result<(String, KeyPair), PkiError> {
-    let (certificate, key) = (dir.join("ca.pem"), dir.join("ca.key"));
-    if certificate.exists() && key.exists() {
-        let pem = take(&certificate)?;
-        keys::check_private(&key)?;
-        let pair = KeyPair::from_pem(&take(&key)?).map_err(|error| corrupt(&key, &error))?;
-        Issuer::from_ca_cert_pem(&pem, &pair).map_err(|error| corrupt(&certificate, &error))?;
-        if days_left(&pem) > CERTIFICATE_RENEWAL_DAYS {
-            return Ok((pem, pair));
-        }
+impl Authority {
+    /// Whether this authority, and none before it, has signed a certificate.
+    fn signed(&self, der: &[u8]) -> bool {
+        let own = parse_x509_pem(self.certificate.as_bytes());
+        let own = own.ok().map(|(_, pem)| pem.contents);
+        let own = own.as_deref().and_then(|der| parse_x509_certificate(der).ok());
+        let (Some((_, own)), Ok((_, certificate))) = (own, parse_x509_certificate(der)) else {
+            return false;
+        };
+        certificate.verify_signature(Some(own.public_key())).is_ok()
     }
-    let pair = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    named(&mut params, "sluice", CA_DAYS);
-    let pem = params.self_signed(&pair)?.pem();
-    put(&key, &pair.serialize_pem(), Access::Owner)?;
-    put(&certificate, &pem, Access::Everybody)?;
-    Ok((pem, pair))
 }
 
 fn server(authority: &Authority, host: Option<IpAddr>) -> Result<Pem, PkiError> {
     // Made anew with each start: nobody pins it, and so it is always for the address that is used now.
-    let mut params = leaf(SERVER_NAME, ExtendedKeyUsagePurpose::ServerAuth);
+    let mut params = making::leaf(
+        SERVER_NAME,
+        ExtendedKeyUsagePurpose::ServerAuth,
+        Validity::of_days(CERTIFICATE_DAYS),
+    );
     let names = CertificateParams::new([SERVER_NAME, "localhost", "127.0.0.1", "::1"].map(str::to_owned))?;
     params.subject_alt_names = names.subject_alt_names;
     let host = host.filter(|host| !host.is_unspecified() && !host.is_loopback());
@@ -270,42 +362,15 @@ fn server(authority: &Authority, host: Option<IpAddr>) -> Result<Pem, PkiError> 
     Ok(pem)
 }
 
-fn leaf(name: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![usage];
-    params.use_authority_key_identifier_extension = true;
-    named(&mut params, name, CERTIFICATE_DAYS);
-    params
+/// A file of certificates. One without any is damaged: it would take back trust without anybody noticing.
+fn certificates(path: &Path) -> Result<String, PkiError> {
+    let pem = take(path)?;
+    parse_x509_pem(pem.as_bytes()).map_err(|error| corrupt(path, &error))?;
+    Ok(pem)
 }
 
-fn named(params: &mut CertificateParams, name: &str, days: i64) {
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    // Valid from yesterday: clocks differ.
-    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    let day = |offset: i64| {
-        let date = today.saturating_add(offset.days());
-        date_time_ymd(
-            i32::from(date.year()),
-            date.month().unsigned_abs(),
-            date.day().unsigned_abs(),
-        )
-    };
-    params.not_before = day(-1);
-    params.not_after = day(days);
-}
-
-/// Whole days until a certificate ends; negative or zero if it has, or cannot be read.
-fn days_left(pem: &str) -> i64 {
-    let Ok((_, pem)) = parse_x509_pem(pem.as_bytes()) else {
-        return 0;
-    };
-    let Ok((_, certificate)) = parse_x509_certificate(&pem.contents) else {
-        return 0;
-    };
-    let left = certificate.validity().not_after.timestamp() - Timestamp::now().as_second();
-    left / 86_400
+fn uri(uri: String) -> Result<SanType, PkiError> {
+    Ok(SanType::URI(uri.try_into()?))
 }
 
 fn take(path: &Path) -> Result<String, PkiError> {
@@ -342,7 +407,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let dir = enroll(state.path(), &"edge".parse().unwrap(), &"i-1".parse().unwrap(), None).unwrap();
         let certificate = fs::read_to_string(dir.join("cert.pem")).unwrap();
-        let identity = Identity::of_certificate(&der(&certificate)).unwrap();
+        let identity = Peer::of_certificate(&der(&certificate)).unwrap().identity;
         assert_eq!((identity.fleet.as_str(), identity.instance.as_str()), ("edge", "i-1"));
         assert!(days_left(&certificate) > CERTIFICATE_RENEWAL_DAYS);
 
@@ -374,16 +439,59 @@ mod tests {
     fn the_servers_certificate_is_no_identity() {
         let state = tempfile::tempdir().unwrap();
         let pki = Pki::open(state.path(), None).unwrap();
-        assert_eq!(Identity::of_certificate(&der(&pki.server().certificate)), None);
-        for wrong in [
-            "sluice://a/b",
-            "sluice://a/b/c/d",
-            "http://a/b/c",
-            "sluice://a/b/C",
-            "sluice:///b/c",
-        ] {
-            assert_eq!(Identity::parse(wrong), None, "{wrong}");
-        }
+        assert_eq!(Peer::of_certificate(&der(&pki.server().certificate)), None);
+    }
+
+    #[test]
+    fn a_pod_is_certified_for_a_day_as_who_it_is() {
+        let state = tempfile::tempdir().unwrap();
+        let authority = Authority::open(state.path()).unwrap();
+        let peer = Peer {
+            identity: Identity {
+                cluster: "c".parse().unwrap(),
+                fleet: "edge".parse().unwrap(),
+                instance: "edge-1.0a1b2c3d".parse().unwrap(),
+            },
+            workload: Some(Workload {
+                namespace: "shop".parse().unwrap(),
+                service_account: "sluice-dataplane".parse().unwrap(),
+                pod: "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9".parse().unwrap(),
+            }),
+        };
+        let now = making::now();
+        let certified = authority.certify(&peer, &KeyPair::generate().unwrap(), now).unwrap();
+        let contents = der(&certified.certificate);
+        assert_eq!(Peer::of_certificate(&contents), Some(peer));
+        assert!(authority.signed(&contents));
+        let (_, certificate) = parse_x509_certificate(&contents).unwrap();
+        let ends = u64::try_from(certificate.validity().not_after.timestamp()).unwrap();
+        assert_eq!(ends, now + ENROLLED_CERTIFICATE_SECONDS);
+        assert!(certificate.validity().is_valid() && !certificate.is_ca());
+        assert!(now < certified.renew_at && certified.renew_at < ends);
+    }
+
+    #[test]
+    fn an_authority_that_is_kept_elsewhere_is_never_made() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(Authority::read(state.path()).is_err());
+        assert!(!state.path().join("pki/ca.key").exists());
+    }
+
+    #[test]
+    fn others_are_believed_beside_the_one_that_signs() {
+        let state = tempfile::tempdir().unwrap();
+        let next = making::authority().unwrap();
+        let authority = Authority::open(state.path()).unwrap();
+        assert_eq!(authority.bundle(), authority.certificate());
+        fs::write(state.path().join("pki/also.pem"), &next.certificate).unwrap();
+        let pki = Pki::read(state.path(), None).unwrap();
+        assert_eq!(
+            pki.authority().bundle(),
+            format!("{}{}", authority.certificate(), next.certificate)
+        );
+        fs::write(state.path().join("pki/also.pem"), "nonsense").unwrap();
+        let said = Pki::read(state.path(), None).unwrap_err().to_string();
+        assert!(said.contains("also.pem"), "{said}");
     }
 
     #[test]

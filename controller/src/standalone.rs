@@ -18,8 +18,9 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Commands};
 use crate::audit::Audit;
+use crate::enrol::Enrolment;
 use crate::keys::{self, KeyError, Keys};
 use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine};
 use crate::pki::{Pki, PkiError};
@@ -27,8 +28,9 @@ use crate::problem::Problem;
 use crate::rollout::{Millis, RolloutStatus};
 use crate::source::directory::Directory;
 use crate::source::{self, Coverage, Source, View};
-use crate::stream::{self, Desk};
+use crate::stream::{self, Desk, Port, Post};
 use crate::telemetry::Telemetry;
+use crate::trust::Trust;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -149,7 +151,10 @@ impl Standalone {
         let admin_listener = listen(self.admin_addr, "admin").await?;
         let (stream_addr, admin_addr) = (local(&stream_listener, "instances")?, local(&admin_listener, "admin")?);
         let shared = self.shared()?;
-        let pki = Pki::open(&self.state, Some(stream_addr.ip()))?;
+        let trust = Trust {
+            pki: Pki::open(&self.state, Some(stream_addr.ip()))?,
+            trusted: shared.trusted.clone(),
+        };
         let audit = Audit::open(&self.state).map_err(|source| self.unwritable(source))?;
         let mut pipeline = Pipeline::open(shared.clone(), self.settings, clock, audit)?;
         if let Some(Roster { fleet, instances }) = self.roster.clone() {
@@ -167,20 +172,26 @@ impl Standalone {
         let desk = Desk {
             cluster: shared.cluster.clone(),
             state: self.state.clone(),
-            events: said,
+            post: Post::alone(said),
+            register: None,
             stop: stop.clone(),
             next: Arc::new(AtomicU64::new(1)),
+        };
+        let port = Port {
+            listener: stream_listener,
+            trust: trust.fixed(),
         };
         let admin = Admin {
             board: Arc::clone(&shared.board),
             telemetry: Arc::clone(&shared.telemetry),
-            commands,
+            commands: Commands::To(commands),
         };
         let inputs = Inputs {
             source,
             first,
             live,
             instances: heard,
+            census: None,
             people: asked,
         };
         let ended = stop.clone();
@@ -189,7 +200,7 @@ impl Standalone {
             tokio::spawn(feeding),
             tokio::spawn(admin::serve(admin_listener, admin, stop.clone())),
             tokio::spawn(async move {
-                if let Err(error) = stream::serve(stream_listener, &pki, desk, ended).await {
+                if let Err(error) = stream::serve(port, desk, Enrolment::ByCommand, ended).await {
                     tracing::error!(%error, "the delivery stream ended");
                 }
             }),
@@ -213,6 +224,7 @@ impl Standalone {
             board: Arc::new(Board::default()),
             telemetry: Arc::new(Telemetry::new()?),
             state: self.state.clone(),
+            remote: None,
             cluster,
         })
     }

@@ -1,11 +1,16 @@
 //! The delivery stream: gRPC over mutual TLS, one stream per instance.
 //!
-//! Who is connected is what its certificate says; whoever has none of this authority, or one of another cluster, is
-//! refused. What instances say becomes [`StreamEvent`]s, in order. What is sent to an instance waits in a bounded
-//! queue; an instance that does not read it is cut off and may come back. Decisions are made elsewhere.
+//! Who is connected is what its certificate says; whoever has none of this authority, or one of another cluster, or is
+//! not on the [`Register`], is refused. Only a controller that leads listens; another says who does. What instances say
+//! becomes [`StreamEvent`]s, in order. What is sent to an instance waits in a bounded queue; an instance that does not
+//! read it is cut off and may come back. Decisions are made elsewhere.
+//!
+//! The same port lets instances enrol (`enrol`): the one call without a client certificate.
 
 pub mod identity;
 pub mod link;
+pub mod port;
+mod services;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,24 +18,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sluice_model::limits::{
-    MAX_STREAM_MESSAGE_BYTES, STREAM_HELLO_WAIT_MS, STREAM_KEEPALIVE_MS, STREAM_QUEUE_MESSAGES, STREAM_SEND_WAIT_MS,
+    MAX_ENROL_REQUEST_BYTES, MAX_ENROL_RESPONSE_BYTES, MAX_STREAM_MESSAGE_BYTES, STREAM_HELLO_WAIT_MS,
+    STREAM_KEEPALIVE_MS, STREAM_QUEUE_MESSAGES, STREAM_SEND_WAIT_MS,
 };
 use sluice_model::{ClusterId, Digest, FleetName, InstanceId};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_server::{Delivery, DeliveryServer};
+use sluice_proto::pb::enrolment_server::EnrolmentServer;
 use sluice_proto::{Downward, Hello, Upward, UpwardMessage};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::pki::{Identity, Pki};
+use crate::enrol::Enrolment;
+use crate::pki::Peer;
+use crate::register::{self, Register};
 use crate::revisions;
 pub use link::{Link, LinkId};
+pub use port::Port;
+use services::Services;
 
 /// Something that happened on a stream.
 #[derive(Debug)]
@@ -73,36 +82,53 @@ pub enum StreamEvent {
     },
 }
 
-/// Serves the delivery stream on `listener` until `stop`.
+/// Serves the delivery stream and enrolment on `port` until `stop`.
 ///
 /// # Errors
-/// When TLS cannot be set up or the listener fails.
+/// When the server fails as a whole.
 pub async fn serve(
-    listener: TcpListener,
-    pki: &Pki,
+    port: Port,
     desk: Desk,
+    enrolment: Enrolment,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let server = pki.server();
-    let tls = ServerTlsConfig::new()
-        .identity(tonic::transport::Identity::from_pem(&server.certificate, &server.key))
-        .client_ca_root(Certificate::from_pem(pki.authority().certificate()))
-        .timeout(Duration::from_millis(STREAM_HELLO_WAIT_MS));
     let keepalive = Duration::from_millis(STREAM_KEEPALIVE_MS);
-    let service = DeliveryServer::new(desk)
+    let delivery = DeliveryServer::new(desk)
         .max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_STREAM_MESSAGE_BYTES);
+    let enrolment = EnrolmentServer::new(enrolment)
+        .max_decoding_message_size(MAX_ENROL_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_ENROL_RESPONSE_BYTES);
     Server::builder()
-        .tls_config(tls)?
         .http2_keepalive_interval(Some(keepalive))
         .http2_keepalive_timeout(Some(keepalive))
         .max_concurrent_streams(1)
         .serve_with_incoming_shutdown(
-            service,
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            Services { delivery, enrolment },
+            port.open(stop.clone()),
             stop.cancelled_owned(),
         )
         .await
+}
+
+/// What a desk does with instances that say hello.
+#[derive(Clone, Debug)]
+pub enum Post {
+    /// It listens to them.
+    Leads(mpsc::Sender<StreamEvent>),
+    /// It says who does.
+    Follows {
+        /// Where the leader's stream is; `None`: nobody leads right now, or nobody knows.
+        leader: Option<String>,
+    },
+}
+
+impl Post {
+    /// One that never changes: there is one controller, and instances are heard by `events`. When it is full, instances
+    /// are read more slowly.
+    pub fn alone(events: mpsc::Sender<StreamEvent>) -> watch::Receiver<Self> {
+        watch::channel(Self::Leads(events)).1
+    }
 }
 
 /// Answers instances.
@@ -112,8 +138,10 @@ pub struct Desk {
     pub cluster: ClusterId,
     /// The state folder, for sections.
     pub state: PathBuf,
-    /// Where events go. When it is full, instances are read more slowly.
-    pub events: mpsc::Sender<StreamEvent>,
+    /// What to do with whoever says hello. A stream lasts as long as what was so when it began.
+    pub post: watch::Receiver<Post>,
+    /// Who may be an instance; `None`: whoever has a certificate of ours.
+    pub register: Option<Arc<dyn Register>>,
     /// Ends every stream.
     pub stop: CancellationToken,
     /// Numbers the streams.
@@ -125,7 +153,15 @@ impl Delivery for Desk {
     type ConnectStream = ReceiverStream<Result<pb::Downward, Status>>;
 
     async fn connect(&self, request: Request<Streaming<pb::Upward>>) -> Result<Response<Self::ConnectStream>, Status> {
-        let identity = identity::of_peer(request.peer_certs().as_deref().map(Vec::as_slice), &self.cluster)?;
+        let peer = identity::of_peer(request.peer_certs().as_deref().map(Vec::as_slice), &self.cluster)?;
+        let mut post = self.post.clone();
+        let events = match post.borrow_and_update().clone() {
+            Post::Leads(events) => events,
+            Post::Follows { leader } => return Ok(Response::new(elsewhere(leader))),
+        };
+        if let Some(register) = &self.register {
+            register::admit(register.as_ref(), &peer).await?;
+        }
         let (queue, sent) = mpsc::channel(STREAM_QUEUE_MESSAGES);
         let link = Link::new(
             LinkId(self.next.fetch_add(1, Ordering::Relaxed)),
@@ -134,45 +170,72 @@ impl Delivery for Desk {
         );
         let conversation = Conversation {
             desk: self.clone(),
-            identity,
+            peer,
+            events,
             link,
             heard: request.into_inner(),
         };
-        tokio::spawn(conversation.hold());
+        tokio::spawn(conversation.hold(post));
         Ok(Response::new(ReceiverStream::new(sent)))
     }
+}
+
+/// All that a controller says that does not lead.
+fn elsewhere(leader: Option<String>) -> ReceiverStream<Result<pb::Downward, Status>> {
+    let (queue, sent) = mpsc::channel(1);
+    let hint = Downward::NotLeader { address: leader };
+    // It has room for one.
+    let _ = queue.try_send(Ok((&hint).into()));
+    ReceiverStream::new(sent)
+}
+
+/// Until this controller does something else than when the stream began; then what to say to the instance.
+async fn relieved(mut post: watch::Receiver<Post>) -> Downward {
+    if post.changed().await.is_err() {
+        std::future::pending::<()>().await; // it is what it is for good
+    }
+    let leader = match &*post.borrow() {
+        Post::Leads(_) => None,
+        Post::Follows { leader } => leader.clone(),
+    };
+    Downward::NotLeader { address: leader }
 }
 
 /// One stream.
 struct Conversation {
     desk: Desk,
-    identity: Identity,
+    peer: Peer,
+    events: mpsc::Sender<StreamEvent>,
     link: Link,
     heard: Streaming<pb::Upward>,
 }
 
 impl Conversation {
     /// From hello to the end. Whatever ends it, it is said once.
-    async fn hold(mut self) {
+    async fn hold(mut self, post: watch::Receiver<Post>) {
         let cut = self.link.ended();
         let link = self.link.clone();
         let spoken = tokio::select! {
             () = cut.cancelled() => Ok(()),
+            hint = relieved(post) => {
+                let _ = link.send(&hint);
+                Ok(())
+            }
             () = link.keep_moving() => Ok(()), // it does not read
             spoken = self.speak() => spoken,
         };
         if let Err(status) = spoken {
-            tracing::info!(instance = %self.identity.instance, fleet = %self.identity.fleet, %status, "stream refused");
+            tracing::info!(instance = %self.peer.identity.instance, fleet = %self.peer.identity.fleet, %status, "stream refused");
             self.link.refuse(status);
         }
         self.link.cut();
         let closed = StreamEvent::Closed {
-            fleet: self.identity.fleet,
-            instance: self.identity.instance,
+            fleet: self.peer.identity.fleet,
+            instance: self.peer.identity.instance,
             link: self.link.id(),
         };
-        // Nobody listens any more: the controller is going down.
-        let _ = self.desk.events.send(closed).await;
+        // Nobody listens any more: the controller is going down, or does not lead any more.
+        let _ = self.events.send(closed).await;
     }
 
     async fn speak(&mut self) -> Result<(), Status> {
@@ -183,8 +246,8 @@ impl Conversation {
         match first {
             Some(UpwardMessage::Hello(hello)) => {
                 let opened = StreamEvent::Opened {
-                    fleet: self.identity.fleet.clone(),
-                    instance: self.identity.instance.clone(),
+                    fleet: self.peer.identity.fleet.clone(),
+                    instance: self.peer.identity.instance.clone(),
                     hello: Box::new(hello),
                     link: self.link.clone(),
                 };
@@ -214,11 +277,14 @@ impl Conversation {
         };
         let Upward { instance, message } =
             Upward::try_from(proto).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if instance != self.identity.instance {
+        if instance != self.peer.identity.instance {
             return Err(Status::permission_denied(format!(
                 "the certificate is for {}, the message says {instance}",
-                self.identity.instance
+                self.peer.identity.instance
             )));
+        }
+        if let Some(register) = &self.desk.register {
+            register::belongs(register.as_ref(), &self.peer)?;
         }
         Ok(Some(message))
     }
@@ -237,8 +303,8 @@ impl Conversation {
             | UpwardMessage::Manifest { .. }
             | UpwardMessage::Section { .. } => {
                 let said = StreamEvent::Said {
-                    fleet: self.identity.fleet.clone(),
-                    instance: self.identity.instance.clone(),
+                    fleet: self.peer.identity.fleet.clone(),
+                    instance: self.peer.identity.instance.clone(),
                     link: self.link.id(),
                     message: Box::new(message),
                 };
@@ -251,9 +317,9 @@ impl Conversation {
     /// or refuses the order.
     async fn hand_out(&self, digests: &[Digest]) -> Result<(), Status> {
         for digest in digests {
-            let Some(wire) = revisions::section(&self.desk.state, &self.identity.fleet, digest) else {
-                tracing::warn!(instance = %self.identity.instance, section = %digest, "asked for a section that is not here");
-                let fleet = self.identity.fleet.clone();
+            let Some(wire) = revisions::section(&self.desk.state, &self.peer.identity.fleet, digest) else {
+                tracing::warn!(instance = %self.peer.identity.instance, section = %digest, "asked for a section that is not here");
+                let fleet = self.peer.identity.fleet.clone();
                 self.tell(StreamEvent::SectionLost { fleet }).await?;
                 continue;
             };
@@ -268,7 +334,7 @@ impl Conversation {
     }
 
     async fn tell(&self, event: StreamEvent) -> Result<(), Status> {
-        let told = self.desk.events.send(event).await;
-        told.map_err(|_| Status::unavailable("the controller is going down"))
+        let told = self.events.send(event).await;
+        told.map_err(|_| Status::unavailable("the controller is going down, or does not lead any more"))
     }
 }

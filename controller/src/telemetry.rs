@@ -8,6 +8,30 @@ use sluice_proto::Refusal;
 use crate::pipeline::{Board, Happening};
 use crate::rollout::{Failure, Story};
 
+/// What came of an enrolment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EnrolmentResult {
+    /// The instance has a certificate.
+    Certified,
+    /// It may not have one.
+    Refused,
+    /// Too many asked.
+    Throttled,
+    /// Nobody could tell whether it may.
+    Unavailable,
+}
+
+impl EnrolmentResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Certified => "certified",
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// The metrics of one controller.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -20,6 +44,7 @@ pub struct Telemetry {
     live_sent: IntCounterVec,
     live_refused: IntCounterVec,
     doubted: IntGaugeVec,
+    enrolments: IntCounterVec,
     /// How long a compile of everything took.
     pub compile_seconds: Histogram,
     /// How long signing a manifest took.
@@ -96,6 +121,11 @@ impl Telemetry {
                 "Services whose lost endpoints stay in rotation for now",
                 &["fleet"],
             )?,
+            enrolments: counter(
+                "sluice_enrolments_total",
+                "Instances that asked for a certificate, by what came of it",
+                &["result"],
+            )?,
             compile_seconds: seconds("sluice_compile_seconds", "Time to compile all objects, in seconds")?,
             sign_seconds: seconds("sluice_sign_seconds", "Time to sign a manifest, in seconds")?,
             registry,
@@ -127,6 +157,11 @@ impl Telemetry {
     pub fn doubted(&self, fleet: &FleetName, services: usize) {
         let services = i64::try_from(services).unwrap_or(i64::MAX);
         self.doubted.with_label_values(&[fleet.as_str()]).set(services);
+    }
+
+    /// Counts an enrolment.
+    pub fn enrolled(&self, result: EnrolmentResult) {
+        self.enrolments.with_label_values(&[result.as_str()]).inc();
     }
 
     /// Counts what a line of the story says.

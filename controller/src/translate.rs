@@ -19,6 +19,8 @@ use crate::live::RemovalBrake;
 use crate::objects::{Object, Objects, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::rollout::Plan;
+use crate::selector::Selector;
+use crate::source::Cluster;
 
 pub use quantity::QuantityError;
 
@@ -74,6 +76,8 @@ pub struct FleetPlan {
     pub plan: Plan,
     /// How many past revisions are kept.
     pub history_limit: u32,
+    /// The namespaces whose routes the fleet serves; `None`: every one that is watched.
+    pub namespaces: Option<Selector>,
 }
 
 /// What all objects mean, one by one.
@@ -103,7 +107,9 @@ pub struct Item {
 
 /// Translates every object on its own. An object that `before` holds too is not translated again: regular expressions
 /// are costly to compile, and most changes touch one object.
-pub fn translate(objects: &Objects, before: &Translation) -> Translation {
+///
+/// In a cluster only the controller's namespace has Rollouts that mean something.
+pub fn translate(objects: &Objects, cluster: Option<&Cluster>, before: &Translation) -> Translation {
     let known = |object: &Arc<Object>| {
         before
             .items
@@ -112,17 +118,27 @@ pub fn translate(objects: &Objects, before: &Translation) -> Translation {
     };
     let items = objects
         .iter()
-        .map(|object| known(object).cloned().unwrap_or_else(|| one(object)));
+        .map(|object| known(object).cloned().unwrap_or_else(|| one(object, cluster)));
     Translation {
         items: items.map(|item| (item.object.key.clone(), item)).collect(),
     }
 }
 
-fn one(object: &Arc<Object>) -> Item {
+fn one(object: &Arc<Object>, cluster: Option<&Cluster>) -> Item {
     let mut findings = Findings {
         object,
         problems: vec![],
     };
+    if let Some(cluster) = cluster.filter(|cluster| !cluster.governs(&object.key)) {
+        findings.error(
+            &FieldPath::default(),
+            format!(
+                "only Rollouts in namespace {}, the controller's, govern a fleet",
+                cluster.controller
+            ),
+            "move it there",
+        );
+    }
     let meaning = match &object.spec {
         Spec::ProxyRoute(spec) => route::translate(object, spec, &mut findings),
         Spec::Pool(spec) => pool::translate(object, spec, &mut findings),
@@ -141,7 +157,9 @@ fn one(object: &Arc<Object>) -> Item {
 
 /// An object that stands in two places: neither is better, so both are told.
 fn twice(object: &Object) -> Vec<Problem> {
-    let here = object.origin.place(&FieldPath::default());
+    let Some(here) = object.origin.place(&FieldPath::default()) else {
+        return vec![];
+    };
     let places = object.also_in.iter().map(|other| (other, &here));
     let first = object.also_in.first().map(|other| (&here, other));
     first
@@ -177,17 +195,21 @@ impl Findings<'_> {
     }
 }
 
-/// A Secret in the namespace of the object.
+/// A Secret in the namespace of the object, or in the one that is named. Whether that one shares it is `validate`'s.
 fn certificate(field: &FieldPath, spec: &SecretReference, findings: &mut Findings<'_>) -> Option<CertificateRef> {
-    let SecretReference { secret_name } = spec;
+    let SecretReference { secret_name, namespace } = spec;
     let name = findings.ok(
         &field.field("secretName"),
         secret_name.parse(),
-        "use the name of a Secret in this namespace",
-    )?;
+        "use the name of a Secret",
+    );
+    let namespace = match namespace {
+        None => Some(findings.object.key.namespace.clone()),
+        Some(text) => findings.ok(&field.field("namespace"), text.parse(), "use the name of a namespace"),
+    };
     Some(CertificateRef {
-        namespace: findings.object.key.namespace.clone(),
-        name,
+        namespace: namespace?,
+        name: name?,
     })
 }
 
@@ -208,7 +230,7 @@ mod tests {
         let text = format!("{{apiVersion: sluice.dev/v1alpha1, kind: {kind}, metadata: {{name: x}}, spec: {spec}}}");
         let read = manifest::read(&"x.yaml".into(), yaml::documents(&text).unwrap());
         assert_eq!(read.problems, [], "the schema alone must not refuse {spec}");
-        translate(&read.objects.into_iter().collect(), &Translation::default())
+        translate(&read.objects.into_iter().collect(), None, &Translation::default())
             .problems()
             .cloned()
             .collect()
@@ -276,7 +298,7 @@ mod tests {
     fn a_rollout_that_names_no_stages_follows_the_built_in_ones() {
         let text = "{apiVersion: sluice.dev/v1alpha1, kind: Rollout, metadata: {name: x}, spec: {dataPlane: {listeners: [{name: http, port: 80}]}}}";
         let read = manifest::read(&"x.yaml".into(), yaml::documents(text).unwrap());
-        let translation = translate(&read.objects.into_iter().collect(), &Translation::default());
+        let translation = translate(&read.objects.into_iter().collect(), None, &Translation::default());
         let meaning = translation.items.values().next().unwrap().meaning.clone().unwrap();
         let Meaning::Rollout { plan, fleet, .. } = meaning else {
             panic!("not a Rollout")

@@ -42,6 +42,12 @@ pub const ADDRESS_MAX_BYTES: u32 = 45;
 pub const WEIGHT_MAX: u32 = 1_000_000;
 /// Listeners of one fleet. Each is a socket on every worker of every instance.
 pub const LISTENERS_MAX_ITEMS: u32 = 16;
+/// Service accounts whose pods may join one fleet: an edge has a few, a fleet of sidecars one for each workload.
+pub const MEMBERS_MAX_ITEMS: u32 = 64;
+/// Demands of one label selector, and values of one demand.
+pub const SELECTOR_MAX_ITEMS: u32 = 16;
+/// Key of a label: a DNS subdomain, a slash and a name.
+pub const LABEL_KEY_MAX_BYTES: u32 = NAME_MAX_BYTES + 1 + LABEL_MAX_BYTES;
 /// Stages of one Rollout.
 pub const STAGES_MAX_ITEMS: u32 = 16;
 /// Gates of one Rollout. Every gate is judged for the fleet and for each changed route.
@@ -81,6 +87,11 @@ pub const COMMAND_WORD_MAX_BYTES: u32 = 256;
 pub const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// RFC 1123 label: a name inside an object.
 pub const LABEL_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// The key of a label: a name, after a DNS subdomain and a slash if it has an owner.
+pub const LABEL_KEY_PATTERN: &str =
+    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+/// The value of a label; it may be empty.
+pub const LABEL_VALUE_PATTERN: &str = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 /// The name of a Service's port: a label with a letter in it, so that a quoted number is not taken for one.
 pub const PORT_NAME_PATTERN: &str = r"^([0-9][-0-9]*)?[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// A host name, or `*.` before one. Lower case, no port.
@@ -108,6 +119,14 @@ pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
     (
         LABEL_PATTERN,
         "a name of a-z, 0-9 and '-', beginning and ending with a letter or digit",
+    ),
+    (
+        LABEL_KEY_PATTERN,
+        "the key of a label, such as team or example.com/team",
+    ),
+    (
+        LABEL_VALUE_PATTERN,
+        "the value of a label: letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
     ),
     (
         PORT_NAME_PATTERN,

@@ -172,7 +172,11 @@ mod tests {
                     Some("string") => schema["maxLength"].is_number() || schema["enum"].is_array(),
                     Some("integer") => schema["minimum"].is_number(),
                     Some("boolean") => true,
-                    Some("object") => schema["properties"].is_object(),
+                    Some("object") => {
+                        let map = &schema["additionalProperties"];
+                        let bounded_map = map["maxLength"].is_number() && schema["maxProperties"].is_number();
+                        schema["properties"].is_object() || bounded_map
+                    }
                     other => other.is_none() && schema["x-kubernetes-int-or-string"] == true,
                 };
                 assert!(bounded, "{} {path}: {schema}", crd.kind);

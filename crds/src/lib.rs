@@ -31,8 +31,8 @@ pub use proxyroute::{
 };
 pub use rollout::{
     BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, InstancesStatus,
-    Listener, ListenerTls, OnIdle, OnNoData, PastStatus, PausedStatus, RefusalStatus, Rollout, RolloutSpec,
-    RolloutStatus, Stage, StageStatus,
+    LabelExpression, LabelOperator, Listener, ListenerTls, Member, NamespaceSelector, OnIdle, OnNoData, PastStatus,
+    PausedStatus, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage, StageStatus,
 };
 pub use values::{DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
 

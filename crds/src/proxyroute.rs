@@ -65,8 +65,9 @@ pub struct ProxyRouteSpec {
     #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
     pub fleet: String,
     /// Hosts to serve, in lower case and without a port: `shop.example.com`, or `*.shop.example.com` for every host
-    /// below it. With neither hostnames nor hostnameRegex the route serves every host. The oldest namespace that
-    /// names a host owns it.
+    /// below it. With neither hostnames nor hostnameRegex the route serves every host. Of several namespaces that name
+    /// a host the oldest owns it (standalone: the one with the oldest route); routes of the others are refused. A
+    /// wildcard and a host below it are two hosts, and may have two owners: the exact one wins for its requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = bounds::HOSTNAMES_MAX_ITEMS),
@@ -99,11 +100,14 @@ pub struct ProxyRouteSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteTls {
-    /// Secrets of type kubernetes.io/tls, in this route's namespace, for the hosts of this route. Each certificate serves
-    /// those of the hosts that it names.
+    /// Secrets of type kubernetes.io/tls for the hosts of this route. Each certificate serves those of the hosts that it
+    /// names.
     #[schemars(
         length(min = 1, max = bounds::CERTIFICATES_MAX_ITEMS),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["secretName"])
+        extend(
+            "x-kubernetes-list-type" = "atomic",
+            "x-kubernetes-validations" = rules::attach(&[rules::CERTIFICATES_DIFFER])
+        )
     )]
     pub certificates: Vec<SecretReference>,
 }

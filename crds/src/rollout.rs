@@ -1,8 +1,11 @@
 //! `Rollout`: what a fleet listens on, and how changes reach it.
 
+use std::collections::BTreeMap;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::bounds;
 use crate::condition::{self, Condition};
@@ -76,10 +79,24 @@ use crate::values::{DurationText, GateLimit, Percent, Ratio, SecretReference};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolloutSpec {
-    /// The fleet that this Rollout governs. Of two Rollouts for one fleet the older counts.
+    /// The fleet that this Rollout governs. Of two Rollouts for one fleet the older counts. In Kubernetes only Rollouts in
+    /// the controller's namespace govern.
     #[serde(default = "crate::default_fleet")]
     #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
     pub fleet: String,
+    /// Who may be an instance of this fleet: the pods of these service accounts. Without any: service account
+    /// sluice-dataplane in this Rollout's namespace. Each belongs to one fleet; of two Rollouts that name it the older
+    /// counts. For Kubernetes; standalone, whoever has a certificate of the fleet is in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::MEMBERS_MAX_ITEMS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace", "serviceAccountName"])
+    )]
+    pub members: Vec<Member>,
+    /// The namespaces whose routes this fleet serves, by their labels. Without it: every namespace that the controller
+    /// watches. For Kubernetes; standalone, namespaces have no labels and every one is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespaceSelector>,
     /// Settings of the fleet's instances. They are part of every revision, so a change of them is staged like any other.
     pub data_plane: DataPlane,
     /// How far a change goes before it goes further, from the first stage to the last. A last stage below 100 percent
@@ -113,6 +130,72 @@ pub struct RolloutSpec {
 
 fn default_history_limit() -> u32 {
     10
+}
+
+/// A service account whose pods may be instances of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Member {
+    /// Namespace of the service account.
+    #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
+    pub namespace: String,
+    /// Name of the service account.
+    #[schemars(length(min = 1, max = bounds::NAME_MAX_BYTES), regex(pattern = bounds::NAME_PATTERN))]
+    pub service_account_name: String,
+}
+
+/// Namespaces by their labels, as Kubernetes' label selectors have it: all demands must hold. Without any, all namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamespaceSelector {
+    /// Labels that a namespace must have, with exactly these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = bounds::SELECTOR_MAX_ITEMS,
+        "additionalProperties" = json!({
+            "type": "string",
+            "maxLength": bounds::LABEL_MAX_BYTES,
+            "pattern": bounds::LABEL_VALUE_PATTERN,
+        })
+    ))]
+    pub match_labels: BTreeMap<String, String>,
+    /// Further demands on a namespace's labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::SELECTOR_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub match_expressions: Vec<LabelExpression>,
+}
+
+/// One demand on the labels of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::VALUES_BY_OPERATOR])))]
+pub struct LabelExpression {
+    /// The label's key, such as `team` or `example.com/team`.
+    #[schemars(length(min = 1, max = bounds::LABEL_KEY_MAX_BYTES), regex(pattern = bounds::LABEL_KEY_PATTERN))]
+    pub key: String,
+    /// What is demanded of it: In, NotIn, Exists or DoesNotExist.
+    pub operator: LabelOperator,
+    /// The values for In and NotIn; not with the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::SELECTOR_MAX_ITEMS),
+        inner(length(max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_VALUE_PATTERN)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub values: Vec<String>,
+}
+
+/// What is demanded of a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LabelOperator {
+    /// It has one of the values.
+    In,
+    /// It has none of the values, or is not there.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
 }
 
 /// Settings of a fleet's instances.
@@ -150,8 +233,8 @@ pub struct Listener {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListenerTls {
-    /// A Secret of type kubernetes.io/tls, in this Rollout's namespace, for hosts that no route has a certificate for.
-    /// Without it handshakes for those are refused (unrecognized_name).
+    /// A Secret of type kubernetes.io/tls, for hosts that no route has a certificate for. Without it handshakes for those
+    /// are refused (unrecognized_name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_certificate: Option<SecretReference>,
 }

@@ -115,6 +115,19 @@ pub const INCREASE_FOR_RATES: CelRule = CelRule {
     cel: "!has(self.maxIncrease) || self.metric != 'LatencyP95'",
     message: "maxIncrease is for ErrorRate and NoRouteRate; use maxRatio",
 };
+/// In and NotIn compare with values, Exists and DoesNotExist with none.
+pub const VALUES_BY_OPERATOR: CelRule = CelRule {
+    id: "values-by-operator",
+    cel: "(self.operator == 'In' || self.operator == 'NotIn') == (has(self.values) && size(self.values) > 0)",
+    message: "values are required with In and NotIn, and must be left out with Exists and DoesNotExist",
+};
+/// A certificate is named once.
+pub const CERTIFICATES_DIFFER: CelRule = CelRule {
+    id: "certificates-differ",
+    cel: "self.all(c, self.exists_one(d, d.secretName == c.secretName && \
+          (has(d.namespace) ? d.namespace : '') == (has(c.namespace) ? c.namespace : '')))",
+    message: "each certificate may stand here once",
+};
 
 /// Every rule.
 pub const ALL: &[CelRule] = &[
@@ -134,6 +147,8 @@ pub const ALL: &[CelRule] = &[
     GATE_HAS_LIMIT,
     RATIO_FOR_LATENCY,
     INCREASE_FOR_RATES,
+    VALUES_BY_OPERATOR,
+    CERTIFICATES_DIFFER,
 ];
 
 /// `rules` as the value of `x-kubernetes-validations`.
@@ -400,6 +415,34 @@ pub const CASES: &[Case] = &[
         INCREASE_FOR_RATES,
         "Rollout",
         r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"NoRouteRate","maxIncrease":"0.5%"}]}"#,
+    ),
+    refused(
+        VALUES_BY_OPERATOR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"namespaces":{"matchExpressions":[{"key":"team","operator":"In"}]}}"#,
+        "spec.namespaces.matchExpressions[0]",
+    ),
+    refused(
+        VALUES_BY_OPERATOR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"namespaces":{"matchExpressions":[{"key":"team","operator":"Exists","values":["a"]}]}}"#,
+        "spec.namespaces.matchExpressions[0]",
+    ),
+    accepted(
+        VALUES_BY_OPERATOR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"namespaces":{"matchLabels":{"example.com/edge":""},"matchExpressions":[{"key":"team","operator":"NotIn","values":["a","b"]},{"key":"x","operator":"DoesNotExist"}]}}"#,
+    ),
+    refused(
+        CERTIFICATES_DIFFER,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"},{"secretName":"a"}]}}"#,
+        "spec.tls.certificates",
+    ),
+    accepted(
+        CERTIFICATES_DIFFER,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"},{"secretName":"a","namespace":"other"}]}}"#,
     ),
 ];
 

@@ -102,13 +102,18 @@ impl JsonSchema for ServicePort {
     }
 }
 
-/// A Secret, named: in the namespace of the object that names it.
+/// A Secret, named: in the namespace of the object that names it, or in another one that shares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretReference {
     /// Name of the Secret. Its `tls.crt` is the certificate with its chain, its `tls.key` the private key.
     #[schemars(length(min = 1, max = bounds::NAME_MAX_BYTES), regex(pattern = bounds::NAME_PATTERN))]
     pub secret_name: String,
+    /// Namespace of the Secret; without it that of this object. A Secret of another namespace must carry the annotation
+    /// sluice.dev/share-with, whose value names this object's namespace: `shop, blog`, or `*` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
+    pub namespace: Option<String>,
 }
 
 /// Int-or-string: `pattern` holds for texts, 0–100 for numbers.

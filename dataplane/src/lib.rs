@@ -18,6 +18,7 @@
 pub mod admin;
 pub mod args;
 pub mod config;
+pub mod drain;
 pub mod identity;
 pub mod instance;
 pub mod listener;

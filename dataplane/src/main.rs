@@ -7,13 +7,22 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The Sluice data plane: signed configuration in, traffic through.
 #[derive(Debug, Parser)]
-#[command(name = "sluice-dataplane", version, about)]
+#[command(
+    name = "sluice-dataplane",
+    version,
+    about,
+    after_help = "`sluice-dataplane drain`, in the same container: as SIGTERM would. For preStop hooks of sidecars."
+)]
 struct Command {
     #[command(flatten)]
     args: sluice_dataplane::args::Args,
 }
 
 fn main() -> anyhow::Result<()> {
+    // No subcommand of clap's, which would take the image's SLUICE_STATE for half of an instance's command line.
+    if std::env::args_os().skip(1).eq(["drain"]) {
+        return sluice_dataplane::drain::drain();
+    }
     sluice_dataplane::instance::log_to_stderr();
     sluice_dataplane::run(Command::parse().args)
 }

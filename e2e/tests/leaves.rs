@@ -29,7 +29,7 @@ enum Seen {
     Gone,
 }
 
-/// A leaf of a schema (`[]` for any item), where the full example has it, and what it is changed to.
+/// A leaf of a schema (`[]` for any item, `{}` for any value of a mapping), where the full example has it, and what it is changed to.
 struct Leaf(&'static str, &'static str, Value, Seen);
 
 fn route_leaves() -> Vec<Leaf> {
@@ -46,6 +46,13 @@ fn route_leaves() -> Vec<Leaf> {
             "tls.certificates[].secretName",
             "/tls/certificates/0/secretName",
             json!("changed"),
+            Seen::Live,
+        ),
+        // The other certificate of the route is of another namespace, which shares it.
+        Leaf(
+            "tls.certificates[].namespace",
+            "/tls/certificates/1/namespace",
+            json!("demo"),
             Seen::Live,
         ),
         Leaf("rules[].name", "/rules/0/name", json!("changed"), Seen::Live),
@@ -162,6 +169,48 @@ fn rollout_leaves() -> Vec<Leaf> {
             json!("changed"),
             Seen::Live,
         ),
+        Leaf(
+            "dataPlane.listeners[].tls.defaultCertificate.namespace",
+            "/dataPlane/listeners/1/tls/defaultCertificate/namespace",
+            json!("demo"),
+            Seen::Live,
+        ),
+        Leaf(
+            "members[].namespace",
+            "/members/0/namespace",
+            json!("changed"),
+            Seen::Plan,
+        ),
+        Leaf(
+            "members[].serviceAccountName",
+            "/members/0/serviceAccountName",
+            json!("changed"),
+            Seen::Plan,
+        ),
+        Leaf(
+            "namespaces.matchLabels{}",
+            "/namespaces/matchLabels/edge",
+            json!("changed"),
+            Seen::Plan,
+        ),
+        Leaf(
+            "namespaces.matchExpressions[].key",
+            "/namespaces/matchExpressions/0/key",
+            json!("changed"),
+            Seen::Plan,
+        ),
+        Leaf(
+            "namespaces.matchExpressions[].operator",
+            "/namespaces/matchExpressions/0/operator",
+            json!("NotIn"),
+            Seen::Plan,
+        ),
+        Leaf(
+            "namespaces.matchExpressions[].values[]",
+            "/namespaces/matchExpressions/0/values/0",
+            json!("changed"),
+            Seen::Plan,
+        ),
         Leaf("stages[].name", "/stages/0/name", json!("changed"), Seen::Plan),
         Leaf(
             "stages[].fleetPercent",
@@ -196,12 +245,16 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     let route = json!({
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
         "rules": [rule, {"name": "rest", "pool": "second"}, {"name": "third", "pool": "third"}],
-        "tls": {"certificates": [{"secretName": "site"}]},
+        "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}]},
     });
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
-            {"name": "http", "port": 8080}, {"name": "https", "port": 8443, "tls": {"defaultCertificate": {"secretName": "edge"}}},
+            {"name": "http", "port": 8080}, {"name": "https", "port": 8443, "tls": {"defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
         ]},
+        "members": [{"namespace": "demo", "serviceAccountName": "sidecar"}],
+        "namespaces": {
+            "matchLabels": {"edge": "yes"}, "matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}],
+        },
         "stages": [
             {"name": "canary", "fleetPercent": 10, "bakeTime": "5m"}, {"name": "all", "fleetPercent": 100, "bakeTime": "5m"},
         ],
@@ -224,7 +277,17 @@ fn full_example() -> BTreeMap<&'static str, Value> {
         ("second", object("Pool", "second", second)),
         ("third", object("Pool", "third", third)),
         ("Rollout", object("Rollout", "edge", rollout)),
+        ("shared", shared_certificate()),
     ])
+}
+
+/// A Secret that its namespace lets others use. What it holds does not matter here.
+fn shared_certificate() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "common", "namespace": "shared", "annotations": {"sluice.dev/share-with": "*"}},
+        "stringData": {"tls.crt": "", "tls.key": ""},
+    })
 }
 
 /// What all these objects become for the fleet `edge`.
@@ -244,6 +307,7 @@ fn outcome(objects: &BTreeMap<&str, Value>) -> Outcome {
     let listing = source.list();
     let view = source.view(&listing);
     let output = Compiler::new(sluice_proto::sections::unit_digest).compile(&view, &BTreeMap::new());
+    let members = sluice_controller::members::members(&view.objects, "demo");
     let errors = output.problems.iter().filter(|problem| problem.is_error());
     let errors: Vec<String> = errors.map(|problem| format!("{problem:?}")).collect();
     let brakes = output.brakes;
@@ -261,7 +325,7 @@ fn outcome(objects: &BTreeMap<&str, Value>) -> Outcome {
     Outcome {
         digest,
         live,
-        plan: format!("{plan:?} {brakes:?}"),
+        plan: format!("{plan:?} {brakes:?} {members:?}"),
         errors,
     }
 }
@@ -406,6 +470,8 @@ fn walk(schema: &Value, path: String, leaves: &mut BTreeSet<String>) {
             };
             walk(schema, path, leaves);
         }
+    } else if schema["additionalProperties"].is_object() {
+        walk(&schema["additionalProperties"], format!("{path}{{}}"), leaves);
     } else if schema["items"].is_object() {
         walk(&schema["items"], format!("{path}[]"), leaves);
     } else {

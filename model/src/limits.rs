@@ -54,6 +54,25 @@ pub const CLIENT_CONNECT_TIMEOUT_MS: u64 = 2_000;
 pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
 /// The largest answer of an admin port that the command reads: a fleet's status with every object held.
 pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
+/// Manifests that `sluice inject` takes at once: far more than a repository keeps in one file.
+pub const INJECT_INPUT_MAX_BYTES: u64 = 8 << 20;
+/// How long the command waits for a connection to an API server, which may be a continent away.
+pub const KUBE_CONNECT_WAIT_MS: u64 = 10_000;
+/// How long it waits for an answer of an API server: a chunk of a long list takes seconds on a busy one.
+pub const KUBE_ANSWER_WAIT_MS: u64 = 20_000;
+/// Objects that are asked for at a time, as kubectl does.
+pub const KUBE_LIST_CHUNK: u32 = 500;
+/// How long the command waits for the controller's answer to a command given by annotation. It watches Rollouts and
+/// answers within a second; longer than a lease, so that a change of leaders is waited out.
+pub const COMMAND_ANSWER_WAIT_MS: u64 = 30_000;
+/// How often it looks for that answer.
+pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
+/// How long one watch of an API server lasts; then it is begun anew, so that one that is half open is noticed.
+pub const KUBE_WATCH_SECONDS: u32 = 60;
+/// Pods whose admin port is asked at the same time: each is a connection through the API server.
+pub const FORWARDS_AT_A_TIME: usize = 8;
+/// Pods that are asked about one pool: more than a person reads.
+pub const FORWARDED_PODS_MAX: usize = 200;
 /// Instances of one `up`: a laptop has tens of cores, not hundreds.
 pub const UP_INSTANCES_MAX: u16 = 64;
 /// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
@@ -85,7 +104,14 @@ pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
 pub const SECTION_BUCKETS: u32 = 256;
 /// One section as encoded, before compression. 100,000 units in 256 buckets are 400 a section; 8 KiB each fit.
 pub const MAX_SECTION_BYTES: usize = 4 << 20;
-/// A manifest: 256 section references, the changed objects and the provenance of `MAX_UNITS` objects.
+/// Buckets that the origins of a revision's objects are spread over: with ten thousand objects, what a one-object change
+/// adds (one bucket, and the names of all of them) is smallest near this number.
+pub const ORIGIN_BUCKETS: u32 = 64;
+/// The origins in one bucket as encoded. 100,000 objects in 64 buckets are 1,600 a bucket; 2 KiB each fit.
+pub const MAX_ORIGINS_BYTES: usize = 4 << 20;
+/// A provenance: the names of its buckets of origins, and at most `HELD_CONTENTS_MAX` changed objects.
+pub const MAX_PROVENANCE_BYTES: usize = 1 << 20;
+/// A manifest: 256 section references, and the names of what is quarantined, which may be most of `MAX_UNITS` objects.
 pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
 /// An order: explicit members are the bulk, 10,000 instances of 128 bytes.
 pub const MAX_ORDER_BYTES: usize = 2 << 20;
@@ -249,12 +275,45 @@ pub const CA_DAYS: i64 = 3650;
 pub const CERTIFICATE_DAYS: i64 = 365;
 /// Certificates with fewer days left are renewed when they are looked at: a long holiday fits in.
 pub const CERTIFICATE_RENEWAL_DAYS: i64 = 30;
+/// How long the next keys are believed before they sign, in seconds: kubelets bring a changed ConfigMap to their pods within
+/// two minutes, instances look every few seconds, and a node may have a bad quarter of an hour.
+pub const ROTATION_ANNOUNCED_SECONDS: u64 = 900;
+/// How long the last keys sign along and are believed, in seconds: every certificate of the last authority has ended by
+/// then, and an instance that was there within the day holds what the new keys have signed.
+pub const ROTATION_SIGNING_SECONDS: u64 = ENROLLED_CERTIFICATE_SECONDS + 3_600;
+/// How old the certificate of a running server gets, in seconds, of the year that it lasts.
+pub const SERVER_CERTIFICATE_RENEWAL_SECONDS: u64 = 30 * 24 * 3_600;
+/// How often the Secret of keys is looked at, in milliseconds: what others changed is known well before it matters.
+pub const KEYS_LOOK_MS: u64 = 10_000;
+/// The authority of a cluster is replaced with so many days left to it: a year of controllers that nobody looks at.
+pub const CA_ROTATION_DAYS: i64 = 365;
+/// Pods that the API server is asked about at a time.
+pub const POD_LOOKUPS: usize = 16;
+/// How long an answer about one pod may take, in milliseconds: whoever waits for it may serve on meanwhile.
+pub const POD_LOOKUP_WAIT_MS: u64 = 2_000;
+/// How often somebody is asked about again whose pod is not in view, in milliseconds.
+pub const POD_SUSPICION_MS: u64 = 5_000;
+/// Instances remembered as gone, so that nobody has to ask about them again: a day's worth in a busy cluster.
+pub const GONE_PODS_REMEMBERED: usize = 10_000;
+/// How often the ConfigMaps of trust are looked at when nothing is known to have changed, in milliseconds: one that
+/// somebody deleted or edited is put back within that.
+pub const TRUST_LOOK_MS: u64 = 30_000;
 /// Messages that wait for one instance: an order with its two manifests many times over. More: it does not read.
 pub const STREAM_QUEUE_MESSAGES: usize = 64;
 /// Messages of all instances that wait for the controller; then instances are read more slowly.
 pub const STREAM_EVENTS: usize = 1_024;
 /// From the first byte of a connection to its hello, in milliseconds; TLS has as long again.
 pub const STREAM_HELLO_WAIT_MS: u64 = 10_000;
+/// Connections to the port of the stream at a time: every instance of the largest fleets, and as many again that have
+/// not noticed yet that they are cut off.
+pub const STREAM_CONNECTIONS: usize = 2 * MAX_MEMBERS;
+/// Connections that have not shown a certificate at a time, those in the middle of their handshake included: a large
+/// fleet that comes back at once.
+pub const STREAM_GUESTS: usize = 1_024;
+/// The same from one address: a node's worth of pods behind one, not all places for one pod.
+pub const STREAM_GUESTS_PER_ADDRESS: usize = 128;
+/// How long a connection without a certificate may last, in milliseconds: an enrolment and the slowest review of a token.
+pub const STREAM_GUEST_MS: u64 = 30_000;
 /// How long a section may wait for an instance to read what it asked for, in milliseconds.
 pub const STREAM_SEND_WAIT_MS: u64 = 30_000;
 /// A connection without a sign of life for this long is asked for one, and has as long again, in milliseconds.
@@ -268,6 +327,40 @@ pub const HAND_BACK_WAIT_MS: u64 = 10_000;
 pub const PIPELINE_TICK_MS: u64 = 1_000;
 /// Observed bake is written at most so often when nothing else is, in milliseconds: what a crash may cost.
 pub const RECORD_PROGRESS_MS: u64 = 1_000;
+/// The same where every write is one of the API server's, in milliseconds: a few a minute for each fleet that bakes.
+pub const REMOTE_PROGRESS_MS: u64 = 5_000;
+/// For how long a lease that nobody renews is held: the time after which a dead leader is replaced.
+pub const LEASE_MS: u64 = 10_000;
+/// How often the leader renews it, in milliseconds.
+pub const LEASE_RENEW_MS: u64 = 2_000;
+/// From its last renewal that was answered, in milliseconds: then the leader leads no more, whatever else it hears. Less
+/// than `LEASE_MS` by what clocks of different speed and a process that is not scheduled make up.
+pub const LEASE_DEADLINE_MS: u64 = 7_000;
+/// How often the others look at it, in milliseconds: a lease that was given back is taken within this.
+pub const LEASE_LOOK_MS: u64 = 1_000;
+/// How long after a request about it that was not answered the next one follows, in milliseconds.
+pub const LEASE_RETRY_MS: u64 = 500;
+/// How long one request about the lease may take, in milliseconds: two attempts fit before the deadline.
+pub const LEASE_REQUEST_WAIT_MS: u64 = 3_000;
+/// How long the pipeline may wait for an answer of the API server, in milliseconds: meanwhile nobody is heard. Longer than a
+/// busy one takes; shorter than the lease, so that a leader does not outlive it waiting.
+pub const API_ANSWER_WAIT_MS: u64 = 5_000;
+/// The same after one that was not answered, in milliseconds.
+pub const API_PROBE_WAIT_MS: u64 = 1_000;
+/// For how long nothing is asked after that, in milliseconds; doubles each time, up to `API_RETRY_MAX_MS`.
+pub const API_RETRY_FIRST_MS: u64 = 1_000;
+/// The longest of these pauses, in milliseconds.
+pub const API_RETRY_MAX_MS: u64 = 16_000;
+/// Requests to the API server at a time, when there are many: a first revision is some hundred objects.
+pub const API_QUESTIONS_AT_ONCE: usize = 16;
+/// Objects in one page of a list.
+pub const API_PAGE_OBJECTS: u32 = 500;
+/// How often a list is begun anew because the API server has forgotten where it was.
+pub const API_LIST_ATTEMPTS: usize = 3;
+/// What the data of one ConfigMap may add up to, as the API server checks it.
+pub const MAX_CONFIG_MAP_BYTES: usize = 1 << 20;
+/// A record as text: a fleet of `MAX_MEMBERS` instances in all its lists is a few MiB.
+pub const MAX_RECORD_BYTES: usize = 32 << 20;
 /// Lines of the story that are kept for whoever asks later.
 pub const STORY_LINES: usize = 1_000;
 /// Lines of the story that a slow listener may be behind.
@@ -287,6 +380,74 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_EVENTS_WAIT_MS: u64 = 25_000;
 /// How long a start waits for the first look at the objects, in milliseconds. A folder takes a fraction of it.
 pub const FIRST_VIEW_WAIT_MS: u64 = 20_000;
+
+// --- enrolment (proto/src/enrol.rs, controller/src/enrol.rs, dataplane/src/enrol.rs) ------------------------------
+
+/// How long the certificate of an instance in a pod lasts, in seconds: a day. Short, since nothing revokes it but its end;
+/// long enough that a controller which is away for a night shuts nobody out. Renewed after two thirds.
+pub const ENROLLED_CERTIFICATE_SECONDS: u64 = 24 * 3600;
+/// A service-account token. Kubernetes' have 1 to 2 KiB; those of the largest claims stay below 8.
+pub const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// A signing request. One with an EC key has some 200 bytes, one with RSA and names 2 KiB.
+pub const MAX_SIGNING_REQUEST_BYTES: usize = 4 << 10;
+/// Token reviews that the API server is asked for at a time, and how long one may take, in milliseconds.
+pub const TOKEN_REVIEWS: usize = 16;
+/// See [`TOKEN_REVIEWS`]. Below what an instance waits for its answer.
+pub const TOKEN_REVIEW_WAIT_MS: u64 = 8_000;
+/// Enrolments in a second: a thousand pods are in within twenty, and an API server does not notice.
+pub const ENROLMENTS_PER_SECOND: u64 = 50;
+/// Enrolments at once, after a rest.
+pub const ENROLMENTS_AT_ONCE: u64 = 256;
+/// Enrolments in a second from one address, which may be a node with a hundred pods behind it.
+pub const ENROLMENTS_PER_SECOND_PER_ADDRESS: u64 = 4;
+/// The same at once, after a rest.
+pub const ENROLMENTS_AT_ONCE_PER_ADDRESS: u64 = 64;
+/// Addresses that are remembered as having asked.
+pub const ENROLMENT_ADDRESSES: usize = 4_096;
+/// A question about enrolment: the two above, and a line of text.
+pub const MAX_ENROL_REQUEST_BYTES: usize = 32 << 10;
+/// The answer: a certificate, two authorities, and the keys of two rotations, with plenty of room.
+pub const MAX_ENROL_RESPONSE_BYTES: usize = 1 << 20;
+// --- the Kubernetes source (controller/src/source/kubernetes) -----------------------------------------------------
+
+/// How long one watch lasts before it is begun anew where it was, in seconds. A connection that is half open is noticed
+/// within this and five seconds more: the API server ends a watch, or says something on it, earlier.
+pub const KUBE_WATCH_SECONDS: u32 = 60;
+/// How long the API server may say nothing on a connection, in milliseconds; longer than a watch.
+pub const KUBE_READ_WAIT_MS: u64 = 75_000;
+/// Opening a connection to the API server, TLS included, in milliseconds.
+pub const KUBE_CONNECT_WAIT_MS: u64 = 5_000;
+/// The longest wait before a watch is tried again, in milliseconds: what an API server that is back has waited for us at
+/// most. There are a dozen watches, so this is no crowd. (Those of single Secrets wait longer, up to 30 s.)
+pub const KUBE_RETRY_WAIT_MAX_MS: u64 = 5_000;
+/// Objects in one page of a list.
+pub const KUBE_PAGE_OBJECTS: u32 = 500;
+/// Sightings of all watches that wait to be taken in; then watches are read more slowly.
+pub const KUBE_SIGHTINGS: usize = 1_024;
+/// How long the first view waits for kinds that the API server does not answer about, in milliseconds.
+pub const KUBE_FIRST_SIGHT_WAIT_MS: u64 = 10_000;
+/// How long the first view, or one with new references, waits to know whether Secrets of other namespaces are shared, in
+/// milliseconds.
+pub const KUBE_SHARES_WAIT_MS: u64 = 2_000;
+/// A kind whose watch fails for so long is out of sight, in milliseconds: an API server that restarts is back earlier.
+pub const KUBE_FAILING_MAX_MS: u64 = 30_000;
+/// How long an object that is said to be deleted is still shown, in milliseconds. Long enough to see whether its whole kind
+/// is being deleted, or whether the list that lacked it was an old one.
+pub const KUBE_REMOVAL_HOLD_MS: u64 = 2_000;
+/// How long objects that went with their CRD are still shown once the CRD is back, in milliseconds: GitOps tools apply them
+/// again within minutes.
+pub const KUBE_LOST_KEEP_MS: u64 = 15 * 60_000;
+/// How often it is asked whether the API server's history was set back (restored from a copy), in milliseconds.
+pub const KUBE_HISTORY_LOOK_MS: u64 = 15_000;
+/// How often a namespace is looked at that may not be watched, in milliseconds.
+pub const KUBE_NAMESPACE_LOOK_MS: u64 = 15_000;
+/// How long objects must be at rest before they are shown, in milliseconds, so that a list is one view; ten times that for
+/// objects that never are.
+pub const KUBE_VIEW_QUIET_MS: u64 = 25;
+/// UIDs of deleted objects that are remembered by each watch. What is forgotten is compared by version.
+pub const KUBE_DELETED_UIDS: usize = 10_000;
+/// Secrets whose watch may begin at a time.
+pub const KUBE_SECRETS_BEGINNING: usize = 16;
 
 // --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
 

@@ -4,8 +4,11 @@
 //!  Snapshot ─► sections ─► Manifest ─┐
 //!                                    ├─► envelope (signed) ─► delivery stream ─► open_… ─► assemble ─► Config
 //!                          Order ────┘                                        (verify, then decode)
+//!                     Provenance ────► envelope (signed) ─► kept beside the manifest, never sent
 //!                     LiveUpdate ────► envelope (signed, another key) ─► delivery stream ─► open_live
 //! ```
+//!
+//! Before any of it, an instance enrols ([`enrol`]): a token and a signing request go up, a certificate comes down.
 //!
 //! [`pb`] is what the `.proto` files say; beside it stand typed domain structs, and every conversion takes its source
 //! apart without `..`, so that a new field cannot be forgotten. [`canonical::strict_decode`] is the one way from signed
@@ -28,7 +31,7 @@
 pub mod pb {
     tonic::include_proto!("sluice.v1");
 
-    /// These may hold a private key in the clear, so what is printed of them is how long it is.
+    /// These may hold a private key or a token in the clear, so what is printed of them is how long it is.
     mod redacted {
         use std::fmt;
 
@@ -41,6 +44,12 @@ pub mod pb {
         impl fmt::Debug for super::Envelope {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "Envelope({}, {} bytes)", self.payload_type, self.payload.len())
+            }
+        }
+
+        impl fmt::Debug for super::EnrolRequest {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "EnrolRequest({}, token redacted)", self.build)
             }
         }
 
@@ -70,6 +79,7 @@ pub mod pb {
 mod arbitrary;
 pub mod canonical;
 pub mod delivery;
+pub mod enrol;
 pub mod envelope;
 pub mod hash;
 mod identity;
@@ -78,6 +88,8 @@ pub mod live;
 pub mod manifest;
 mod matches;
 pub mod order;
+mod packing;
+pub mod provenance;
 pub mod report;
 pub mod sections;
 pub mod signed;
@@ -85,14 +97,19 @@ mod units;
 
 pub use canonical::{DecodeError, Wire, strict_decode};
 pub use delivery::{Ack, Downward, HAND_BACK, Hello, LastEnd, LiveRefused, Nack, Refusal, Upward, UpwardMessage};
+pub use enrol::{EnrolRequest, Enrolled, Proof, Token};
 pub use envelope::{Envelope, PayloadType, Verified, VerifyError, sign, verify};
 pub use keys::{KeyId, KeySet, Role, Signer, TrustedKey};
 pub use live::{
     EndpointState, HeldValue, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, SealedLive, open_live,
     seal_live,
 };
-pub use manifest::{Manifest, ObjectChange, SourceRef};
+pub use manifest::Manifest;
 pub use order::{Candidate, Members, Order};
+pub use packing::content_digest;
+pub use provenance::{ObjectChange, Origins, OriginsRef, PackedOrigins, Provenance};
 pub use report::{Report, RoleReport, ScopeReport, ServedRole};
 pub use sections::{AssembleError, Section, SectionRef, assemble};
-pub use signed::{Audience, OpenError, open_manifest, open_order, seal_manifest, seal_order};
+pub use signed::{
+    Audience, OpenError, open_manifest, open_order, open_provenance, seal_manifest, seal_order, seal_provenance,
+};

@@ -8,7 +8,7 @@ use sluice_model::FleetName;
 use sluice_model::limits::{ADMIN_EVENTS_WAIT_MS, REASON_CHARS_MAX};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Admin, Answer, error, json, with_type};
+use super::{Admin, Answer, Commands, error, json, with_type};
 use crate::pipeline::Asked;
 use crate::pipeline::commands::{self, Proof, Wish};
 use crate::rollout::Verb;
@@ -144,7 +144,13 @@ fn bad_body(verb: &str, wrong: &str) -> Answer {
 
 async fn ask(admin: &Admin, asked: Asked, answered: oneshot::Receiver<commands::Answer>) -> Answer {
     let fleet = asked.fleet.clone();
-    match admin.commands.try_send(asked) {
+    let Commands::To(commands) = &admin.commands else {
+        return error(
+            StatusCode::FORBIDDEN,
+            "commands are given through the API server, which knows who asks: kubectl sluice rollout",
+        );
+    };
+    match commands.try_send(asked) {
         Ok(()) => {}
         Err(mpsc::error::TrySendError::Full(_)) => {
             return error(

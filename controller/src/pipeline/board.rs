@@ -175,7 +175,11 @@ impl Board {
     /// Every fleet's rollout, by name.
     pub fn rollouts(&self) -> Vec<RolloutStatus> {
         let situation = self.situation.borrow();
-        situation.fleets.values().map(|fleet| (*fleet.rollout).clone()).collect()
+        situation
+            .fleets
+            .values()
+            .map(|fleet| (*fleet.rollout).clone())
+            .collect()
     }
 
     /// One fleet's rollout.

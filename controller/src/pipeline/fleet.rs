@@ -8,6 +8,7 @@ mod delivery;
 mod hand_back;
 mod live;
 mod record_keeping;
+mod signatures;
 mod standing;
 mod view;
 
@@ -23,7 +24,7 @@ use super::board::{Board, InstanceView};
 use super::story::Happening;
 use crate::compile::Stable;
 use crate::live::Lane;
-use crate::revisions::{BundleError, LoadError, Revisions, Version};
+use crate::revisions::{BundleError, LoadError, Remote, Revisions, Version};
 use crate::rollout::{Action, Beginning, Commit, Core, Event, Millis, Outcome, Plan, Recipients, Record};
 use crate::sign::Signers;
 use crate::stream::Link;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     /// The state folder.
     pub state: std::path::PathBuf,
+    /// What outlives it, if it does not outlive this process.
+    pub remote: Option<Arc<dyn Remote>>,
     /// Which cluster this is.
     pub cluster: sluice_model::ClusterId,
 }
@@ -84,6 +87,15 @@ struct Connected {
     /// What it holds of the live lane, or was sent.
     values: BTreeMap<LiveSubject, Digest>,
     view: InstanceView,
+}
+
+/// Whether what outlives the state folder is still what was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kept {
+    /// As far as anybody knows.
+    AsWritten,
+    /// Somebody wrote or put back the record: the rest is looked for.
+    Perhaps,
 }
 
 /// One fleet.
@@ -118,6 +130,8 @@ pub struct Fleet {
     progress_since: Option<Millis>,
     /// Why the record cannot be written, told once.
     unwritten: Option<String>,
+    /// Whether what should outlive the state folder may have been taken away behind our back.
+    kept: Kept,
     /// What else does not work, and when it was last met.
     troubles: BTreeMap<String, Millis>,
     /// When to make a revision again after that failed: a full disk has room again without any object changing.
@@ -152,14 +166,14 @@ impl Fleet {
             fleet: name.clone(),
         };
         let lane = Lane::begin(audience.clone(), now);
-        let revisions = Revisions::open(&shared.state, shared.trusted.clone(), audience)?;
+        let revisions = Revisions::open(&shared.state, shared.trusted.clone(), audience, shared.remote.clone())?;
         let loaded = revisions.load_record()?;
         let began_here = loaded.is_none();
         let (core, version, committed) = match loaded {
             Some((record, version)) => (Core::resume(record.clone()), version, Some(record)),
             None => (Core::begin(name.clone(), plan, beginning), Version::default(), None),
         };
-        Ok(Self {
+        let fleet = Self {
             shared,
             name,
             core,
@@ -179,6 +193,7 @@ impl Fleet {
             unanswered_since: None,
             progress_since: None,
             unwritten: None,
+            kept: Kept::AsWritten,
             troubles: BTreeMap::new(),
             retry_at: None,
             history_limit: 10,
@@ -188,7 +203,9 @@ impl Fleet {
             began_here,
             standings: Standings::default(),
             listed: None,
-        })
+        };
+        fleet.sign_anew();
+        Ok(fleet)
     }
 
     /// What the core makes of `event`: its record is written, then its actions are carried out.
@@ -248,6 +265,9 @@ impl Fleet {
 }
 
 #[cfg(test)]
+mod remote_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::keys::{self, Keys};
@@ -258,9 +278,9 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
-    const NOW: Millis = Millis(1_800_000_000_000);
+    pub(super) const NOW: Millis = Millis(1_800_000_000_000);
 
-    fn shared(state: &std::path::Path) -> Shared {
+    pub(super) fn shared(state: &std::path::Path) -> Shared {
         let keys = Keys::open(state).unwrap();
         Shared {
             trusted: keys.trusted().clone(),
@@ -268,18 +288,19 @@ mod tests {
             board: Arc::new(Board::default()),
             telemetry: Arc::new(Telemetry::new().unwrap()),
             state: state.to_owned(),
+            remote: None,
             cluster: keys::cluster(state).unwrap(),
         }
     }
 
-    fn fleet(shared: &Shared) -> Fleet {
+    pub(super) fn fleet(shared: &Shared) -> Fleet {
         let name = "edge".parse().unwrap();
         Fleet::open(shared.clone(), name, Plan::built_in(), Beginning::NewFleet, NOW).unwrap()
     }
 
-    type Sent = mpsc::Receiver<Result<pb::Downward, tonic::Status>>;
+    pub(super) type Sent = mpsc::Receiver<Result<pb::Downward, tonic::Status>>;
 
-    fn join(fleet: &mut Fleet) -> Sent {
+    pub(super) fn join(fleet: &mut Fleet) -> Sent {
         let (queue, sent) = mpsc::channel(64);
         let link = Link::new(LinkId(1), queue, CancellationToken::new());
         fleet.opened(&"i-1".parse().unwrap(), Hello::default(), link, NOW);
@@ -287,7 +308,7 @@ mod tests {
     }
 
     /// The epochs of the orders that were sent.
-    fn epochs(fleet: &Fleet, sent: &mut Sent) -> Vec<u64> {
+    pub(super) fn epochs(fleet: &Fleet, sent: &mut Sent) -> Vec<u64> {
         let audience = Audience {
             cluster: fleet.shared.cluster.clone(),
             fleet: fleet.name.clone(),
@@ -306,7 +327,7 @@ mod tests {
         orders.collect()
     }
 
-    fn first_target(fleet: &Fleet) -> Event {
+    pub(super) fn first_target(fleet: &Fleet) -> Event {
         Event::NewTarget(Target {
             revision: RevisionId {
                 number: 1,
@@ -315,6 +336,7 @@ mod tests {
             basis: fleet.core.record().basis(),
             changed: vec![],
             scopes: vec![],
+            unlisted: 0,
             still_held: vec![],
         })
     }

@@ -106,7 +106,7 @@ impl Turn<'_> {
     /// An instance exists no more. The order in force keeps its list (one epoch, one text); only what is waited for and
     /// counted shrinks.
     pub(super) fn removed(&mut self, instance: &InstanceId) {
-        self.view.instances.remove(instance);
+        let was_seen = self.view.instances.remove(instance).is_some();
         let ordered = self.record.rollout.as_mut().map(|rollout| &mut rollout.ordered);
         let waiting = self.record.restoring.as_mut().map(|restoring| &mut restoring.waiting);
         let lists = [ordered, waiting, Some(&mut self.record.unreached)];
@@ -118,6 +118,23 @@ impl Turn<'_> {
         if left > 0 {
             self.require_commit();
             self.tell(Story::Gone(instance.clone()));
+        }
+        if was_seen || left > 0 {
+            self.count_without_it();
+        }
+    }
+
+    /// The next controller must not wait for an instance that is gone. A controller that has been at work for a while
+    /// knows all there are; one that has just started knows only that there is one less than it was told.
+    fn count_without_it(&mut self) {
+        let most = if self.has_settled() {
+            self.view.instances.len()
+        } else {
+            self.record.size.saturating_sub(1)
+        };
+        if self.record.size > most {
+            self.record.size = most;
+            self.require_commit();
         }
     }
 

@@ -49,8 +49,12 @@ impl Turn<'_> {
     /// waits a while for them, lest it size a stage by those that were quickest.
     pub(super) fn fleet_is_here(&self) -> bool {
         let connected = self.view.connected().len();
-        let settled = self.view.age_ms >= self.timing.fleet_settle_ms;
-        connected > 0 && (settled || connected >= self.record.size)
+        connected > 0 && (self.has_settled() || connected >= self.record.size)
+    }
+
+    /// Whether this controller has been at work for long enough to have seen every instance that there is.
+    pub(super) fn has_settled(&self) -> bool {
+        self.view.age_ms >= self.timing.fleet_settle_ms
     }
 
     fn reach(&mut self) {

@@ -172,6 +172,7 @@ impl Bench {
             basis: self.core.record().basis(),
             changed: changed.collect(),
             scopes: vec![scope("shop"), scope("other")],
+            unlisted: 0,
             still_held: self.core.record().held.iter().map(|held| held.object.clone()).collect(),
         }
     }
@@ -546,6 +547,35 @@ fn two_in_a_row_without_a_suspect_freeze_until_retried() {
     bench.command(Verb::Retry, 3);
     bench.offer(4, &["shop"]);
     assert_eq!(bench.stage(), Some(0));
+}
+
+#[test]
+fn more_changes_than_can_be_listed_are_held_one_by_one_or_blocked_as_a_whole() {
+    let tried = || {
+        let mut bench = three();
+        let target = Target {
+            unlisted: 5_000,
+            ..bench.target(2, &["shop"])
+        };
+        bench.step(Event::NewTarget(target));
+        bench
+    };
+    let mut attributed = tried();
+    attributed.second(shop_fails);
+    let held = &attributed.record().held;
+    assert_eq!((held.len(), &held[0].object), (1, &route("shop")));
+    assert_eq!(attributed.record().frozen, None);
+
+    let mut unattributed = tried();
+    unattributed.command(Verb::Abort, 2);
+    let record = unattributed.record();
+    assert_eq!(
+        (record.held.len(), record.blocked.len()),
+        (0, 1),
+        "holding one would not do"
+    );
+    let why = record.frozen.as_ref().unwrap();
+    assert!(why.contains("more objects than can be held one by one"), "{why}");
 }
 
 #[test]
@@ -1055,6 +1085,41 @@ fn a_new_controller_does_not_size_a_stage_by_the_quickest_instance() {
         bench.connect(instance.as_str(), facts(epoch));
     }
     assert_eq!((bench.stage(), bench.record().size), (Some(0), 3));
+}
+
+/// Another controller takes over, and whoever is left connects to it.
+fn take_over(bench: &mut Bench, stable: RevisionId) {
+    bench.core = Core::resume(bench.record().clone());
+    for (instance, epoch) in std::mem::take(&mut bench.instances) {
+        let facts = Facts {
+            epoch,
+            stable: Some(stable),
+            ..Facts::default()
+        };
+        bench.connect(instance.as_str(), facts);
+    }
+}
+
+#[test]
+fn an_instance_that_is_gone_is_not_waited_for_by_the_next_controller() {
+    let began_at_once = |gone: &[&str], takeovers: usize| {
+        let mut bench = three();
+        bench.seconds(30, good);
+        (1..takeovers).for_each(|_| take_over(&mut bench, revision(1)));
+        for instance in gone.iter().map(|name| name.parse::<InstanceId>().unwrap()) {
+            bench.disconnect(&instance);
+            bench.instances.remove(&instance);
+            bench.step(Event::Removed(instance));
+        }
+        take_over(&mut bench, revision(1));
+        bench.offer(2, &["shop"]);
+        (bench.stage().is_some(), bench.record().size)
+    };
+    assert_eq!(began_at_once(&[], 1), (true, 3));
+    assert_eq!(began_at_once(&["i-1"], 1), (true, 2));
+    assert_eq!(began_at_once(&["i-1", "i-2"], 1), (true, 1));
+    // Removed by a controller that had just begun itself.
+    assert_eq!(began_at_once(&["i-1"], 2), (true, 2));
 }
 
 #[test]

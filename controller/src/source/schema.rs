@@ -24,6 +24,11 @@ enum Shape {
         properties: BTreeMap<String, Schema>,
         required: Vec<String>,
     },
+    /// A mapping whose keys are the author's.
+    Map {
+        values: Box<Schema>,
+        max: usize,
+    },
     List {
         items: Box<Schema>,
         min: usize,
@@ -98,7 +103,8 @@ impl Schema {
     pub fn property(&self, name: &str) -> Option<&Schema> {
         match &self.shape {
             Shape::Object { properties, .. } => properties.get(name),
-            Shape::List { .. }
+            Shape::Map { .. }
+            | Shape::List { .. }
             | Shape::Text { .. }
             | Shape::Integer { .. }
             | Shape::IntegerOrText { .. }
@@ -113,6 +119,7 @@ impl Schema {
         match (&self.shape, &node.value) {
             (Shape::Any, _) | (Shape::Boolean, Value::Bool(_)) => {}
             (Shape::Object { properties, required }, Value::Map(_)) => object(properties, required, &mut report),
+            (Shape::Map { values, max }, Value::Map(_)) => map(values, *max, &mut report),
             (
                 Shape::List {
                     items,
@@ -156,6 +163,7 @@ impl Schema {
             ),
             (
                 Shape::Object { .. }
+                | Shape::Map { .. }
                 | Shape::List { .. }
                 | Shape::Text { .. }
                 | Shape::Integer { .. }
@@ -203,7 +211,13 @@ fn shape(json: &Json) -> Shape {
                     .collect(),
                 required: texts("required"),
             },
-            None => Shape::Any,
+            None => match json.get("additionalProperties") {
+                Some(values) if values.is_object() => Shape::Map {
+                    values: Box::new(Schema::new(values)),
+                    max: size("maxProperties").unwrap_or(usize::MAX),
+                },
+                Some(_) | None => Shape::Any,
+            },
         },
         Some("array") => Shape::List {
             items: Box::new(Schema::new(json.get("items").unwrap_or(&Json::Null))),
@@ -293,7 +307,7 @@ impl Report<'_> {
 
     fn wrong_type(&mut self, shape: &Shape, found: &Value) {
         let wanted = match shape {
-            Shape::Object { .. } => "a mapping of fields",
+            Shape::Object { .. } | Shape::Map { .. } => "a mapping of fields",
             Shape::List { .. } => "a list",
             Shape::Text { .. } => "a text",
             Shape::Integer { .. } => "a whole number",
@@ -308,6 +322,7 @@ impl Report<'_> {
             (Shape::Integer { .. } | Shape::Boolean, Value::Text(_)) => format!("write {wanted}, without quotes"),
             (
                 Shape::Object { .. }
+                | Shape::Map { .. }
                 | Shape::Text { .. }
                 | Shape::Integer { .. }
                 | Shape::IntegerOrText { .. }
@@ -344,6 +359,19 @@ fn object(properties: &BTreeMap<String, Schema>, required: &[String], report: &m
             "this field is required".into(),
             fix.trim_end_matches(": ").into(),
         );
+    }
+}
+
+fn map(values: &Schema, max: usize, report: &mut Report<'_>) {
+    let entries = report.node.entries();
+    if entries.len() > max {
+        report.add(
+            format!("{} entries are too many", entries.len()),
+            format!("use at most {max}"),
+        );
+    }
+    for (key, value) in entries {
+        values.check(&report.field.field(&key.text), value, report.findings);
     }
 }
 

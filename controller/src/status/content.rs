@@ -60,10 +60,9 @@ fn desired(
     let weight = match standing {
         Standing::Live(_) | Standing::Held { .. } => Weight::Settled,
         Standing::Quarantined(_) | Standing::AwaitsConsent => Weight::Failing,
-        Standing::NotUsed
-        | Standing::Ordered(_)
-        | Standing::Carried { .. }
-        | Standing::Waiting(_) => Weight::Passing { crowd: 0 },
+        Standing::NotUsed | Standing::Ordered(_) | Standing::Carried { .. } | Standing::Waiting(_) => {
+            Weight::Passing { crowd: 0 }
+        }
     };
     Desired {
         uid: subject.stored.uid.clone(),
@@ -160,21 +159,31 @@ fn look(subject: Subject<'_>) -> String {
 fn waiting(subject: Subject<'_>, waiting: &Waiting) -> (Truth, Reason, String) {
     let more = look(subject);
     let (reason, message) = match waiting {
-        Waiting::Turn => (Reason::Waiting, format!("it is compiled and waits for its turn; {more}")),
+        Waiting::Turn => (
+            Reason::Waiting,
+            format!("it is compiled and waits for its turn; {more}"),
+        ),
         Waiting::NoInstances => (
             Reason::NoInstances,
             "no instance of its fleet is connected; start one, or look at the instances' logs".to_owned(),
         ),
         Waiting::Paused => (Reason::Paused, format!("the rollout is paused; {more}")),
-        Waiting::Frozen => (Reason::Frozen, format!("the fleet is frozen until somebody retries; {more}")),
+        Waiting::Frozen => (
+            Reason::Frozen,
+            format!("the fleet is frozen until somebody retries; {more}"),
+        ),
         Waiting::Blocked(revision) => (
             Reason::Blocked,
-            format!("revision {revision} with this content failed with no object to blame; change something, or retry it"),
+            format!(
+                "revision {revision} with this content failed with no object to blame; change something, or retry it"
+            ),
         ),
         Waiting::Withheld(why) => (Reason::Withheld, why.clone()),
         Waiting::NoRollout(fleet) => (
             Reason::NoRollout,
-            format!("no Rollout that is in order governs fleet {fleet}; add one with fleet: {fleet}, or correct spec.fleet"),
+            format!(
+                "no Rollout that is in order governs fleet {fleet}; add one with fleet: {fleet}, or correct spec.fleet"
+            ),
         ),
     };
     (Truth::False, reason, message)
@@ -211,8 +220,11 @@ pub(super) fn first_of(problems: &[&Problem]) -> String {
 
 fn accepted(subject: Subject<'_>) -> Fact {
     let own = |problem: &&&Problem| reference(subject.item.object.key.kind, problem).is_none();
-    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
-        subject.problems.iter().filter(own).partition(|problem| problem.is_error());
+    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) = subject
+        .problems
+        .iter()
+        .filter(own)
+        .partition(|problem| problem.is_error());
     accepted_of(&errors, &warnings)
 }
 
@@ -258,7 +270,11 @@ fn reference(kind: Kind, problem: &Problem) -> Option<Reason> {
 
 fn healthy(rotation: Option<Rotation>) -> Fact {
     let (truth, reason, message) = match rotation {
-        None => (Truth::Unknown, Reason::NotKnown, "nothing is known of its endpoints yet"),
+        None => (
+            Truth::Unknown,
+            Reason::NotKnown,
+            "nothing is known of its endpoints yet",
+        ),
         Some(Rotation { ready: 0, .. }) => (
             Truth::False,
             Reason::NoEndpoints,

@@ -103,7 +103,10 @@ impl Desired {
             let reason = Reason::ALL.iter().find(|reason| reason.as_str() == condition.reason)?;
             Some(Fact::new(type_, truth, *reason, condition.message.clone()))
         };
-        let facts = conditions_of(Kind::Rollout).iter().filter_map(|type_| fact(type_)).collect();
+        let facts = conditions_of(Kind::Rollout)
+            .iter()
+            .filter_map(|type_| fact(type_))
+            .collect();
         status.command = Some(command.clone());
         Some(Self {
             uid: stored.uid.clone(),

@@ -35,18 +35,16 @@ pub fn difference(kind: Kind, desired: &Desired, shown: &Value) -> Difference {
     });
     let fields = fields_of(kind).iter().map(|(field, weight)| {
         let (wanted, is) = (desired.fields.get(*field), shown.get(*field));
-        if wanted == is { Difference::Same } else { weight(wanted, is) }
+        if wanted == is {
+            Difference::Same
+        } else {
+            weight(wanted, is)
+        }
     });
     conditions.chain(fields).max().unwrap_or(Difference::Same)
 }
 
-fn of_condition(
-    kind: Kind,
-    type_: &str,
-    wanted: Option<&Fact>,
-    shown: Option<&Value>,
-    generation: i64,
-) -> Difference {
+fn of_condition(kind: Kind, type_: &str, wanted: Option<&Fact>, shown: Option<&Value>, generation: i64) -> Difference {
     let (Some(wanted), Some(shown)) = (wanted, shown) else {
         return match (wanted.is_some() == shown.is_some(), kind) {
             (true, _) => Difference::Same,
@@ -149,7 +147,11 @@ fn stage(wanted: Option<&Value>, shown: Option<&Value>) -> Difference {
         (false, _, _) => Difference::Moving,
         (true, Some(one), Some(other)) => {
             let apart = one.as_millisecond().abs_diff(other.as_millisecond());
-            if apart < STATUS_BAKE_UNTIL_TOLERANCE_MS { Difference::Same } else { Difference::Moving }
+            if apart < STATUS_BAKE_UNTIL_TOLERANCE_MS {
+                Difference::Same
+            } else {
+                Difference::Moving
+            }
         }
         (true, _, _) => Difference::Moving,
     }

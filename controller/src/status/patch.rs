@@ -69,7 +69,10 @@ fn answer(error: &kube::Error) -> Answer {
     };
     let causes = refused.details.iter().flat_map(|details| &details.causes);
     let owned = causes.into_iter().any(|cause| cause.reason == "FieldManagerConflict");
-    let asked = refused.details.as_ref().map(|details| u64::from(details.retry_after_seconds));
+    let asked = refused
+        .details
+        .as_ref()
+        .map(|details| u64::from(details.retry_after_seconds));
     match refused.code {
         409 if !owned => Answer::Outdated,
         409 | 400 | 422 => Answer::Refused,

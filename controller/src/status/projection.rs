@@ -66,7 +66,10 @@ impl Projection {
         let Some(scene) = Scene::of(situation) else {
             return Projected::default(); // nothing was compiled yet
         };
-        let still = self.looked_at.as_ref().is_some_and(|before| stands_still(before, situation));
+        let still = self
+            .looked_at
+            .as_ref()
+            .is_some_and(|before| stands_still(before, situation));
         let contents = (!still).then(|| self.contents(&scene, watched));
         self.looked_at = Some(situation.clone());
         let rollouts = subjects(&scene).filter(|subject| subject.item.object.key.kind == Kind::Rollout);
@@ -112,7 +115,11 @@ impl Projection {
         };
         let before = before.filter(|before| before.generation == stored.generation);
         let live_since = before.and_then(|before| before.live_in);
-        let latch = if live_since.is_some() { Before::Live } else { Before::Other };
+        let latch = if live_since.is_some() {
+            Before::Live
+        } else {
+            Before::Other
+        };
         let standing = standing::of(subject.item, subject.problems, scene, latch)?;
         let live_in = match &standing {
             Standing::Live(revision) => Some(live_since.unwrap_or_else(|| revision.to_string())),

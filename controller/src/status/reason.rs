@@ -122,9 +122,11 @@ mod tests {
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/status.md")).unwrap();
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
         for reason in Reason::ALL {
-            let told = rows
-                .iter()
-                .any(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{}`", reason.as_str()))));
+            let told = rows.iter().any(|row| {
+                row.split('|')
+                    .nth(1)
+                    .is_some_and(|cell| cell.contains(&format!("`{}`", reason.as_str())))
+            });
             assert!(told, "docs/status.md has no row for the reason {}", reason.as_str());
         }
     }

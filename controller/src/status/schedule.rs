@@ -260,7 +260,11 @@ impl Schedule {
         if answer == Answer::Forbidden {
             self.forbidden.insert(place(key), later(now, STATUS_FORBIDDEN_RETRY_MS));
         }
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.desired.uid == write.desired.uid) else {
+        let Some(entry) = self
+            .entries
+            .get_mut(key)
+            .filter(|entry| entry.desired.uid == write.desired.uid)
+        else {
             return;
         };
         entry.progress = match answer {
@@ -320,7 +324,8 @@ impl Entry {
         self.compared.clone_from(&object.metadata.resource_version);
         let version = object.metadata.resource_version.as_ref();
         // What the watch shows is not kept twice.
-        self.written.take_if(|written| version.is_none_or(|version| !written.older.contains(version)));
+        self.written
+            .take_if(|written| version.is_none_or(|version| !written.older.contains(version)));
         let shown = shown(self, object).map(|(status, _)| status);
         // `None`: the watch shows another object of that name, or none yet.
         let difference = shown.map_or(Difference::Same, |shown| difference(kind, &self.desired, shown));

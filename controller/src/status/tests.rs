@@ -132,7 +132,9 @@ impl Bench {
     }
 
     fn choose(&mut self) {
-        let Some(compiled) = self.output.fleets.get(&edge()) else { return };
+        let Some(compiled) = self.output.fleets.get(&edge()) else {
+            return;
+        };
         let quarantined = compiled.quarantined.iter();
         self.served.chosen = Arc::new(Chosen {
             sources: compiled.sources.clone(),
@@ -159,7 +161,12 @@ impl Bench {
                 snapshot,
                 sources: self.served.chosen.sources.clone(),
             }),
-            held: self.served.held.iter().map(|held| (held.object.clone(), held.content)).collect(),
+            held: self
+                .served
+                .held
+                .iter()
+                .map(|held| (held.object.clone(), held.content))
+                .collect(),
         };
         self.view = view(text, generation);
         self.output = self.compiler.compile(&self.view, &[(edge(), state)].into());
@@ -232,7 +239,12 @@ impl Bench {
     fn write_and_restart(&mut self) {
         let situation = self.situation();
         let projected = self.projection.project(&situation, &self.watched, &self.commands);
-        for (key, desired) in projected.contents.unwrap_or_default().into_iter().chain(projected.rollouts) {
+        for (key, desired) in projected
+            .contents
+            .unwrap_or_default()
+            .into_iter()
+            .chain(projected.rollouts)
+        {
             let write = Write {
                 object: key.clone(),
                 desired,
@@ -251,13 +263,23 @@ impl Bench {
 }
 
 fn in_short(desired: &Desired) -> String {
-    let field = |name: &str| desired.fields.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let field = |name: &str| {
+        desired
+            .fields
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or("-")
+            .to_owned()
+    };
     let facts: Vec<String> = desired
         .facts
         .iter()
         .map(|fact| format!("{}={}/{}", fact.type_, fact.truth.as_str(), fact.reason.as_str()))
         .collect();
-    let head = match (desired.fields.contains_key("phase"), desired.fields.contains_key("endpoints")) {
+    let head = match (
+        desired.fields.contains_key("phase"),
+        desired.fields.contains_key("endpoints"),
+    ) {
         (true, _) => field("phase"),
         (false, true) => format!("{} {}", field("programmed"), field("endpoints")),
         (false, false) => format!("{} {}", field("programmed"), field("liveIn")),
@@ -277,9 +299,15 @@ fn check(bench: &mut Bench, expected: &str) {
 fn a_route_is_programmed_when_everybody_who_counts_has_acknowledged_it() {
     let mut bench = Bench::serving(GOOD);
     bench.served.spread = Spread::Awaited; // one is frozen
-    check(&mut bench, &format!("False - | {IN_ORDER} Programmed=False/NotAcknowledged"));
+    check(
+        &mut bench,
+        &format!("False - | {IN_ORDER} Programmed=False/NotAcknowledged"),
+    );
     bench.served.spread = Spread::Nobody;
-    check(&mut bench, &format!("False - | {IN_ORDER} Programmed=False/NoInstances"));
+    check(
+        &mut bench,
+        &format!("False - | {IN_ORDER} Programmed=False/NoInstances"),
+    );
     bench.served.spread = Spread::Acknowledged;
     let live = format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed");
     check(&mut bench, &live);
@@ -293,14 +321,20 @@ fn a_route_is_programmed_when_everybody_who_counts_has_acknowledged_it() {
 #[test]
 fn a_change_is_followed_from_stage_to_stage() {
     let mut bench = Bench::serving(GOOD);
-    check(&mut bench, &format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed"));
+    check(
+        &mut bench,
+        &format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed"),
+    );
     bench.write(&with_another_host(), 2);
     check(&mut bench, &format!("False - | {IN_ORDER} Programmed=False/Waiting"));
     bench.try_out(Extent::Some);
     check(&mut bench, &format!("canary - | {IN_ORDER} Programmed=False/InStage"));
     bench.try_out(Extent::All);
     bench.served.spread = Spread::Awaited;
-    check(&mut bench, &format!("False - | {IN_ORDER} Programmed=False/NotAcknowledged"));
+    check(
+        &mut bench,
+        &format!("False - | {IN_ORDER} Programmed=False/NotAcknowledged"),
+    );
     bench.served.spread = Spread::Acknowledged;
     let live = format!("True 2-02020202 | {IN_ORDER} Programmed=True/Programmed");
     check(&mut bench, &live);
@@ -308,7 +342,10 @@ fn a_change_is_followed_from_stage_to_stage() {
     check(&mut bench, &live);
     // A pool that did not change stayed where it was.
     let pool = bench.says("Pool shop/api");
-    assert_eq!(pool, format!("True 1/2 | {IN_ORDER} Programmed=True/Programmed Healthy=True/InRotation"));
+    assert_eq!(
+        pool,
+        format!("True 1/2 | {IN_ORDER} Programmed=True/Programmed Healthy=True/InRotation")
+    );
 }
 
 #[test]
@@ -323,10 +360,16 @@ fn what_is_taken_back_says_so_and_why() {
     check(&mut bench, &held);
     let desired = bench.desired(SHOP).unwrap();
     let message = &desired.facts[2].message;
-    assert!(message.contains("2-02020202") && message.contains("aborted by ada at stage canary"), "{message}");
+    assert!(
+        message.contains("2-02020202") && message.contains("aborted by ada at stage canary"),
+        "{message}"
+    );
     // Going back to what serves is in service at once, if everybody has followed the way back.
     bench.write(GOOD, 3);
-    check(&mut bench, &format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed"));
+    check(
+        &mut bench,
+        &format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed"),
+    );
 }
 
 #[test]
@@ -343,7 +386,10 @@ fn what_is_wrong_is_named_with_its_place_and_what_serves_instead() {
         "spec.rules[0].pool: no Pool \"apo\" in namespace shop; did you mean \"api\"? Or create Pool shop/apo; its last good form keeps serving"
     );
     let mut bench = Bench::serving(GOOD);
-    bench.write(&GOOD.replace("name: all, pool: api", "name: all, pool: api, timeouts: {request: 0s}"), 2);
+    bench.write(
+        &GOOD.replace("name: all, pool: api", "name: all, pool: api, timeouts: {request: 0s}"),
+        2,
+    );
     check(
         &mut bench,
         "False - | Accepted=False/Invalid ResolvedRefs=True/Resolved Programmed=False/Quarantined",
@@ -390,7 +436,10 @@ fn a_new_leader_says_nothing_new_before_it_knows_the_fleet() {
     bench.served.knowledge = Knowledge::Gathering;
     bench.served.spread = Spread::Nobody;
     bench.promote(7);
-    check(&mut bench, &format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed"));
+    check(
+        &mut bench,
+        &format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed"),
+    );
     // Of another generation nothing was said.
     bench.write(GOOD, 2);
     check(&mut bench, "-");
@@ -470,7 +519,10 @@ fn what_degrades_a_fleet_is_said_beside_its_phase() {
         bench.rollout.instances.total = 3;
         change(&mut bench.rollout);
         let said = bench.says("Rollout sluice-system/edge");
-        said.split(' ').find(|word| word.starts_with("Degraded")).unwrap().to_owned()
+        said.split(' ')
+            .find(|word| word.starts_with("Degraded"))
+            .unwrap()
+            .to_owned()
     };
     let hold = |rollout: &mut RolloutStatus| {
         rollout.held.push(HeldStatus {
@@ -482,18 +534,27 @@ fn what_degrades_a_fleet_is_said_beside_its_phase() {
         });
     };
     assert_eq!(degraded(Phase::Baking, hold), "Degraded=True/ContentsHeld");
-    assert_eq!(degraded(Phase::Idle, |rollout| rollout.instances.refused = 1), "Degraded=True/OrderRefused");
+    assert_eq!(
+        degraded(Phase::Idle, |rollout| rollout.instances.refused = 1),
+        "Degraded=True/OrderRefused"
+    );
     assert_eq!(degraded(Phase::Idle, |_| ()), "Degraded=True/InstancesUnreached");
     assert_eq!(degraded(Phase::RollingBack, |_| ()), "Degraded=True/RollingBack");
     assert_eq!(degraded(Phase::Frozen, hold), "Degraded=True/Frozen");
     let mut bench = Bench::serving(GOOD);
     let nobody = bench.says("Rollout sluice-system/edge");
-    assert!(nobody.contains("Ready=False/NoInstances") && nobody.contains("Reconciling=True"), "{nobody}");
+    assert!(
+        nobody.contains("Ready=False/NoInstances") && nobody.contains("Reconciling=True"),
+        "{nobody}"
+    );
 }
 
 #[test]
 fn a_rollout_that_does_not_govern_says_who_does() {
-    let second = GOOD.replace("name: edge, namespace: sluice-system", "name: second, namespace: sluice-system");
+    let second = GOOD.replace(
+        "name: edge, namespace: sluice-system",
+        "name: second, namespace: sluice-system",
+    );
     let second = second.split("---").next().unwrap();
     let mut bench = Bench::serving(GOOD);
     bench.write(&format!("{GOOD}\n---{second}"), 1);
@@ -528,12 +589,18 @@ fn a_person_is_answered_although_nothing_else_can_be_told() {
     assert_eq!(bench.says(rollout), "-");
     bench.commands.insert(key(rollout), command("b"));
     let desired = bench.desired(rollout).unwrap();
-    assert_eq!((&desired.fields["phase"], &desired.fields["command"]["id"]), (&json!("Baking"), &json!("b")));
+    assert_eq!(
+        (&desired.fields["phase"], &desired.fields["command"]["id"]),
+        (&json!("Baking"), &json!("b"))
+    );
     // An answer stays until there is another.
     bench.commands.clear();
     bench.served.knowledge = Knowledge::Counted;
     let desired = bench.desired(rollout).unwrap();
-    assert_eq!((&desired.fields["phase"], &desired.fields["command"]["id"]), (&json!("Stalled"), &json!("a")));
+    assert_eq!(
+        (&desired.fields["phase"], &desired.fields["command"]["id"]),
+        (&json!("Stalled"), &json!("a"))
+    );
 }
 
 #[test]

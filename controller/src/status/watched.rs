@@ -43,7 +43,9 @@ pub(super) fn status(object: &DynamicObject) -> &Value {
 /// A condition in a status.
 pub(super) fn condition<'a>(status: &'a Value, type_: &str) -> Option<&'a Value> {
     let conditions = status.get("conditions")?.as_array()?;
-    conditions.iter().find(|condition| text(condition, "type") == Some(type_))
+    conditions
+        .iter()
+        .find(|condition| text(condition, "type") == Some(type_))
 }
 
 /// A field of text.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use kube::Client;
 use sluice_crds::CommandStatus;
-use sluice_model::{Kind, ObjectKey};
 use sluice_model::limits::{STATUS_LOOK_MS, STATUS_SWEEP_MS, STATUS_WRITE_WAIT_MS, STATUS_WRITES_IN_FLIGHT};
+use sluice_model::{Kind, ObjectKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -156,7 +156,10 @@ impl Complaints {
             }
             // It was deleted, or changed: the watch says so in a moment.
             Answer::Gone | Answer::Outdated => return,
-            Answer::Refused => (object.to_string(), "its status is refused; somebody else may own a part of it"),
+            Answer::Refused => (
+                object.to_string(),
+                "its status is refused; somebody else may own a part of it",
+            ),
             Answer::Forbidden => (
                 format!("{} in {}", object.kind, object.namespace),
                 "statuses there may not be written: grant patch on them to the controller",

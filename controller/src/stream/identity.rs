@@ -3,23 +3,23 @@
 use sluice_model::ClusterId;
 use tonic::Status;
 
-use crate::pki::Identity;
+use crate::pki::Peer;
 
-/// The identity in the first of `certificates`, if it is one of `cluster`.
+/// Who the first of `certificates` names, if it is one of `cluster`.
 ///
 /// # Errors
 /// `unauthenticated` without a certificate that names an instance, `permission_denied` for another cluster.
-pub fn of_peer<C: AsRef<[u8]>>(certificates: Option<&[C]>, cluster: &ClusterId) -> Result<Identity, Status> {
+pub fn of_peer<C: AsRef<[u8]>>(certificates: Option<&[C]>, cluster: &ClusterId) -> Result<Peer, Status> {
     let leaf = certificates.and_then(|certificates| certificates.first());
     let leaf = leaf.ok_or_else(|| Status::unauthenticated("a client certificate is needed; enrol this instance"))?;
-    let identity = Identity::of_certificate(leaf.as_ref())
+    let peer = Peer::of_certificate(leaf.as_ref())
         .ok_or_else(|| Status::unauthenticated("the certificate names no instance; enrol this instance"))?;
-    if identity.cluster == *cluster {
-        Ok(identity)
+    if peer.identity.cluster == *cluster {
+        Ok(peer)
     } else {
         Err(Status::permission_denied(format!(
             "the certificate is of cluster {}, this is {cluster}; enrol this instance here",
-            identity.cluster
+            peer.identity.cluster
         )))
     }
 }
@@ -27,7 +27,7 @@ pub fn of_peer<C: AsRef<[u8]>>(certificates: Option<&[C]>, cluster: &ClusterId) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::Pki;
+    use crate::pki::{Identity, Pki};
     use x509_parser::pem::parse_x509_pem;
 
     #[test]
@@ -42,8 +42,9 @@ mod tests {
         };
         let der = |pem: &str| parse_x509_pem(pem.as_bytes()).unwrap().1.contents;
         let issued = |cluster: &ClusterId| der(&pki.authority().issue(&identity(cluster)).unwrap().certificate);
-        assert_eq!(of_peer(Some(&[issued(&here)]), &here).unwrap(), identity(&here));
-        let code = |found: Result<Identity, Status>| found.unwrap_err().code();
+        let found = of_peer(Some(&[issued(&here)]), &here).unwrap();
+        assert_eq!((found.identity, found.workload), (identity(&here), None));
+        let code = |found: Result<Peer, Status>| found.unwrap_err().code();
         assert_eq!(
             code(of_peer(Some(&[issued(&"there".parse().unwrap())]), &here)),
             tonic::Code::PermissionDenied

@@ -1,12 +1,14 @@
 //! Rollout → how its fleet listens, and the plan by which changes reach it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use regex::Regex;
 use sluice_crds::{
-    DataPlane, Gate as GateSpec, GateMetric, ListenerTls as ListenerTlsSpec, NumberOrText, OnIdle as OnIdleSpec,
-    OnNoData as OnNoDataSpec, RolloutSpec, Stage as StageSpec,
+    DataPlane, Gate as GateSpec, GateMetric, LabelExpression, LabelOperator, ListenerTls as ListenerTlsSpec, Member,
+    NamespaceSelector, NumberOrText, OnIdle as OnIdleSpec, OnNoData as OnNoDataSpec, RolloutSpec, Stage as StageSpec,
 };
+use sluice_model::Name;
 use sluice_model::unit::{DataPlaneUnit, Listener, ListenerTls, Unit};
 
 use super::{Findings, FleetPlan, Meaning, certificate, fleet, quantity};
@@ -14,6 +16,7 @@ use crate::problem::FieldPath;
 use crate::rollout::{
     Gate, LatencyLimit, Limit, OnIdle, OnNoData, PerMillion, Plan, PlanError, Progress, RateLimit, Stage,
 };
+use crate::selector::{Demand, Of, Selector};
 
 /// Requests that a gate waits for unless it says otherwise. As in the built-in gates.
 const MIN_REQUESTS_DEFAULT: u64 = 200;
@@ -23,6 +26,8 @@ const BAKE_MAX_MILLIS: u64 = 168 * 3_600_000;
 pub(super) fn translate(spec: &RolloutSpec, findings: &mut Findings<'_>) -> Option<Meaning> {
     let RolloutSpec {
         fleet: fleet_name,
+        members,
+        namespaces,
         data_plane,
         stages,
         gates,
@@ -32,6 +37,10 @@ pub(super) fn translate(spec: &RolloutSpec, findings: &mut Findings<'_>) -> Opti
         history_limit,
     } = spec;
     let field = FieldPath::root("spec");
+    check_members(&field.field("members"), members, findings);
+    let namespaces = namespaces
+        .as_ref()
+        .map(|spec| selector(&field.field("namespaces"), spec, findings));
     let unit = listeners(&field.field("dataPlane").field("listeners"), data_plane, findings);
     let stages = stages_of(&field.field("stages"), stages, findings);
     let gates = gates_of(&field.field("gates"), gates, findings);
@@ -55,6 +64,7 @@ pub(super) fn translate(spec: &RolloutSpec, findings: &mut Findings<'_>) -> Opti
         plan: FleetPlan {
             plan,
             history_limit: *history_limit,
+            namespaces: namespaces.flatten(),
         },
     })
 }
@@ -66,6 +76,79 @@ fn refused(error: &PlanError, findings: &mut Findings<'_>) -> Option<Meaning> {
     let (message, fix) = rest.rsplit_once("; ").unwrap_or((rest, ""));
     findings.error(&FieldPath::root("spec").field(field), message, fix);
     None
+}
+
+/// Whom they mean is for `members` to say; here it is only that they can mean somebody.
+fn check_members(field: &FieldPath, specs: &[Member], findings: &mut Findings<'_>) {
+    for (index, spec) in specs.iter().enumerate() {
+        let Member {
+            namespace,
+            service_account_name,
+        } = spec;
+        for (name, text) in [("namespace", namespace), ("serviceAccountName", service_account_name)] {
+            findings.ok(&field.index(index).field(name), text.parse::<Name>(), "correct it");
+        }
+    }
+}
+
+/// The key of a label as the API server checks it; the schema cannot say it of the keys of a mapping.
+static LABEL_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(sluice_crds::bounds::LABEL_KEY_PATTERN).ok());
+
+fn selector(field: &FieldPath, spec: &NamespaceSelector, findings: &mut Findings<'_>) -> Option<Selector> {
+    let NamespaceSelector {
+        match_labels,
+        match_expressions,
+    } = spec;
+    let mut demands = Vec::with_capacity(match_labels.len() + match_expressions.len());
+    for (key, value) in match_labels {
+        if !LABEL_KEY.as_ref().is_some_and(|pattern| pattern.is_match(key)) {
+            let message = format!("{key:?} is not the key of a label");
+            findings.error(
+                &field.field("matchLabels"),
+                message,
+                "write it as team or example.com/team",
+            );
+        }
+        demands.push(Demand {
+            key: key.clone(),
+            of_it: Of::In([value.clone()].into()),
+        });
+    }
+    for (index, spec) in match_expressions.iter().enumerate() {
+        demands.push(demand(&field.field("matchExpressions").index(index), spec, findings)?);
+    }
+    Some(Selector { demands })
+}
+
+fn demand(field: &FieldPath, spec: &LabelExpression, findings: &mut Findings<'_>) -> Option<Demand> {
+    let LabelExpression { key, operator, values } = spec;
+    let set = || values.iter().cloned().collect();
+    let of_it = match (operator, values.as_slice()) {
+        (LabelOperator::In, [_, ..]) => Of::In(set()),
+        (LabelOperator::NotIn, [_, ..]) => Of::NotIn(set()),
+        (LabelOperator::Exists, []) => Of::Exists,
+        (LabelOperator::DoesNotExist, []) => Of::DoesNotExist,
+        (LabelOperator::In | LabelOperator::NotIn, []) => {
+            findings.error(
+                &field.field("values"),
+                "there are no values to compare with",
+                "add some, or use Exists or DoesNotExist",
+            );
+            return None;
+        }
+        (LabelOperator::Exists | LabelOperator::DoesNotExist, [_, ..]) => {
+            findings.error(
+                &field.field("values"),
+                "this operator compares with no values",
+                "leave them out, or use In or NotIn",
+            );
+            return None;
+        }
+    };
+    Some(Demand {
+        key: key.clone(),
+        of_it,
+    })
 }
 
 fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -> Option<DataPlaneUnit> {

@@ -53,10 +53,22 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
 fn certificates(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> Vec<CertificateRef> {
     let RouteTls { certificates } = spec;
     let field = field.field("certificates");
-    let numbered = certificates.iter().enumerate();
-    numbered
-        .filter_map(|(index, one)| certificate(&field.index(index), one, findings))
-        .collect()
+    let mut found: Vec<CertificateRef> = Vec::with_capacity(certificates.len());
+    for (index, one) in certificates.iter().enumerate() {
+        let Some(certificate) = certificate(&field.index(index), one, findings) else {
+            continue;
+        };
+        // With and without this namespace, one certificate has two spellings.
+        match found.iter().position(|other| *other == certificate) {
+            Some(first) => findings.error(
+                &field.index(index),
+                format!("the same certificate as {}", field.index(first)),
+                "remove one of the two",
+            ),
+            None => found.push(certificate),
+        }
+    }
+    found
 }
 
 fn names(field: &FieldPath, hostnames: &[String], findings: &mut Findings<'_>) -> Vec<HostPattern> {

@@ -4,7 +4,8 @@
 parts=(etcd apiserver controller-manager scheduler containerd kubelet kube-proxy coredns)
 
 known_part() {
-    [[ " ${parts[*]} " == *" $1 "* ]] || fail "there is no part '$1': ${parts[*]}"
+    [[ " ${parts[*]} ${argocd_parts[*]} " == *" $1 "* ]] ||
+        fail "there is no part '$1': ${parts[*]}, and with Argo CD ${argocd_parts[*]}"
 }
 
 # PART: puts its command line into `command`.
@@ -45,6 +46,7 @@ command_of() {
             --conntrack-tcp-timeout-close-wait 0)
         ;;
     coredns) command=(coredns -conf "$dir/Corefile") ;;
+    *) argocd_command_of "$1" ;;
     esac
 }
 

@@ -19,6 +19,7 @@ build_tools() {
         tool coredns "" "" github.com/coredns/coredns
         tool helm "" "" helm.sh/helm/v4/cmd/helm
         tool kubeconform "" "" github.com/yannh/kubeconform/cmd/kubeconform
+        tool lua argocd-lua "" .
     ) 9>"$cache/build.lock"
 }
 
@@ -27,7 +28,9 @@ tool() {
     local module="$1" output="$2" flags="$3" stamp wanted began=$SECONDS
     shift 3
     stamp="$bin/.$module"
-    wanted="$(go version; sha256sum <"$here/tools/$module/go.mod"; sha256sum <"$here/tools/$module/go.sum"; echo "$flags $*")"
+    wanted="$(go version; sha256sum <"$here/tools/$module/go.mod"; sha256sum <"$here/tools/$module/go.sum"
+        find "$here/tools/$module" -name '*.go' -print0 | sort -z | xargs -0 -r sha256sum | cut -d ' ' -f 1
+        echo "$flags $*")"
     [[ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]] || return 0
     rm -f "$stamp"
     say "building $module (minutes when Go's build cache is cold)"

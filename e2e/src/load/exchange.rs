@@ -11,6 +11,7 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use sluice_cli::demo_upstream::VERSION_HEADER;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -18,6 +19,9 @@ use crate::wait::unix_ms;
 
 use super::outcome::{Connection, Outcome, Reply};
 use super::{Shared, target};
+
+/// By which header the upstreams of tests say who they are: those in this process, and `sluice demo-upstream`.
+const STAMPS: [&str; 2] = ["x-stamp", VERSION_HEADER];
 
 /// A connection ready for a request.
 pub(super) type Sender = SendRequest<Empty<Bytes>>;
@@ -132,7 +136,7 @@ async fn talk(
     Ok(Reply {
         status: parts.status.as_u16(),
         request_id: text("x-request-id"),
-        stamp: text("x-stamp"),
+        stamp: STAMPS.map(text).concat(),
         body: String::from_utf8_lossy(&shown).into_owned(),
     })
 }

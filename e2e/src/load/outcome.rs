@@ -21,7 +21,7 @@ pub struct Reply {
     pub status: u16,
     /// `x-request-id` of the answer.
     pub request_id: String,
-    /// Who made it, by its `x-stamp`; empty for what the proxy answered itself.
+    /// Who made it, as the upstream says; empty for what the proxy answered itself.
     pub stamp: String,
     /// The body as far as a failing test wants to see it; kept for answers that are not 2xx only.
     pub body: String,

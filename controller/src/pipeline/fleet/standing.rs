@@ -119,7 +119,7 @@ impl Fleet {
     fn knowledge(&self) -> Knowledge {
         // Of a fleet that begins with this controller no instance can hold anything that it does not know of.
         let began_here = self.began_here && self.core.record().beginning == Beginning::NewFleet;
-        if began_here || self.core.has_listened() {
+        if began_here || self.core.has_settled() {
             Knowledge::Complete
         } else if self.core.has_its_fleet() {
             Knowledge::Counted
@@ -147,7 +147,11 @@ impl Fleet {
     /// Whether an instance may be serving something. One that is away may, for all that is known: it counts until it is
     /// back or gone.
     fn counts(&self, instance: &InstanceId, seen: &Seen) -> bool {
-        let holds = || self.instances.get(instance).is_some_and(|known| !known.holds.is_empty());
+        let holds = || {
+            self.instances
+                .get(instance)
+                .is_some_and(|known| !known.holds.is_empty())
+        };
         seen.epoch > 0 || seen.link == Link::Away || holds()
     }
 
@@ -184,11 +188,15 @@ fn tried(rollout: &Rollout, before: Option<&Arc<Tried>>) -> Arc<Tried> {
     let changed = rollout.target.changed.iter();
     Arc::new(Tried {
         revision,
-        stage: rollout.current_stage().map_or_else(String::new, |stage| stage.name.clone()),
+        stage: rollout
+            .current_stage()
+            .map_or_else(String::new, |stage| stage.name.clone()),
         index,
         of: rollout.stages.len(),
         extent,
-        changed: changed.map(|changed| (changed.object.clone(), changed.content)).collect(),
+        changed: changed
+            .map(|changed| (changed.object.clone(), changed.content))
+            .collect(),
     })
 }
 

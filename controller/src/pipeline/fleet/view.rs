@@ -1,10 +1,10 @@
 //! What others are shown of the fleet: compile its stable revision and held contents, people its state. And what of its
 //! revisions nobody needs any more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sluice_model::RevisionId;
-use sluice_proto::Manifest;
 
 use super::{Connected, Fleet};
 use crate::compile::{FleetState, Stable};
@@ -22,6 +22,11 @@ impl Fleet {
             held: held.map(|held| (held.object.clone(), held.content)).collect(),
             stable: self.stable(now),
         }
+    }
+
+    /// Whether it serves something, as far as its record says.
+    pub fn has_a_revision(&self) -> bool {
+        self.core.record().stable.is_some()
     }
 
     pub(super) fn stable(&mut self, now: Millis) -> Option<Stable> {
@@ -52,12 +57,16 @@ impl Fleet {
             return Ok(None);
         };
         let snapshot = self.revisions.snapshot(&signed.manifest)?;
-        let Manifest { sources, .. } = signed.manifest;
+        let sources = self.revisions.origins(revision).unwrap_or_else(|error| {
+            // What serves counts; where it came from is for people.
+            tracing::warn!(%error, "where the objects came from is lost");
+            BTreeMap::new()
+        });
         Ok(Some(Stable {
             snapshot: Arc::new(snapshot),
             sources: sources
                 .into_iter()
-                .map(|source| (source.object, source.origin.into()))
+                .map(|(object, source)| (object, source.into()))
                 .collect(),
         }))
     }
@@ -75,12 +84,13 @@ impl Fleet {
         missing.first().map(|first| (missing.len(), first.clone()))
     }
 
-    /// Removes revisions that nobody needs. Only while nothing is being tried.
+    /// Removes revisions that nobody needs. Only while nothing is being tried, and not before the instances that there
+    /// are had time to say what they hold.
     pub fn collect(&mut self, now: Millis) {
         let record = self.core.record();
         // What is handed back has no manifest until all of it is here.
         let busy = record.rollout.is_some() || record.restoring.is_some() || self.misses_something();
-        if busy || record.stable.is_none() {
+        if busy || record.stable.is_none() || !self.core.has_settled() {
             return;
         }
         let reported = self

@@ -7,7 +7,9 @@ use serde_json::json;
 use super::*;
 use crate::status::desired::{Fact, fields};
 use crate::status::{patch, resource};
-use sluice_crds::{CommandResult, CommandStatus, InstancesStatus, PoolStatus, ProxyRouteStatus, RolloutStatus, StageStatus};
+use sluice_crds::{
+    CommandResult, CommandStatus, InstancesStatus, PoolStatus, ProxyRouteStatus, RolloutStatus, StageStatus,
+};
 
 /// An API server that is a map, with a watch that shows everything at once unless told otherwise.
 struct Bench {
@@ -132,7 +134,8 @@ impl Bench {
 
     fn want(&mut self, all: impl IntoIterator<Item = (ObjectKey, Desired)>) {
         let kinds = [Kind::ProxyRoute, Kind::Pool, Kind::Rollout];
-        self.schedule.want(&kinds, all.into_iter().collect(), &self.shown, Millis(self.now));
+        self.schedule
+            .want(&kinds, all.into_iter().collect(), &self.shown, Millis(self.now));
     }
 
     fn want_for(&mut self, ms: u64, all: impl IntoIterator<Item = (ObjectKey, Desired)>) {
@@ -159,7 +162,8 @@ impl Bench {
         self.version += 1;
         let status = patch::body(write, "2026-11-23T10:00:00Z")["status"].clone();
         let word = status.get("programmed").or(status.get("phase")).and_then(Value::as_str);
-        self.writes.push((self.now, write.object.clone(), word.unwrap_or_default().to_owned()));
+        self.writes
+            .push((self.now, write.object.clone(), word.unwrap_or_default().to_owned()));
         if self.watch == Watch::Follows {
             let object = self.shown.get_mut(&write.object).unwrap();
             let object = Arc::make_mut(object);
@@ -185,7 +189,10 @@ fn a_thousand_new_routes_cost_one_write_each_however_long_they_bake() {
             bench.want_for(1_000, all);
         }
         for stage in ["canary", "half"] {
-            bench.want_for(bake_ms, (0..1_000).map(|number| (route(number), at_stage(stage, 1_000))));
+            bench.want_for(
+                bake_ms,
+                (0..1_000).map(|number| (route(number), at_stage(stage, 1_000))),
+            );
         }
         assert_eq!(bench.writes.len(), 0);
         bench.want((0..1_000).map(|number| (route(number), live())));
@@ -203,7 +210,11 @@ fn a_small_change_is_seen_at_every_stage_that_lasts() {
     bench.want_for(1_000, [(route(1), at_stage("canary", 1))]);
     bench.want_for(60_000, [(route(1), at_stage("half", 1))]);
     bench.want_for(60_000, [(route(1), live())]);
-    assert_eq!(bench.words(), [(6_000, "half"), (61_020, "True")], "what was over in a second is not told");
+    assert_eq!(
+        bench.words(),
+        [(6_000, "half"), (61_020, "True")],
+        "what was over in a second is not told"
+    );
     // What was told and is not so any more is told again, in whatever crowd.
     let mut bench = Bench::new();
     bench.create_new(&route(1));
@@ -233,9 +244,16 @@ fn what_is_wrong_is_told_first_but_not_before_it_lasts() {
     bench.want_for(1_000, [(route(0), live())]);
     assert_eq!(bench.words(), [(1_020, "True")]);
     bench.want_for(1_000, [(route(1), broken())]);
-    bench.want_for(2_000, (1..200).map(|number| (route(number), if number == 1 { broken() } else { live() })));
+    bench.want_for(
+        2_000,
+        (1..200).map(|number| (route(number), if number == 1 { broken() } else { live() })),
+    );
     let place = bench.writes.iter().position(|(_, _, word)| word == "False").unwrap();
-    let before = bench.writes.iter().filter(|(at, ..)| *at < bench.writes[place].0).count();
+    let before = bench
+        .writes
+        .iter()
+        .filter(|(at, ..)| *at < bench.writes[place].0)
+        .count();
     assert_eq!(place, before, "of what is due at one moment it is the first");
 }
 
@@ -296,7 +314,11 @@ fn a_busy_repository_does_not_write_a_rollout_for_every_revision() {
     bench.want_for(10_000, [(edge(), rollout("Baking", "60", |_| ()))]);
     let (before, now) = (bench.writes.len(), bench.now);
     bench.want_for(2_000, [(edge(), rollout("RolledBack", "60", |_| ()))]);
-    assert_eq!(bench.writes[before..].iter().map(|write| write.0).collect::<Vec<_>>(), [now + 20], "a turn at once");
+    assert_eq!(
+        bench.writes[before..].iter().map(|write| write.0).collect::<Vec<_>>(),
+        [now + 20],
+        "a turn at once"
+    );
 }
 
 #[test]
@@ -425,7 +447,10 @@ fn where_nothing_may_be_written_everything_else_goes_on() {
     bench.answer = |write| (write.object.namespace.as_str() == "shop").then_some(Answer::Forbidden);
     let all = (0..500).map(|number| (route(number), live()));
     bench.want_for(1_000, all.chain([(elsewhere.clone(), live())]));
-    assert_eq!(bench.writes.iter().map(|write| &write.1).collect::<Vec<_>>(), [&elsewhere]);
+    assert_eq!(
+        bench.writes.iter().map(|write| &write.1).collect::<Vec<_>>(),
+        [&elsewhere]
+    );
 }
 
 #[test]
@@ -437,7 +462,9 @@ fn an_object_made_anew_under_its_name_is_another() {
     bench.want_for(5_000, [(route(1), other.clone())]);
     assert_eq!(bench.writes.len(), 0, "the watch still shows the one before");
     Arc::make_mut(bench.shown.get_mut(&route(1)).unwrap()).metadata.uid = Some("v".to_owned());
-    Arc::make_mut(bench.shown.get_mut(&route(1)).unwrap()).metadata.resource_version = Some("77".to_owned());
+    Arc::make_mut(bench.shown.get_mut(&route(1)).unwrap())
+        .metadata
+        .resource_version = Some("77".to_owned());
     bench.want_for(12_000, [(route(1), other)]);
     assert_eq!(bench.writes.len(), 1);
 }

@@ -1,6 +1,7 @@
 //! The API server's audit log: who did what, from the beginning of a check on. Only our own cluster has one that can
 //! be read.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) object_ref: Option<ObjectRef>,
     /// The body: kept for our own kinds only.
     pub(crate) request_object: Option<Value>,
+    /// How it was answered.
+    pub(crate) response_status: Option<Answered>,
 }
 
 /// Who sent a request.
@@ -35,14 +38,57 @@ pub(crate) struct Entry {
 pub(crate) struct User {
     /// `system:serviceaccount:…` for pods.
     pub(crate) username: String,
+    /// What else the server knows of them, such as the pod that a token is bound to.
+    #[serde(default)]
+    extra: BTreeMap<String, Vec<String>>,
+}
+
+/// How a request was answered.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Answered {
+    /// The HTTP status.
+    #[serde(default)]
+    pub(crate) code: u16,
+}
+
+impl Entry {
+    /// The pod whose token came with the request; empty if it was no pod.
+    pub(crate) fn pod(&self) -> &str {
+        let names = self.user.extra.get("authentication.kubernetes.io/pod-name");
+        names.and_then(|names| names.first()).map_or("", String::as_str)
+    }
+
+    /// Whether it asked for a change.
+    pub(crate) fn is_write(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+
+    /// Whether the server did what was asked.
+    pub(crate) fn succeeded(&self) -> bool {
+        let code = self.response_status.as_ref().map_or(0, |answered| answered.code);
+        (200..300).contains(&code)
+    }
+
+    /// `proxyroutes/status`, `leases`; empty for paths such as `/readyz`.
+    pub(crate) fn resource(&self) -> String {
+        match &self.object_ref {
+            None => String::new(),
+            Some(object) if object.subresource.is_empty() => object.resource.clone(),
+            Some(object) => format!("{}/{}", object.resource, object.subresource),
+        }
+    }
 }
 
 /// What a request was about.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ObjectRef {
+    /// Empty for the core group.
+    pub(crate) api_group: String,
     /// `proxyroutes`, …
     pub(crate) resource: String,
+    /// `status`, …; mostly empty.
+    pub(crate) subresource: String,
     /// Empty for what has none.
     pub(crate) namespace: String,
     /// Empty for lists.
@@ -62,6 +108,11 @@ impl AuditLog {
         })
     }
 
+    /// The same log, from now on.
+    pub(crate) fn again_from_now(&self) -> anyhow::Result<Self> {
+        Self::from_now(&self.path)
+    }
+
     /// The lines since then, as they are.
     pub(crate) fn text(&self) -> anyhow::Result<String> {
         let mut file = File::open(&self.path).with_context(|| format!("no audit log {}", self.path.display()))?;
@@ -69,6 +120,13 @@ impl AuditLog {
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         Ok(text)
+    }
+
+    /// The requests of one account since then; `system:serviceaccount:NAMESPACE:NAME` for pods.
+    pub(crate) fn of(&self, username: &str) -> anyhow::Result<Vec<Entry>> {
+        let mut entries = self.entries()?;
+        entries.retain(|entry| entry.user.username == username);
+        Ok(entries)
     }
 
     /// The requests since then. The last line may still be in writing, and is left for the next time.

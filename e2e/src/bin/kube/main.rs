@@ -4,18 +4,31 @@
 //! ```text
 //!  checks/*.rs ─► registry ─► report (one by one, a line each) ─► evidence when one fails
 //!                    └─ world: client, kubectl, audit log, parts of the node
+//!                         ├─ sluice ─ install: what is under test, by Helm
+//!                         ├─ backend, traffic: what is routed to, and the load that finds out
+//!                         └─ pods, node, etcd, views: to look inside, and to break things
 //! ```
 // A harness speaks by panicking; what it indexes is JSON, where a missing field is null.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod audit;
+mod backend;
 mod checks;
+mod etcd;
 mod evidence;
+mod install;
 mod kubectl;
+mod node;
 mod objects;
 mod options;
+mod pods;
 mod registry;
 mod report;
+mod sluice;
+mod tls;
+mod tool;
+mod traffic;
+mod views;
 mod world;
 
 use std::process::ExitCode;

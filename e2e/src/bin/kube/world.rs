@@ -1,5 +1,5 @@
-//! What a check has in its hands: a client, kubectl, namespaces of its own, a log, and on our own cluster the audit
-//! log and the parts of the node.
+//! What a check has in its hands: a client, kubectl, namespaces of its own, a log, the figures it measured, and on our
+//! own cluster the audit log and the parts of the node.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,7 +15,8 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::audit::AuditLog;
-use crate::options::{Images, Options, Own};
+use crate::install::Installed;
+use crate::options::{Form, Images, Options, Own};
 
 /// The cluster under test, shared by all checks.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct Cluster {
     client: Client,
     options: Arc<Options>,
     crds: Arc<OnceCell<()>>,
+    installed: Arc<Installed>,
+    audit: Option<AuditLog>,
 }
 
 impl Cluster {
@@ -35,10 +38,14 @@ impl Cluster {
             "the API server does not answer; is KUBECONFIG right, and is this run inside the cluster's network?",
         )?;
         println!("Kubernetes {}", version.git_version);
+        let own = options.own.as_ref();
+        let audit = own.map(|own| AuditLog::from_now(&own.folder.join("audit.log")));
         Ok(Self {
             client,
-            options: Arc::new(options),
             crds: Arc::default(),
+            installed: Arc::default(),
+            audit: audit.transpose()?,
+            options: Arc::new(options),
         })
     }
 
@@ -56,6 +63,7 @@ pub(crate) struct World {
     folder: PathBuf,
     log: Arc<Mutex<File>>,
     namespaces: Arc<Mutex<Vec<String>>>,
+    figures: Arc<Mutex<Vec<String>>>,
     began: Instant,
     audit: Option<AuditLog>,
 }
@@ -68,13 +76,12 @@ impl World {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let log = File::create(folder.join("log"))?;
-        let audit = cluster
-            .own()
-            .map(|own| AuditLog::from_now(&own.folder.join("audit.log")));
+        let audit = cluster.audit.as_ref().map(AuditLog::again_from_now);
         Ok(Self {
             check,
             log: Arc::new(Mutex::new(log)),
             namespaces: Arc::default(),
+            figures: Arc::default(),
             began: Instant::now(),
             audit: audit.transpose()?,
             folder,
@@ -92,6 +99,34 @@ impl World {
         &self.cluster.options.images
     }
 
+    /// How much of it.
+    pub(crate) fn form(&self) -> Form {
+        self.cluster.options.form
+    }
+
+    /// The first in the short form, the second in the full one.
+    pub(crate) fn by_form<T>(&self, short: T, full: T) -> T {
+        match self.form() {
+            Form::Short => short,
+            Form::Full => full,
+        }
+    }
+
+    /// Whether all checks of the form run, and not some that were named.
+    pub(crate) fn whole_run(&self) -> bool {
+        self.cluster.options.names.is_empty()
+    }
+
+    /// What is installed of Sluice in this run.
+    pub(crate) fn installed(&self) -> &Installed {
+        &self.cluster.installed
+    }
+
+    /// The cluster as ours to break.
+    pub(crate) fn own(&self) -> anyhow::Result<&Own> {
+        self.cluster.own().context("this is not our cluster")
+    }
+
     /// Where this check writes.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -100,6 +135,11 @@ impl World {
     /// What the API server did since the check began; only on our own cluster.
     pub(crate) fn audit(&self) -> Option<&AuditLog> {
         self.audit.as_ref()
+    }
+
+    /// What it did since the run began.
+    pub(crate) fn audit_of_run(&self) -> Option<&AuditLog> {
+        self.cluster.audit.as_ref()
     }
 
     /// The namespaces that it made.
@@ -112,6 +152,19 @@ impl World {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         // A full disk will show elsewhere.
         let _ = writeln!(log, "{:8.3} {}", self.began.elapsed().as_secs_f64(), text.trim_end());
+    }
+
+    /// A figure that was measured, for whoever wants to quote it: in the log, and in the check's line.
+    pub(crate) fn figure(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.say(&format!("figure: {text}"));
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.push(text);
+    }
+
+    /// All figures so far, in one line.
+    pub(crate) fn figures(&self) -> String {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).join("; ")
     }
 
     /// A namespace for this check alone, with pods held to the `restricted` standard as in any careful cluster.
@@ -155,7 +208,7 @@ impl World {
 
     /// Stops, starts, freezes or thaws a part of the node.
     pub(crate) async fn part(&self, verb: &str, part: &str) -> anyhow::Result<()> {
-        let own = self.cluster.own().context("this is not our cluster")?;
+        let own = self.own()?;
         self.say(&format!("{verb} {part}"));
         let script = repository::root().join("e2e/cluster/cluster");
         let output = Command::new(script)

@@ -1,0 +1,8 @@
+{{/* Who may reach the health port, as peers of a NetworkPolicy. The kubelet is not held up by policies. */}}
+{{- define "sluice.scrapers" }}
+{{- with .Values.networkPolicy.scrapers }}
+{{- toYaml . }}
+{{- else -}}
+- namespaceSelector: {}
+{{- end }}
+{{- end }}

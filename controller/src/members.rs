@@ -1,0 +1,223 @@
+//! Who may be an instance of which fleet: what the Rollouts that govern say in `spec.members`. A pure function of the
+//! objects, for enrolment to ask; what an instance says of itself decides nothing.
+//!
+//! Only Rollouts in the controller's namespace govern. Of two for one fleet the older does, and of two that name one
+//! service account the older has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sluice_crds::{Member as MemberSpec, RolloutSpec};
+use sluice_model::{FleetName, Kind, Name};
+
+use crate::objects::{Object, Objects, Spec};
+use crate::problem::{FieldPath, Problem, Severity};
+
+/// The service account, in the Rollout's namespace, whose pods are the instances of a fleet that names no members.
+pub const DEFAULT_SERVICE_ACCOUNT: &str = "sluice-dataplane";
+
+/// A service account whose pods may be instances. Prints as `shop/sidecar`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Member {
+    /// Its namespace.
+    pub namespace: Name,
+    /// Its name.
+    pub service_account: Name,
+}
+
+impl std::fmt::Display for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.service_account)
+    }
+}
+
+/// Which service accounts belong to which fleet.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Memberships {
+    fleets: BTreeMap<Member, FleetName>,
+    problems: Vec<Problem>,
+}
+
+/// Who may join which fleet, as `objects` say, where only Rollouts in `controller_namespace` count.
+pub fn members(objects: &Objects, controller_namespace: &str) -> Memberships {
+    let mut memberships = Memberships::default();
+    let mut owners: BTreeMap<Member, &Arc<Object>> = BTreeMap::new();
+    for (fleet, rollout, spec) in governing(objects, controller_namespace) {
+        for (field, member) in of_rollout(rollout, spec) {
+            match owners.get(&member) {
+                Some(owner) if owner.key != rollout.key => {
+                    memberships.problems.push(taken(rollout, field, &member, owner));
+                }
+                Some(_) => {}
+                None => {
+                    owners.insert(member.clone(), rollout);
+                    memberships.fleets.insert(member, fleet.clone());
+                }
+            }
+        }
+    }
+    memberships
+}
+
+/// The Rollouts that govern a fleet, the oldest first.
+fn governing<'a>(
+    objects: &'a Objects,
+    controller_namespace: &str,
+) -> Vec<(FleetName, &'a Arc<Object>, &'a RolloutSpec)> {
+    let own = objects.of_kind(Kind::Rollout);
+    let own = own.filter(|object| object.key.namespace.as_str() == controller_namespace);
+    let mut readable: Vec<_> = own.filter_map(|object| Some((object, rollout(object)?))).collect();
+    readable.sort_by_key(|(object, _)| (object.created_at_seconds.unwrap_or(u64::MAX), &object.key));
+    let mut governed = BTreeSet::new();
+    let mut governing = Vec::new();
+    for (object, spec) in readable {
+        let Ok(fleet) = spec.fleet.parse::<FleetName>() else {
+            continue;
+        };
+        if governed.insert(fleet.clone()) {
+            governing.push((fleet, object, spec));
+        }
+    }
+    governing
+}
+
+fn rollout(object: &Object) -> Option<&RolloutSpec> {
+    match &object.spec {
+        Spec::Rollout(spec) => Some(spec),
+        Spec::ProxyRoute(_) | Spec::Pool(_) | Spec::Unreadable => None,
+    }
+}
+
+/// The members that a Rollout names, or the one that stands for none. Names that are none belong to nobody: the schema
+/// refuses them, and translation says so where it did not.
+fn of_rollout(object: &Object, spec: &RolloutSpec) -> Vec<(FieldPath, Member)> {
+    let field = FieldPath::root("spec").field("members");
+    if spec.members.is_empty() {
+        return implied(object).map(|member| (field, member)).into_iter().collect();
+    }
+    let numbered = spec.members.iter().enumerate();
+    numbered
+        .filter_map(|(index, spec)| Some((field.index(index), member(spec)?)))
+        .collect()
+}
+
+fn implied(object: &Object) -> Option<Member> {
+    Some(Member {
+        namespace: object.key.namespace.clone(),
+        service_account: DEFAULT_SERVICE_ACCOUNT.parse().ok()?,
+    })
+}
+
+fn member(spec: &MemberSpec) -> Option<Member> {
+    let MemberSpec {
+        namespace,
+        service_account_name,
+    } = spec;
+    Some(Member {
+        namespace: namespace.parse().ok()?,
+        service_account: service_account_name.parse().ok()?,
+    })
+}
+
+fn taken(object: &Object, field: FieldPath, member: &Member, owner: &Object) -> Problem {
+    object.problem(
+        Severity::Error,
+        field,
+        format!("service account {member} is a member of the fleet of {} already", owner.key),
+        "name another service account: the older Rollout has it; one that names none has sluice-dataplane of its namespace",
+    )
+}
+
+impl Memberships {
+    /// The fleet that pods of this service account belong to, if they belong to one.
+    pub fn fleet_of(&self, namespace: &str, service_account: &str) -> Option<FleetName> {
+        let member = Member {
+            namespace: namespace.parse().ok()?,
+            service_account: service_account.parse().ok()?,
+        };
+        self.fleets.get(&member).cloned()
+    }
+
+    /// The namespaces that instances run in: those that need the controller's CA and keys.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.fleets
+            .keys()
+            .map(|member| member.namespace.as_str().to_owned())
+            .collect()
+    }
+
+    /// The members of one fleet.
+    pub fn of<'a>(&'a self, fleet: &'a FleetName) -> impl Iterator<Item = &'a Member> {
+        let own = self.fleets.iter().filter(move |(_, of)| *of == fleet);
+        own.map(|(member, _)| member)
+    }
+
+    /// Members that two Rollouts name, told to the younger.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{manifest, yaml};
+
+    fn rollout(name: &str, created: u32, more: &str) -> String {
+        format!(
+            "---\n{{apiVersion: sluice.dev/v1alpha1, kind: Rollout, \
+             metadata: {{name: {name}, namespace: sluice-system, creationTimestamp: '2026-01-01T00:00:{created:02}Z'}}, \
+             spec: {{dataPlane: {{listeners: [{{name: http, port: 80}}]}}, {more}}}}}\n"
+        )
+    }
+
+    fn read(texts: &[String]) -> Memberships {
+        let read = manifest::read(&"a.yaml".into(), yaml::documents(&texts.concat()).unwrap());
+        assert_eq!(read.problems, []);
+        members(&read.objects.into_iter().collect(), "sluice-system")
+    }
+
+    fn check(memberships: &Memberships, account: &str, fleet: Option<&str>) {
+        let (namespace, name) = account.split_once('/').unwrap();
+        let found = memberships.fleet_of(namespace, name);
+        assert_eq!(found.as_ref().map(FleetName::as_str), fleet, "{account}");
+    }
+
+    #[test]
+    fn a_fleet_has_the_members_that_its_rollout_names() {
+        let shop = "fleet: shop, members: [{namespace: shop, serviceAccountName: a}, {namespace: shop, serviceAccountName: b}]";
+        let found = read(&[rollout("edge", 1, "fleet: edge"), rollout("shop", 2, shop)]);
+        check(&found, "sluice-system/sluice-dataplane", Some("edge"));
+        check(&found, "shop/a", Some("shop"));
+        check(&found, "shop/b", Some("shop"));
+        for stranger in ["shop/sluice-dataplane", "sluice-system/default", "other/a", "shop/"] {
+            check(&found, stranger, None);
+        }
+        assert_eq!(found.namespaces(), ["shop".into(), "sluice-system".into()].into());
+        let of_shop: Vec<_> = found.of(&"shop".parse().unwrap()).map(ToString::to_string).collect();
+        assert_eq!(of_shop, ["shop/a", "shop/b"]);
+        assert_eq!(found.problems(), []);
+    }
+
+    #[test]
+    fn the_older_rollout_has_a_member_that_two_name() {
+        let found = read(&[rollout("b", 2, "fleet: b"), rollout("a", 3, "fleet: a")]);
+        check(&found, "sluice-system/sluice-dataplane", Some("b"));
+        let told: Vec<_> = found.problems().iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].contains("Rollout sluice-system/a spec.members: service account sluice-system/sluice-dataplane is a member of the fleet of Rollout sluice-system/b already"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn rollouts_that_do_not_govern_name_nobody() {
+        let younger = "fleet: edge, members: [{namespace: x, serviceAccountName: x}]";
+        let elsewhere = rollout("far", 0, "fleet: far").replace("namespace: sluice-system", "namespace: shop");
+        let found = read(&[rollout("a", 1, "fleet: edge"), rollout("b", 2, younger), elsewhere]);
+        check(&found, "sluice-system/sluice-dataplane", Some("edge"));
+        check(&found, "x/x", None);
+        check(&found, "shop/sluice-dataplane", None);
+    }
+}

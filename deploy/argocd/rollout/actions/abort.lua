@@ -1,0 +1,15 @@
+-- Gives the command "abort" about the revision that is shown. The controller answers in status.command.
+-- The API server sees Argo CD itself give it, and lets nobody give a command in another's name: if your Argo CD's server
+-- runs under another account, say so here.
+local by = "system:serviceaccount:argocd:argocd-server"
+
+local annotations = obj.metadata.annotations or {}
+-- Of another command, with another reason.
+annotations["sluice.dev/command-reason"] = nil
+annotations["sluice.dev/command"] = "abort"
+annotations["sluice.dev/command-revision"] = obj.status.targetRevision
+annotations["sluice.dev/command-by"] = by
+-- Every write changes the resourceVersion: two clicks on one page are one command, later ones are others.
+annotations["sluice.dev/command-id"] = "argocd-abort-" .. obj.metadata.resourceVersion
+obj.metadata.annotations = annotations
+return obj
