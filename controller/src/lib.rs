@@ -44,4 +44,5 @@ pub mod stream;
 pub mod telemetry;
 pub mod translate;
 pub mod trust;
+pub mod users;
 pub mod validate;

@@ -21,6 +21,7 @@ mod live;
 pub mod read;
 mod references;
 mod run;
+mod shown;
 mod sight;
 mod store;
 mod trouble;
@@ -40,6 +41,7 @@ use super::{Source, View};
 use crate::live::{Feed, Lack, Values, Wanted};
 use health::Health;
 use run::{Run, Shows};
+pub use shown::Shown;
 
 /// What a controller looks at.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,6 +89,8 @@ pub struct Started {
     pub feed: Feed,
     /// How it fares.
     pub health: watch::Receiver<Arc<Health>>,
+    /// The objects of our kinds with their status, as they are shown.
+    pub shown: Arc<Shown>,
     /// The work behind it; it ends with `stop`, or when `source` or `feed` is dropped.
     pub work: JoinHandle<()>,
 }
@@ -101,13 +105,16 @@ pub fn watch(client: Client, scope: Scope, stop: CancellationToken) -> Started {
         views: show_views,
         values: show_values,
         health: show_health,
+        objects: Arc::default(),
         wanted,
     };
+    let shown = shows.objects.clone();
     let work = tokio::spawn(async move { Run::begin(client, scope, shows).run(stop).await });
     Started {
         source: Kubernetes { views },
         feed: Feed { values, wanted: want },
         health,
+        shown,
         work,
     }
 }

@@ -441,10 +441,7 @@ fn object(at: usize, key: &str, spec: Spec) -> Arc<Object> {
             generation,
             resource_version: "1".into(),
         }),
-        origin: Origin {
-            file: "kubernetes".into(),
-            manifest: Arc::new(manifest),
-        },
+        origin: Origin::Server("1".into()),
         also_in: vec![],
     })
 }

@@ -19,6 +19,7 @@ use sluice_model::limits::{
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::Shown;
 use super::kinds::{Watch, Watched};
 use super::live::Held;
 use super::read;
@@ -51,6 +52,8 @@ pub(super) struct Line {
     pub(super) told: mpsc::Sender<Told>,
     /// Counts up when everything is to be read anew.
     pub(super) anew: watch::Receiver<u64>,
+    /// Where objects of our kinds are shown as they come.
+    pub(super) shown: Arc<Shown>,
 }
 
 type Events<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
@@ -62,7 +65,11 @@ pub(super) async fn kind(line: Line, watch: Watch) {
         (Watched::Namespace | Watched::Object(_) | Watched::Service | Watched::EndpointSlice, _) => {
             let client = line.client.clone();
             let open = || events(&client, &watch);
-            let tell = |event| Some(Told::Watch(watch.clone(), heard(&watch, event)?));
+            let shown = line.shown.clone();
+            let tell = |event| {
+                shown.note(&watch, &event);
+                Some(Told::Watch(watch.clone(), heard(&watch, event)?))
+            };
             let failed = |trouble| Told::Watch(watch.clone(), Heard::Failed(trouble));
             // There are a dozen of these: they may come back sooner than a crowd could.
             let longest = Duration::from_millis(KUBE_RETRY_WAIT_MAX_MS);

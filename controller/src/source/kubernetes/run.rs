@@ -17,7 +17,7 @@ use super::follow::{Line, Told};
 use super::health::Health;
 use super::keeper::Keeper;
 use super::kinds::Watch;
-use super::{Scope, ask, follow};
+use super::{Scope, Shown, ask, follow};
 use crate::debounce::Debounce;
 use crate::live::{Values, Wanted};
 use crate::rollout::Millis;
@@ -31,6 +31,7 @@ pub(super) struct Shows {
     pub(super) views: watch::Sender<Option<Arc<View>>>,
     pub(super) values: watch::Sender<Arc<Values>>,
     pub(super) health: watch::Sender<Arc<Health>>,
+    pub(super) objects: Arc<Shown>,
     pub(super) wanted: watch::Receiver<Arc<Wanted>>,
 }
 
@@ -64,6 +65,7 @@ impl Run {
             client,
             told,
             anew: begin_anew,
+            shown: shows.objects.clone(),
         };
         let newest = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
