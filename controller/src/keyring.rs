@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 use crate::keys;
 use crate::pki;
 
+pub use folder::FolderError;
 use material::Material;
 
 /// The parts of a keyring, by name, as they are kept.

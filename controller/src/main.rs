@@ -5,11 +5,13 @@ mod args;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sluice_controller::pki;
+use sluice_controller::keyring::Phase;
+use sluice_controller::{pki, standalone};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command, EnrollArgs, StandaloneArgs};
+use crate::args::{Cli, Command, EnrollArgs, KubernetesArgs, RotateKeysArgs, StandaloneArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,8 +24,10 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let ended = match Cli::parse().command {
-        Command::Standalone(args) => standalone(args),
+        Command::Standalone(args) => run_standalone(args),
+        Command::Kubernetes(args) => kubernetes(args),
         Command::Enroll(args) => enroll(&args),
+        Command::RotateKeys(args) => rotate_keys(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn standalone(args: StandaloneArgs) -> anyhow::Result<()> {
+async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let handle = args.into_standalone().start().await?;
     tracing::info!(instances = %handle.stream_addr(), admin = %handle.admin_addr(), "listening");
@@ -47,8 +51,40 @@ async fn standalone(args: StandaloneArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::main]
+async fn kubernetes(args: KubernetesArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = CancellationToken::new();
+    let running = args.into_kubernetes().run(stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return Ok(ended?),
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    stop.cancel();
+    Ok(running.await?)
+}
+
 fn enroll(args: &EnrollArgs) -> anyhow::Result<()> {
     let dir = pki::enroll(&args.state, &args.fleet, &args.instance, args.out.as_deref())?;
     println!("{}", dir.display());
+    Ok(())
+}
+
+fn rotate_keys(args: &RotateKeysArgs) -> anyhow::Result<()> {
+    let next = match standalone::rotate_keys(&args.state)? {
+        Phase::Announced => {
+            "1/3: new keys are made, and sign nothing yet. Start the controller, and enrol every instance again"
+        }
+        Phase::Signing => {
+            "2/3: the new keys sign, those before them along with them. Start the controller, wait until every instance has \
+             connected, and enrol every instance again"
+        }
+        Phase::Resting => {
+            "3/3: the keys before them are forgotten. Start the controller, and enrol every instance again"
+        }
+    };
+    println!("{next}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use sluice_model::limits::{COMMANDS_WAITING, FIRST_VIEW_WAIT_MS, STREAM_EVENTS};
@@ -21,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin, Commands};
 use crate::audit::Audit;
 use crate::enrol::Enrolment;
+use crate::keyring::{FolderError, Keyring, Phase};
 use crate::keys::{self, KeyError, Keys};
-use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine};
+use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine, wall_clock};
 use crate::pki::{Pki, PkiError};
 use crate::problem::Problem;
-use crate::rollout::{Millis, RolloutStatus};
+use crate::rollout::RolloutStatus;
 use crate::source::directory::Directory;
 use crate::source::{self, Coverage, Source, View};
 use crate::stream::{self, Desk, Port, Post};
@@ -113,6 +114,9 @@ pub enum StartError {
     /// The folder cannot be watched.
     #[error(transparent)]
     Watch(#[from] crate::source::directory::WatchError),
+    /// A step of replacing them.
+    #[error(transparent)]
+    Rotation(#[from] FolderError),
     /// Metrics.
     #[error("the metrics could not be set up: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -257,6 +261,31 @@ impl Standalone {
     }
 }
 
+/// Takes the next step of replacing the keys in `state`, whose controller does not run. Says which step that was.
+///
+/// # Errors
+/// Says what is wrong, and how to mend it.
+pub fn rotate_keys(state: &Path) -> Result<Phase, StartError> {
+    let _lock = lock(state)?;
+    // What an older build left out is there afterwards.
+    Keys::open(state)?;
+    keys::cluster(state)?;
+    Pki::open(state, None)?;
+    let now = wall_clock().seconds();
+    let keyring = Keyring::read(state)?;
+    let next = match keyring.phase() {
+        Phase::Resting => keyring
+            .begin(&keys::moment(now), now)
+            .map_err(|error| FolderError::Damaged {
+                folder: state.to_owned(),
+                error,
+            })?,
+        Phase::Announced | Phase::Signing => keyring.next_phase(now),
+    };
+    next.write(state)?;
+    Ok(next.phase())
+}
+
 async fn first_view(source: &mut Directory) -> Option<Arc<View>> {
     let wait = Duration::from_millis(FIRST_VIEW_WAIT_MS);
     tokio::time::timeout(wait, source.next()).await.ok().flatten()
@@ -294,11 +323,6 @@ fn local(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, Start
         what,
         source,
     })
-}
-
-fn wall_clock() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Handle {

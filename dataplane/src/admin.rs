@@ -82,7 +82,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(crate) fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "this address is read-only: use GET\n");
         }
@@ -92,12 +92,7 @@ impl Admin {
                 None => text(StatusCode::OK, "ready\n"),
                 Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
             },
-            "/metrics" => {
-                let mut response = text(StatusCode::OK, &self.metrics.render());
-                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                response.headers_mut().insert(CONTENT_TYPE, kind);
-                response
-            }
+            "/metrics" => metrics_page(&self.metrics.render()),
             "/api/v2/config/current" => self.live(current),
             "/api/v2/routes" => self.live(|admin| admin.by_generation(routes)),
             "/api/v2/pools" => self.live(|admin| admin.by_generation(pools)),
@@ -231,7 +226,7 @@ fn moment(seconds: i64) -> Option<String> {
     Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
 
-fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+pub(crate) fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text.to_owned())));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -239,8 +234,19 @@ fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// Serves until dropped. Runs on the control runtime.
-pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+/// What is counted, as Prometheus reads it.
+pub(crate) fn metrics_page(page: &str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, page);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Serves `answer` until dropped. Runs on the control runtime.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
+) {
     let places = Arc::new(tokio::sync::Semaphore::new(MAX_ADMIN_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
@@ -254,11 +260,11 @@ pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
                 continue;
             }
         };
-        let admin = admin.clone();
+        let answer = answer.clone();
         tokio::spawn(async move {
             let _place = place;
             let service = service_fn(|request| {
-                let response = admin.answer(&request);
+                let response = answer(&request);
                 async move { Ok::<_, Infallible>(response) }
             });
             let mut builder = http1::Builder::new();
@@ -269,7 +275,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-/// Binds the admin address.
+/// Binds an address for whoever asks.
 pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

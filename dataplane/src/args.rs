@@ -10,26 +10,42 @@ use sluice_model::limits::{DEFAULT_METRIC_NAMES, MAX_METRIC_NAMES};
 
 /// Serve traffic as the controller's signed orders say.
 ///
-/// The state folder holds the instance's identity (made by the controller) and its last good configuration, from which
-/// it serves at once, also while the controller is away.
+/// The state folder holds the instance's identity and its last good configuration, from which it serves at once, also while
+/// the controller is away. The identity is made by `sluice-controller enroll`; with --token, in a pod, the instance gets it
+/// from the controller itself.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Where the controller's stream is
     #[arg(long, env = "SLUICE_CONTROLLER", value_name = "HOST:PORT")]
     pub controller: String,
 
-    /// The instance's state folder, with `identity/` in it; nobody else may use it
+    /// The instance's state folder, with `identity/` in it unless --token is given; nobody else may use it
     #[arg(long, env = "SLUICE_STATE", value_name = "DIR")]
     pub state: PathBuf,
+
+    /// Where the controller's authorities and the trusted keys are, as others keep them: the folder that the ConfigMap
+    /// sluice-trust is mounted at; changes count at once [default: ca.pem and trusted.json in the identity]
+    #[arg(long, env = "SLUICE_TRUST", value_name = "DIR")]
+    pub trust: Option<PathBuf>,
+
+    /// Get a certificate from the controller with this projected service-account token (audience sluice-controller), and
+    /// renew it
+    #[arg(long, env = "SLUICE_TOKEN", value_name = "FILE", requires = "trust")]
+    pub token: Option<PathBuf>,
 
     /// Where private keys of certificates are kept, each readable by this user alone; may be a folder in memory, then a new
     /// start waits for the controller to send them again [default: keys/ in the state folder]
     #[arg(long, env = "SLUICE_KEYS", value_name = "DIR")]
     pub keys: Option<PathBuf>,
 
-    /// Where health, metrics and views of what is live are served; keep it private
+    /// Where health, metrics and views of what is live are served; keep it on loopback
     #[arg(long, env = "SLUICE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
+
+    /// Where /healthz, /ready and /metrics are served for kubelets and Prometheus, from the first moment on [default: on
+    /// the admin address only]
+    #[arg(long, env = "SLUICE_HEALTH", value_name = "ADDR")]
+    pub health: Option<SocketAddr>,
 
     /// Bind the listener of this name here, instead of to its port on --bind-ip (repeatable)
     #[arg(long, env = "SLUICE_BIND", value_name = "NAME=ADDR", value_delimiter = ',')]
@@ -131,6 +147,16 @@ mod tests {
         assert!(args.bind_ip.is_unspecified());
         assert_eq!(args.bind[1].address, "[::1]:81".parse().unwrap());
         assert_eq!(args.grace, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_token_is_shown_to_a_controller_that_is_known() {
+        let pod = ["x", "--controller", "c:1", "--state", "/s", "--token", "/t"];
+        let error = Command::try_parse_from(pod).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("--trust")));
+        let pod = pod.into_iter().chain(["--trust", "/trust", "--health", "0.0.0.0:9902"]);
+        let args = Command::try_parse_from(pod).unwrap().args;
+        assert!(args.trust.is_some() && args.health.is_some());
     }
 
     #[test]

@@ -40,6 +40,7 @@ use sluice_model::limits::HAND_BACK_SECTIONS_AT_ONCE;
 use sluice_model::snapshot::Snapshot;
 use sluice_model::{Digest, LiveSubject, RevisionId};
 use sluice_proto::LastEnd;
+use sluice_proto::keys::KeySet;
 use sluice_proto::live::{HeldValue, SealedLive};
 use sluice_proto::sections::SectionRef;
 
@@ -258,6 +259,12 @@ impl<T: Target> Intake<T> {
             live_term: self.values.term(),
             live_held: self.values.told(),
         }
+    }
+
+    /// These keys may sign from now on, and no others. What serves was verified when it came, and goes on.
+    pub fn trust(&mut self, keys: KeySet) {
+        tracing::info!(keys = keys.iter().count(), "the keys that may sign have changed");
+        Arc::make_mut(&mut self.identity).trusted = keys;
     }
 
     /// What serves.

@@ -1,39 +1,47 @@
-//! Who this instance is: the folder `identity` in its state folder, made by the controller or by enrolment.
+//! Who this instance is and whom it trusts: the folder `identity` in its state folder, made by the controller's `enroll`
+//! or by the instance's own enrolment.
 //!
 //! ```text
 //! instance.json   {"cluster": …, "fleet": …, "instance": …}: whose orders to follow, and the name to report under
-//! trusted.json    the keys that may sign manifests and orders
+//! trusted.json    the keys that may sign manifests, orders and live values
 //! ca.pem          who vouches for the controller
 //! cert.pem        what we show the controller …
 //! key.pem         … and its private key, which is never printed
+//! pair.pem        both of these in one, of an instance that enrolled itself; it lies in the folder given by --keys
 //! ```
 //!
-//! It is read once, at start: another identity is another process.
+//! Who it is never changes while the process lives: another instance is another process. Whom it trusts and what it shows
+//! do, without anything that serves being touched: `keeper` looks, and [`Current`] is what everybody goes by.
+
+mod folder;
+pub mod keeper;
+pub mod trust;
 
 use std::fmt;
-use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::Deserialize;
 use sluice_model::InstanceId;
-use sluice_model::limits::MAX_IDENTITY_FILE_BYTES;
 use sluice_proto::keys::KeySet;
 use sluice_proto::signed::Audience;
+use tokio::sync::watch;
+
+pub use folder::Folder;
 
 /// Why there is no identity, in which file, and what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}; {ADVICE}", path.display())]
+#[error("{}: {problem}; {advice}", path.display())]
 pub struct IdentityError {
     path: PathBuf,
     problem: String,
+    advice: &'static str,
 }
 
 const ADVICE: &str = "`sluice up` and `sluice-controller` make a complete folder `identity` for each instance; copy it \
                       whole into the folder given by --state";
 
 /// Who this instance is, and whom it trusts.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// Its name, unique over time.
     pub instance: InstanceId,
@@ -43,10 +51,12 @@ pub struct Identity {
     pub trusted: KeySet,
     /// What it shows and expects on the stream.
     pub tls: TlsIdentity,
+    /// When to ask for the next certificate, in seconds of Unix time; `None`: whoever made this one sees to it.
+    pub renew_at: Option<u64>,
 }
 
 /// PEM texts for mutual TLS. Cannot be printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TlsIdentity {
     /// Who vouches for the controller.
     pub ca_pem: String,
@@ -62,69 +72,17 @@ impl fmt::Debug for TlsIdentity {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InstanceFile {
-    cluster: String,
-    fleet: String,
-    instance: String,
-}
-
 impl Identity {
-    /// Reads the folder `identity` in the state folder.
-    pub fn load(state: &Path) -> Result<Self, IdentityError> {
-        let folder = state.join("identity");
-        let path = folder.join("instance.json");
-        let wrong = |problem: String| IdentityError {
-            path: path.clone(),
-            problem,
-        };
-        let file: InstanceFile = serde_json::from_str(&text(&path)?).map_err(|e| wrong(e.to_string()))?;
-        let audience = Audience {
-            cluster: file.cluster.parse().map_err(|e| wrong(format!("{e}")))?,
-            fleet: file.fleet.parse().map_err(|e| wrong(format!("{e}")))?,
-        };
-        Ok(Self {
-            instance: file.instance.parse().map_err(|e| wrong(format!("{e}")))?,
-            audience,
-            trusted: trusted(&folder.join("trusted.json"))?,
-            tls: TlsIdentity {
-                ca_pem: pem(&folder.join("ca.pem"), "CERTIFICATE")?,
-                cert_pem: pem(&folder.join("cert.pem"), "CERTIFICATE")?,
-                key_pem: pem(&folder.join("key.pem"), "PRIVATE KEY")?,
-            },
-        })
+    /// Whether `other` is of the same instance: its keys and certificates may be used in the place of these.
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.instance == other.instance && self.audience == other.audience
     }
 }
 
-fn trusted(path: &Path) -> Result<KeySet, IdentityError> {
-    KeySet::from_json(&text(path)?).map_err(|error| IdentityError {
-        path: path.to_owned(),
-        problem: format!("it is not a set of trusted keys: {error}"),
-    })
-}
+/// The identity as it is now. All that it ever holds is of one instance.
+pub type Current = watch::Receiver<Arc<Identity>>;
 
-/// A PEM file, looked at only so far that swapped or empty files are named here instead of in a TLS error.
-fn pem(path: &Path, label: &str) -> Result<String, IdentityError> {
-    let text = text(path)?;
-    if text.contains(&format!("{label}-----")) {
-        return Ok(text);
-    }
-    Err(IdentityError {
-        path: path.to_owned(),
-        problem: format!("it has no PEM block \"{label}\""),
-    })
-}
-
-fn text(path: &Path) -> Result<String, IdentityError> {
-    let failed = |error: std::io::Error| IdentityError {
-        path: path.to_owned(),
-        problem: format!("cannot be read: {error}"),
-    };
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(failed)?;
-    file.take(MAX_IDENTITY_FILE_BYTES)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    Ok(text)
+/// One that never changes.
+pub fn fixed(identity: Arc<Identity>) -> Current {
+    watch::channel(identity).1
 }

@@ -11,24 +11,28 @@ pub use run::run;
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Intake;
-use crate::config::delivery::{CONTROLLER_NAME, Delivery, Observe};
+use crate::config::delivery::{Delivery, Observe};
 use crate::config::last_good::LastGood;
 use crate::config::metrics::IntakeMetrics;
 use crate::config::target::Target;
 use crate::config::worker::Worker;
-use crate::identity::Identity;
+use crate::dial::Controller;
+use crate::identity::Current;
 
-/// Where the controller is, and the name in its certificate.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Controller {
-    /// `HOST:PORT`.
-    pub address: String,
-    /// `None`: as every controller's own authority writes it.
-    pub name: Option<String>,
+/// Where an instance gets its configuration from, and as whom.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The controller.
+    pub controller: Controller,
+    /// Who asks.
+    pub identity: Current,
+    /// Told when the controller refuses it for who it says it is.
+    pub refused: Arc<Notify>,
 }
 
 /// The configuration side of an instance, at work.
@@ -37,6 +41,7 @@ pub struct Configured {
     worker: Worker,
     stop: CancellationToken,
     stream: JoinHandle<()>,
+    keys: JoinHandle<()>,
 }
 
 impl Configured {
@@ -45,28 +50,38 @@ impl Configured {
     /// # Errors
     /// When no thread can be started.
     pub fn start(
-        identity: Arc<Identity>,
+        subscription: Subscription,
         disk: LastGood,
-        controller: Controller,
         metrics: IntakeMetrics,
         serving: (impl Target, impl Observe),
     ) -> io::Result<Self> {
         let (target, observe) = serving;
+        let Subscription {
+            controller,
+            mut identity,
+            refused,
+        } = subscription;
         let worker = {
-            let (identity, metrics) = (Arc::clone(&identity), metrics.clone());
+            let (identity, metrics) = (Arc::clone(&identity.borrow_and_update()), metrics.clone());
             Worker::spawn(move || Intake::start(identity, target, disk, metrics))?
         };
         let stop = CancellationToken::new();
+        let keys = tokio::spawn(hand_over_keys(identity.clone(), worker.clone()));
         let delivery = Delivery {
             identity,
-            controller: controller.address,
-            controller_name: controller.name.unwrap_or_else(|| CONTROLLER_NAME.to_owned()),
+            controller,
+            refused,
             boot_id: boot_id(),
             worker: worker.clone(),
             metrics,
         };
         let stream = tokio::spawn(delivery.run(observe, stop.clone()));
-        Ok(Self { worker, stop, stream })
+        Ok(Self {
+            worker,
+            stop,
+            stream,
+            keys,
+        })
     }
 
     /// The intake, to see what serves.
@@ -84,7 +99,16 @@ impl Configured {
     pub async fn stop(self) {
         self.stop.cancel();
         let _ = self.stream.await;
+        self.keys.abort();
         self.worker.stop().await;
+    }
+}
+
+/// Tells the intake who may sign, whenever that changes.
+async fn hand_over_keys(mut identity: Current, worker: Worker) {
+    while identity.changed().await.is_ok() {
+        let trusted = identity.borrow_and_update().trusted.clone();
+        worker.trust(trusted).await;
     }
 }
 

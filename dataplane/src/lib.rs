@@ -18,7 +18,10 @@
 pub mod admin;
 pub mod args;
 pub mod config;
+pub mod dial;
 pub mod drain;
+pub mod enrol;
+pub mod health;
 pub mod identity;
 pub mod instance;
 pub mod listener;

@@ -30,6 +30,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Where the access log goes.
     pub access_log: Target,
+    /// What is counted beside requests: of configuration delivery, of the identity.
+    pub registry: prometheus::Registry,
 }
 
 /// Why a data plane does not start.
@@ -100,11 +102,14 @@ impl DataPlane {
         let commands = workers.iter().map(|worker| worker.commands.clone()).collect();
         let listeners = Arc::new(Listeners::new(commands, options.binding));
         let counters = workers.iter().map(|worker| worker.counters.clone()).collect();
-        let metrics = Arc::new(Metrics::new(store.clone(), counters));
+        let metrics = Arc::new(Metrics::new(store.clone(), counters, options.registry));
         let admin = Arc::new(Admin::new(store.clone(), metrics.clone(), listeners.clone(), instance));
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         let mut tasks = vec![tokio::spawn(reap(store.clone()))];
-        tasks.extend(admin_socket.map(|socket| tokio::spawn(admin::serve(socket, admin.clone()))));
+        tasks.extend(admin_socket.map(|socket| {
+            let admin = admin.clone();
+            tokio::spawn(admin::serve(socket, move |request| admin.answer(request)))
+        }));
         Ok(Handle {
             workers,
             writer,
@@ -145,6 +150,11 @@ impl Handle {
     /// What serves.
     pub fn store(&self) -> &LiveStore {
         &self.store
+    }
+
+    /// What the admin listener shows, for whoever else is asked.
+    pub(crate) fn admin(&self) -> &Arc<Admin> {
+        &self.admin
     }
 
     /// Where the admin listener is.

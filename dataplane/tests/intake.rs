@@ -13,6 +13,8 @@ mod world;
 
 #[path = "intake/disk.rs"]
 mod disk;
+#[path = "intake/keys.rs"]
+mod keys;
 #[path = "intake/live.rs"]
 mod live;
 #[path = "intake/refusals.rs"]

@@ -23,12 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use sluice_dataplane::config::delivery::{CONTROLLER_NAME, Delivery, Observe};
+use sluice_dataplane::config::delivery::{Delivery, Observe};
 use sluice_dataplane::config::last_good::LastGood;
 use sluice_dataplane::config::metrics::IntakeMetrics;
 use sluice_dataplane::config::worker::Worker;
 use sluice_dataplane::config::{Effect, Intake};
-use sluice_dataplane::identity::{Identity, TlsIdentity};
+use sluice_dataplane::dial::{CONTROLLER_NAME, Controller as Address};
+use sluice_dataplane::identity::{self, Identity, TlsIdentity};
 use sluice_proto::delivery::{Downward, Upward, UpwardMessage};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_server::{Delivery as Service, DeliveryServer};
@@ -73,6 +74,7 @@ impl Authority {
                 cert_pem,
                 key_pem,
             },
+            renew_at: None,
         })
     }
 }
@@ -209,9 +211,12 @@ impl Instance {
         };
         let stop = CancellationToken::new();
         let delivery = Delivery {
-            identity,
-            controller: controller.to_owned(),
-            controller_name: CONTROLLER_NAME.to_owned(),
+            identity: identity::fixed(identity),
+            controller: Address {
+                address: controller.to_owned(),
+                name: None,
+            },
+            refused: Arc::default(),
             boot_id: "boot".to_owned(),
             worker: worker.clone(),
             metrics: metrics.clone(),

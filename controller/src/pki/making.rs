@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
+use sha2::{Digest as _, Sha256};
 use sluice_model::limits::{CA_DAYS, MAX_CLOCK_SKEW_SECONDS};
 use x509_parser::parse_x509_certificate;
 use x509_parser::pem::parse_x509_pem;
@@ -48,7 +49,10 @@ pub(super) fn now() -> u64 {
 /// When none can be made.
 pub(super) fn authority() -> Result<Pem, rcgen::Error> {
     let pair = KeyPair::generate()?;
-    let mut params = named("sluice", Validity::of_days(CA_DAYS));
+    // A name of its own: of two authorities, whoever verifies sees at once which one is meant.
+    let digest = Sha256::digest(pair.subject_public_key_info());
+    let own: String = hex::encode(digest).chars().take(8).collect();
+    let mut params = named(&format!("sluice {own}"), Validity::of_days(CA_DAYS));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(Pem {

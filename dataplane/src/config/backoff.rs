@@ -11,28 +11,35 @@ use sluice_model::limits::{RECONNECT_FIRST_STEP_MS, RECONNECT_LONGEST_STEP_MS};
 #[derive(Clone, Debug)]
 pub struct Backoff {
     step_millis: u64,
+    longest_step_millis: u64,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            step_millis: RECONNECT_FIRST_STEP_MS,
-        }
+        Self::up_to(RECONNECT_LONGEST_STEP_MS)
     }
 }
 
 impl Backoff {
+    /// One whose steps grow up to this.
+    pub fn up_to(longest_step_millis: u64) -> Self {
+        Self {
+            step_millis: RECONNECT_FIRST_STEP_MS,
+            longest_step_millis,
+        }
+    }
+
     /// How long to wait before the next attempt. `chance` is any random number.
     pub fn next_wait(&mut self, chance: u64) -> Duration {
         let half = self.step_millis / 2;
         let wait_millis = half + chance % (self.step_millis - half + 1);
-        self.step_millis = (self.step_millis * 2).min(RECONNECT_LONGEST_STEP_MS);
+        self.step_millis = (self.step_millis * 2).min(self.longest_step_millis);
         Duration::from_millis(wait_millis)
     }
 
     /// After a connection that was of use: the next series begins small.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::up_to(self.longest_step_millis);
     }
 }
 
@@ -51,7 +58,13 @@ mod tests {
             assert!(backoff.next_wait(chance).as_millis() <= 100);
         }
         let spread: std::collections::BTreeSet<_> = (0..1000_u64)
-            .map(|c| Backoff { step_millis: 5_000 }.next_wait(c * 7919))
+            .map(|c| {
+                let mut backoff = Backoff {
+                    step_millis: 5_000,
+                    ..Backoff::default()
+                };
+                backoff.next_wait(c * 7919)
+            })
             .collect();
         assert!(spread.len() > 500, "{}", spread.len());
     }

@@ -12,21 +12,22 @@ use std::time::Duration;
 
 use sluice_model::feature::Feature;
 use sluice_model::limits::{
-    CONTROLLER_CONNECT_WAIT_MS, CONTROLLER_KEEPALIVE_MS, CONTROLLER_SEND_WAIT_MS, MAX_LEADER_HINTS, MAX_NACK_CHARS,
-    MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD, REPORT_AT_REST_MS, REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
+    CONTROLLER_SEND_WAIT_MS, MAX_LEADER_HINTS, MAX_NACK_CHARS, MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD,
+    REPORT_AT_REST_MS, REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
 };
 use sluice_proto::delivery::{Ack, Downward, HAND_BACK, Hello, LiveRefused, Nack, Upward, UpwardMessage};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_client::DeliveryClient;
 use sluice_proto::report::Report;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as ClientIdentity};
+use tonic::transport::Channel;
 
-use crate::identity::Identity;
+use crate::dial::{Controller, EndedBy, chance, status_text};
+use crate::identity::Current;
 
 use super::backoff::Backoff;
 use super::metrics::IntakeMetrics;
@@ -34,11 +35,6 @@ use super::refusal::Refusal;
 use super::worker::{Said, Worker};
 use super::{Answer, Delivered, Effect, Introduction};
 
-/// The name in the controller's certificate, whatever its address: the cluster's own authority signs only for its own.
-pub const CONTROLLER_NAME: &str = "sluice-controller";
-
-const CONNECT_WAIT: Duration = Duration::from_millis(CONTROLLER_CONNECT_WAIT_MS);
-const KEEPALIVE: Duration = Duration::from_millis(CONTROLLER_KEEPALIVE_MS);
 const SEND_WAIT: Duration = Duration::from_millis(CONTROLLER_SEND_WAIT_MS);
 const USEFUL_STREAM: Duration = Duration::from_millis(USEFUL_STREAM_MS);
 
@@ -51,12 +47,12 @@ pub trait Observe: Send + 'static {
 /// What the stream needs to know.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Who we are.
-    pub identity: Arc<Identity>,
-    /// `HOST:PORT`.
-    pub controller: String,
-    /// The name in its certificate.
-    pub controller_name: String,
+    /// Who we are, and what we show: looked at anew with each connection.
+    pub identity: Current,
+    /// Where it is.
+    pub controller: Controller,
+    /// Told when the controller refuses us for who we say we are.
+    pub refused: Arc<Notify>,
     /// Drawn when the process started.
     pub boot_id: String,
     /// The intake.
@@ -71,6 +67,18 @@ enum Ended {
     Stopped,
     Elsewhere(Option<String>),
     Lost(String),
+    /// The controller said who we are not, or a connection that stood up to TLS broke before a word.
+    ShutOut(EndedBy, String),
+}
+
+impl From<tonic::Status> for Ended {
+    fn from(status: tonic::Status) -> Self {
+        let text = status_text(&status);
+        match EndedBy::of(&status) {
+            by @ (EndedBy::Refusal | EndedBy::Connection) => Self::ShutOut(by, text),
+            EndedBy::Controller => Self::Lost(text),
+        }
+    }
 }
 
 impl Delivery {
@@ -80,8 +88,9 @@ impl Delivery {
         let mut log = LossLog::default();
         let mut hint: Option<String> = None;
         let mut hints_in_a_row = 0;
+        let mut shut_out = ShutOut::default();
         loop {
-            let address = hint.take().unwrap_or_else(|| self.controller.clone());
+            let address = hint.take().unwrap_or_else(|| self.controller.address.clone());
             let began = Instant::now();
             let ended = self.session(&address, &mut observe, &stop).await;
             self.metrics.connected.set(0);
@@ -89,6 +98,7 @@ impl Delivery {
                 backoff.reset();
                 log = LossLog::default();
                 hints_in_a_row = 0;
+                shut_out = ShutOut::default();
             }
             match ended {
                 Ended::Stopped => return,
@@ -103,6 +113,12 @@ impl Delivery {
                     log.lost(&address, "it does not lead, and knows nobody who does");
                 }
                 Ended::Lost(why) => log.lost(&address, &why),
+                Ended::ShutOut(by, why) => {
+                    if shut_out.is_about_us(by) {
+                        self.refused.notify_one();
+                    }
+                    log.lost(&address, &format!("refused: {why}"));
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -118,7 +134,7 @@ impl Delivery {
         };
         let (up, said, down) = match opened {
             Ok(opened) => opened,
-            Err(why) => return Ended::Lost(why),
+            Err(ended) => return ended,
         };
         tracing::info!(address, "stream to the controller is open");
         self.metrics.connected.set(1);
@@ -134,11 +150,14 @@ impl Delivery {
         }
     }
 
-    async fn open(&self, address: &str) -> Result<(mpsc::Sender<pb::Upward>, mpsc::Receiver<Said>, Down), String> {
-        let channel = timeout(CONNECT_WAIT, self.endpoint(address)?.connect())
+    async fn open(&self, address: &str) -> Result<(mpsc::Sender<pb::Upward>, mpsc::Receiver<Said>, Down), Ended> {
+        let identity = Arc::clone(&self.identity.borrow());
+        let shown = (identity.tls.cert_pem.as_str(), identity.tls.key_pem.as_str());
+        let controller = self.controller.at(address.to_owned());
+        let channel = controller
+            .connect(&identity.tls.ca_pem, Some(shown))
             .await
-            .map_err(|_| format!("no connection within {CONNECT_WAIT:?}"))?
-            .map_err(|error| with_causes(&error))?;
+            .map_err(Ended::Lost)?;
         let mut client: DeliveryClient<Channel> = DeliveryClient::new(channel)
             .max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_STREAM_MESSAGE_BYTES);
@@ -146,34 +165,16 @@ impl Delivery {
         let mut said = self.worker.open().await;
         let introduction = match said.recv().await {
             Some(Said::Introduction(introduction)) => introduction,
-            Some(Said::Answer(_)) | None => return Err("the intake has ended".to_owned()),
+            Some(Said::Answer(_)) | None => return Err(Ended::Lost("the intake has ended".to_owned())),
         };
         let (up, upward) = mpsc::channel(MAX_WAITING_UPWARD);
         let hello = self.upward(UpwardMessage::Hello(self.hello(introduction)));
-        up.try_send(hello).map_err(|_| "cannot queue the hello".to_owned())?;
+        up.try_send(hello)
+            .map_err(|_| Ended::Lost("cannot queue the hello".to_owned()))?;
         let down = timeout(SEND_WAIT, client.connect(ReceiverStream::new(upward)))
             .await
-            .map_err(|_| format!("no answer to the hello within {SEND_WAIT:?}"))?
-            .map_err(|status| format!("refused: {}", status_text(&status)))?;
+            .map_err(|_| Ended::Lost(format!("no answer to the hello within {SEND_WAIT:?}")))??;
         Ok((up, said, down.into_inner()))
-    }
-
-    fn endpoint(&self, address: &str) -> Result<Endpoint, String> {
-        let tls = &self.identity.tls;
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&tls.ca_pem))
-            .identity(ClientIdentity::from_pem(&tls.cert_pem, &tls.key_pem))
-            .domain_name(&self.controller_name);
-        let wrong = |error: tonic::transport::Error| with_causes(&error);
-        Ok(Endpoint::from_shared(format!("https://{}", bare(address)))
-            .map_err(wrong)?
-            .tls_config(tls)
-            .map_err(wrong)?
-            .connect_timeout(CONNECT_WAIT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true))
     }
 
     fn hello(&self, introduction: Introduction) -> Hello {
@@ -204,7 +205,7 @@ impl Delivery {
     }
 
     fn upward(&self, message: UpwardMessage) -> pb::Upward {
-        let instance = self.identity.instance.clone();
+        let instance = self.identity.borrow().instance.clone();
         pb::Upward::from(&Upward { instance, message })
     }
 }
@@ -229,7 +230,7 @@ impl Stream<'_> {
                 arrived = self.down.message() => match arrived {
                     Ok(Some(message)) => self.hand_over(message).await,
                     Ok(None) => Err(Ended::Lost("the controller closed the stream".to_owned())),
-                    Err(status) => Err(Ended::Lost(status_text(&status))),
+                    Err(status) => Err(status.into()),
                 },
                 said = self.said.recv() => match said {
                     Some(Said::Answer(answer)) => self.send(message_of(answer)).await,
@@ -331,34 +332,25 @@ fn told(refusal: &Refusal) -> String {
     text.chars().take(MAX_NACK_CHARS).collect()
 }
 
-/// Without a scheme: the stream is always TLS.
-fn bare(address: &str) -> &str {
-    let address = address.trim_end_matches('/');
-    address.strip_prefix("https://").unwrap_or(address)
+/// Whether what shuts us out is about who we are: the controller says so, or connections break again and again before a
+/// word. Another certificate may help then.
+#[derive(Debug, Default)]
+struct ShutOut {
+    broken_in_a_row: u32,
 }
 
-fn status_text(status: &tonic::Status) -> String {
-    let cause = std::error::Error::source(status).map(|cause| format!(" ({})", with_causes(cause)));
-    format!("{}: {}{}", status.code(), status.message(), cause.unwrap_or_default())
-}
-
-/// tonic says "transport error" and keeps the reason in its sources.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
+impl ShutOut {
+    fn is_about_us(&mut self, by: EndedBy) -> bool {
+        const ENOUGH: u32 = 3; // a controller that restarts breaks one, and is not there for the next
+        match by {
+            EndedBy::Refusal => true,
+            EndedBy::Controller => false,
+            EndedBy::Connection => {
+                self.broken_in_a_row = self.broken_in_a_row.saturating_add(1);
+                self.broken_in_a_row >= ENOUGH
+            }
         }
-        next = cause.source();
     }
-    text
-}
-
-/// A random number for jitter; without a source of randomness, no jitter is better than no attempt.
-fn chance() -> u64 {
-    getrandom::u64().unwrap_or(0)
 }
 
 /// Says a loss once, again when its reason changes, and every so often while it lasts.

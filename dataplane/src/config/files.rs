@@ -35,7 +35,7 @@ pub(super) const TEMPORARY: &str = ".tmp";
 
 /// How a file is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Care {
+pub(crate) enum Care {
     /// On the device when this returns.
     Durable,
     /// The system writes it when it likes: after a loss of power it may be the old one. For what changes often.
@@ -45,7 +45,7 @@ pub(super) enum Care {
 }
 
 /// Writes a file whole, in a folder that is made if need be.
-pub(super) fn write(path: &Path, bytes: &[u8], care: Care) -> Result<(), StateError> {
+pub(crate) fn write(path: &Path, bytes: &[u8], care: Care) -> Result<(), StateError> {
     let folder = path.parent().unwrap_or(path);
     let failed = |action, path: &Path| {
         let path = path.to_owned();
@@ -102,7 +102,7 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), StateError> {
 }
 
 /// `None` if there is no such file; an error if it is longer than `max_bytes`.
-pub(super) fn read_bounded(path: &Path, max_bytes: usize) -> Result<Option<Bytes>, StateError> {
+pub(crate) fn read_bounded(path: &Path, max_bytes: usize) -> Result<Option<Bytes>, StateError> {
     let failed = |source| StateError {
         action: "read",
         path: path.to_owned(),

@@ -60,18 +60,20 @@ impl<T: Target> Intake<T> {
         }
     }
 
-    /// The order is in effect already; what the disk may have refused then is tried again.
+    /// The order is in effect already. What the disk may have refused then is tried again; and if others vouch for it now,
+    /// what they have signed takes the place of what was there: the keys of before are about to go.
     pub(super) fn keep_in_effect(&mut self, order: &GenuineOrder) -> Result<(), Refusal> {
         let candidate = order
             .candidate_for(&self.identity.instance)
             .map(|candidate| candidate.revision);
         let kept = match &self.live {
-            Some(live) if !live.kept => self.keep(order, candidate),
+            Some(live) if !live.kept || live.order.envelope != order.envelope => self.keep(order, candidate),
             Some(_) | None => Ok(()),
         };
         let kept = self.must_be_remembered(kept);
-        if let Some(live) = &mut self.live {
-            live.kept |= kept.is_ok();
+        if let Some(live) = self.live.as_mut().filter(|_| kept.is_ok()) {
+            live.kept = true;
+            live.order.envelope = order.envelope.clone();
         }
         kept
     }

@@ -4,6 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sluice_model::limits::{MAX_WAITING_ANSWERS, MAX_WAITING_DELIVERIES};
+use sluice_proto::keys::KeySet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::target::Target;
@@ -18,6 +19,7 @@ const NICENESS: i32 = 10;
 enum Command {
     Open(mpsc::Sender<Said>),
     Take(Delivered),
+    Trust(KeySet),
     Ending(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
@@ -65,6 +67,11 @@ impl Worker {
         let _ = self.commands.send(Command::Take(delivered)).await;
     }
 
+    /// These keys may sign from now on, and no others.
+    pub async fn trust(&self, keys: KeySet) {
+        let _ = self.commands.send(Command::Trust(keys)).await;
+    }
+
     /// What serves.
     pub fn effect(&self) -> Effect {
         *self.effect.borrow()
@@ -109,6 +116,7 @@ fn run<T: Target>(mut intake: Intake<T>, mut inbox: mpsc::Receiver<Command>, eff
                     say(&mut stream, Said::Answer(answer));
                 }
             }
+            Some(Command::Trust(keys)) => intake.trust(keys),
             Some(Command::Ending(done)) => {
                 intake.stop();
                 let _ = done.send(());

@@ -16,22 +16,14 @@ use crate::tls::failure::HandshakeFailure;
 pub struct Metrics {
     store: LiveStore,
     workers: Vec<Arc<WorkerCounters>>,
-    /// What configuration delivery counts, with the library's registry since nothing of it is on the request path.
-    delivery: prometheus::Registry,
+    /// What is counted beside requests, with the library's registry since nothing of it is on the request path.
+    beside: prometheus::Registry,
 }
 
 impl Metrics {
-    pub(crate) fn new(store: LiveStore, workers: Vec<Arc<WorkerCounters>>) -> Self {
-        Self {
-            store,
-            workers,
-            delivery: prometheus::Registry::new(),
-        }
-    }
-
-    /// Where configuration delivery registers what it counts; it is part of the page.
-    pub fn delivery(&self) -> &prometheus::Registry {
-        &self.delivery
+    /// What is registered with `beside` is part of the page.
+    pub(crate) fn new(store: LiveStore, workers: Vec<Arc<WorkerCounters>>, beside: prometheus::Registry) -> Self {
+        Self { store, workers, beside }
     }
 
     fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
@@ -64,7 +56,7 @@ impl Metrics {
         self.render_pools(&mut page);
         self.render_tls(&mut page);
         self.render_process(&mut page);
-        self.render_delivery(&mut page);
+        self.render_beside(&mut page);
         page.text
     }
 
@@ -274,10 +266,10 @@ impl Metrics {
         page.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     }
 
-    fn render_delivery(&self, page: &mut Page) {
-        let families = self.delivery.gather();
+    fn render_beside(&self, page: &mut Page) {
+        let families = self.beside.gather();
         if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&families, &mut page.text) {
-            tracing::error!(%error, "the metrics of configuration delivery cannot be written");
+            tracing::error!(%error, "the metrics beside those of requests cannot be written");
         }
     }
 }
@@ -385,8 +377,10 @@ mod tests {
             .collect();
         documented.sort_unstable();
         let store = LiveStore::new(2);
-        let metrics = Metrics::new(store, vec![Arc::new(WorkerCounters::new(4))]);
-        crate::config::metrics::IntakeMetrics::register(metrics.delivery()).unwrap();
+        let registry = prometheus::Registry::new();
+        crate::config::metrics::IntakeMetrics::register(&registry).unwrap();
+        crate::enrol::metrics::IdentityMetrics::register(&registry).unwrap();
+        let metrics = Metrics::new(store, vec![Arc::new(WorkerCounters::new(4))], registry);
         let page = metrics.render() + "# TYPE proxy_snapshot_info gauge\n";
         let mut served: Vec<&str> = page
             .lines()
@@ -405,9 +399,10 @@ mod tests {
             worker.route(slot).unwrap().status(200).unwrap().add(2);
             worker.route(slot).unwrap().durations.record(3_000);
         }
-        let metrics = Metrics::new(store, workers.to_vec());
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics::new(store, workers.to_vec(), registry.clone());
         let refused = prometheus::IntCounter::new("proxy_config_something_total", "Of delivery.").unwrap();
-        metrics.delivery().register(Box::new(refused.clone())).unwrap();
+        registry.register(Box::new(refused.clone())).unwrap();
         refused.inc();
         let page = metrics.render();
         for line in [

@@ -260,16 +260,16 @@ fn identity(signers: &Signers) -> Arc<Identity> {
             cert_pem: none(),
             key_pem: none(),
         },
+        renew_at: None,
     })
 }
 
 impl World {
     pub fn new() -> Self {
-        Self::start(Arc::new(tempfile::tempdir().unwrap()), BTreeMap::new())
+        Self::start(Arc::new(tempfile::tempdir().unwrap()), BTreeMap::new(), Signers::new(1))
     }
 
-    fn start(folder: Arc<tempfile::TempDir>, revisions: BTreeMap<RevisionId, Revision>) -> Self {
-        let signers = Signers::new(1);
+    fn start(folder: Arc<tempfile::TempDir>, revisions: BTreeMap<RevisionId, Revision>, signers: Signers) -> Self {
         let target = Noting::default();
         let metrics = IntakeMetrics::register(&Registry::new()).unwrap();
         let state = folder.path().to_owned();
@@ -292,7 +292,12 @@ impl World {
 
     /// The process ends without a word, and another begins with what is on disk.
     pub fn crash(self) -> Self {
-        Self::start(self.folder, self.revisions)
+        Self::start(self.folder, self.revisions, self.signers)
+    }
+
+    /// The same, and the one that begins trusts these keys alone, as its controller signs with them.
+    pub fn crash_and_trust(self, signers: Signers) -> Self {
+        Self::start(self.folder, self.revisions, signers)
     }
 
     /// The process ends in good order, and another begins.

@@ -155,6 +155,7 @@ impl World {
         let store = LiveStore::new(24);
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let options = Options {
+            registry: prometheus::Registry::new(),
             instance: "i-1".into(),
             workers: Some(2),
             binding: Binding {

@@ -25,5 +25,6 @@ pub(crate) mod record_lost;
 pub(crate) mod restarts;
 pub(crate) mod scale;
 pub(crate) mod scale_backend;
+pub(crate) mod source;
 
 mod served;

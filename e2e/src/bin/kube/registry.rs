@@ -9,7 +9,7 @@ use anyhow::bail;
 use crate::checks::{
     admission, api_away, argocd, bad_objects, cel, certificate, changes, chart_install, columns, crds, docs, examples,
     explain, harness, images, incomplete_view, leader, packaging, permissions, programmed, quiet, record_lost,
-    restarts, scale, scale_backend,
+    restarts, scale, scale_backend, source,
 };
 use crate::options::{Form, Options};
 use crate::world::World;
@@ -101,6 +101,26 @@ const CHECKS: &[Check] = &[
         "admission",
         "who may give commands, in whose name; what the chart's accounts may write; warnings where nobody looks",
         |world| Box::pin(admission::table(world)),
+    ),
+    check(
+        "source-follows",
+        "the source shows objects, endpoints and certificates as they come, change and go; a status is no change",
+        |world| Box::pin(source::follows(world)),
+    ),
+    check(
+        "source-granted",
+        "what a Role does not grant is named with the grant, and seen as soon as it is granted",
+        |world| Box::pin(source::with_what_is_granted(world)),
+    ),
+    own(
+        "source-crds",
+        "CRDs that are missing, come, hold what they refuse, go and come again take nothing out of sight",
+        |world| Box::pin(source::crds_come_and_go(world)),
+    ),
+    own(
+        "source-history",
+        "etcd compacted under a watch, and restored from an older copy: what is there then is seen",
+        |world| Box::pin(source::history(world)),
     ),
     check("explain", "kubectl explain has a text for every field", |world| {
         Box::pin(explain::every_field(world))

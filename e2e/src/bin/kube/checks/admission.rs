@@ -336,7 +336,7 @@ async fn accounts(world: &World, namespace: &str, elsewhere: &str) -> anyhow::Re
         (
             namespace,
             &controller,
-            &["create", "configmap", "sluice-section-default-0a1b"],
+            &["create", "configmap", "sluice-origins-default-0a1b"],
             None,
         ),
         (namespace, &controller, &["create", "configmap", "sluice-trust"], None),
