@@ -3,10 +3,12 @@
 pub(crate) mod admission;
 pub(crate) mod api_away;
 pub(crate) mod argocd;
+pub(crate) mod bad_objects;
 pub(crate) mod cel;
 pub(crate) mod certificate;
 pub(crate) mod changes;
 pub(crate) mod chart_install;
+pub(crate) mod columns;
 pub(crate) mod crds;
 pub(crate) mod docs;
 pub(crate) mod examples;
@@ -21,6 +23,7 @@ pub(crate) mod programmed;
 pub(crate) mod quiet;
 pub(crate) mod record_lost;
 pub(crate) mod restarts;
+pub(crate) mod scale;
 pub(crate) mod scale_backend;
 
 mod served;

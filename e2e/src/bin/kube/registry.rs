@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::checks::{
-    admission, api_away, argocd, cel, certificate, changes, chart_install, crds, docs, examples, explain, harness,
-    images, incomplete_view, leader, packaging, permissions, programmed, quiet, record_lost, restarts, scale_backend,
+    admission, api_away, argocd, bad_objects, cel, certificate, changes, chart_install, columns, crds, docs, examples,
+    explain, harness, images, incomplete_view, leader, packaging, permissions, programmed, quiet, record_lost,
+    restarts, scale, scale_backend,
 };
 use crate::options::{Form, Options};
 use crate::world::World;
@@ -110,7 +111,7 @@ const CHECKS: &[Check] = &[
         |world| Box::pin(cel::table(world)),
     ),
     check(
-        "examples",
+        "examples-diff",
         "every example applied, then kubectl diff is empty, client-side and server-side",
         |world| Box::pin(examples::no_drift(world)),
     ),
@@ -118,6 +119,21 @@ const CHECKS: &[Check] = &[
         "images",
         "both images serve a route: restricted, not root, read-only root file system",
         |world| Box::pin(images::serve(world)),
+    ),
+    check(
+        "columns",
+        "kubectl get of all kinds in every phase; the full name works beside another CRD of that name",
+        |world| Box::pin(columns::golden(world)),
+    ),
+    own(
+        "examples-no-writes",
+        "the examples again under a controller: no drift, and no write of ours but status",
+        |world| Box::pin(examples::no_writes(world)),
+    ),
+    check(
+        "bad-objects",
+        "each bad object is refused with its field, or told so in its status; lint says the same",
+        |world| Box::pin(bad_objects::refused_or_told(world)),
     ),
     own(
         "programmed",
@@ -153,6 +169,11 @@ const CHECKS: &[Check] = &[
         "quiet",
         "idle: no write; a thousand routes: one each; restarts and scaling: none; foreign conditions survive",
         |world| Box::pin(quiet::nothing_to_say(world)),
+    ),
+    own(
+        "scalability",
+        "very many routes: time, memory, one change among them, growth of etcd, history pruned",
+        |world| Box::pin(scale::many(world)),
     ),
     own(
         "leader-killed",

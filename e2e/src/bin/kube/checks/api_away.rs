@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
 use sluice_e2e::client;
 use sluice_e2e::load::Plan;
 use sluice_e2e::wait::wait_until;
@@ -13,9 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::served::Served;
 use crate::backend::Backend;
 use crate::node::{Frozen, Process};
-use crate::objects;
-use crate::pods::{Container, Pod};
-use crate::sluice::{HTTP, NAMESPACE, PATIENCE, Sluice};
+use crate::pods::Pod;
+use crate::sluice::{HTTP, PATIENCE, Sluice};
 use crate::traffic::Traffic;
 use crate::world::World;
 

@@ -1,0 +1,204 @@
+//! Very many routes: how long they take, what they cost, and that one change among them is as quick as among few.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use sluice_cli::demo_upstream::VERSION_HEADER;
+use sluice_e2e::client;
+use sluice_e2e::wait::wait_until;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::served::Served;
+use crate::backend::Backend;
+use crate::node::Process;
+use crate::objects;
+use crate::sluice::{NAMESPACE, Sluice};
+use crate::world::World;
+
+/// Creations at a time.
+const AT_ONCE: usize = 16;
+/// Until all are served.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// From a change of one route to its first answer from the first stage.
+const SERVED_WITHIN: Duration = Duration::from_secs(1);
+/// What one change may add to etcd.
+const GROWTH_MAX: u64 = 100 * 1024;
+/// Revisions that are kept, as the shared installation's Rollout says by default, and those that serve or wait.
+const KEPT_MAX: usize = 10 + 4;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Routes, then changes.
+pub(crate) async fn many(world: &World) -> anyhow::Result<()> {
+    let sluice = world.sluice().await?;
+    let namespace = world.namespace("a").await?;
+    Backend::new(&namespace, "other").replicas(2).deploy(world).await?;
+    let shop = Served::start(world, &namespace, "shop").await?;
+    world.apply(&namespace, &[objects::pool("other", "other")]).await?;
+    sluice.calm().await?;
+    let count = world.by_form(1_000, 10_000);
+    let before = memory(world, sluice).await?;
+    served(world, sluice, &namespace, count).await?;
+    let after = memory(world, sluice).await?;
+    world.figure(format!(
+        "memory: controller {:.0}→{:.0} MiB, instance {:.0}→{:.0} MiB",
+        before.0 / MIB,
+        after.0 / MIB,
+        before.1 / MIB,
+        after.1 / MIB
+    ));
+    // A change is judged by what it costs, not by how long its stages are.
+    let stages = json!([
+        {"name": "canary", "fleetPercent": 34, "bakeTime": "0s"},
+        {"name": "all", "fleetPercent": 100, "bakeTime": "0s"},
+    ]);
+    sluice.edit(&json!({"stages": stages})).await?;
+    changes(world, sluice, &namespace, count).await?;
+    let values = crate::install::values(world);
+    sluice.edit(&json!({"stages": values["rollout"]["stages"]})).await?;
+    world
+        .kubectl(&[
+            "-n",
+            &shop.namespace,
+            "delete",
+            "proxyroutes.sluice.dev",
+            "--all",
+            "--wait=false",
+        ])
+        .await?;
+    Ok(())
+}
+
+fn name(number: usize) -> String {
+    format!("scale-{number}")
+}
+
+fn host(number: usize) -> String {
+    format!("{number}.scale.example.com")
+}
+
+/// Creates them, and waits until the last one is answered for by every instance.
+async fn served(world: &World, sluice: Sluice<'_>, namespace: &str, count: usize) -> anyhow::Result<()> {
+    let api = objects::api(world.client(), "ProxyRoute", namespace);
+    let (began, mut creating) = (Instant::now(), JoinSet::new());
+    for worker in 0..AT_ONCE {
+        let api = api.clone();
+        creating.spawn(async move {
+            for number in (worker..count).step_by(AT_ONCE) {
+                let route = objects::route(&name(number), &host(number), "shop");
+                api.create(&PostParams::default(), &serde_json::from_value(route)?)
+                    .await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    creating.join_all().await.into_iter().collect::<anyhow::Result<()>>()?;
+    let created = began.elapsed();
+    for number in [0, count / 2, count - 1] {
+        for pod in sluice.gateways().await? {
+            let address = pod.at(crate::sluice::HTTP)?;
+            wait_until("a route to be served", PATIENCE, || async {
+                let answer = client::get(address, &host(number), "/")
+                    .await
+                    .map_err(|error| format!("{error:#}"))?;
+                if answer.status == 200 {
+                    Ok(())
+                } else {
+                    Err(format!("{answer:?}"))
+                }
+            })
+            .await;
+        }
+    }
+    world.figure(format!(
+        "{count} routes: created in {:.0} s, served by all {:.0} s after the first",
+        created.as_secs_f64(),
+        began.elapsed().as_secs_f64()
+    ));
+    sluice.calm().await
+}
+
+/// Memory of the leader and of an instance, in bytes.
+async fn memory(world: &World, sluice: Sluice<'_>) -> anyhow::Result<(f64, f64)> {
+    let leader = world.process(sluice.leader().await.container()?).await?;
+    let gateways = sluice.gateways().await?;
+    let instance = world
+        .process(gateways.first().context("a gateway has pods")?.container()?)
+        .await?;
+    let of = |process: Process| process.memory().map(|bytes| bytes as f64);
+    Ok((of(leader)?, of(instance)?))
+}
+
+/// One route after another to the other backend.
+async fn changes(world: &World, sluice: Sluice<'_>, namespace: &str, count: usize) -> anyhow::Result<()> {
+    let changes = world.by_form(20, 200);
+    let before = world.etcd_size().await?;
+    let (mut slowest, mut sum) = (Duration::ZERO, Duration::ZERO);
+    for number in 0..changes {
+        let took = change(world, sluice, namespace, number % count).await?;
+        slowest = slowest.max(took);
+        sum += took;
+        sluice.settled().await;
+    }
+    let after = world.etcd_size().await?;
+    let growth = after.in_use.saturating_sub(before.in_use) / changes as u64;
+    world.figure(format!(
+        "{changes} changes of one route: in the first stage after {:.0} ms, {:.0} ms at most; etcd {:.1} KiB each",
+        sum.as_secs_f64() * 1000.0 / changes as f64,
+        slowest.as_secs_f64() * 1000.0,
+        growth as f64 / 1024.0
+    ));
+    let kept = [
+        "-n",
+        NAMESPACE,
+        "get",
+        "configmaps",
+        "-l",
+        "sluice.dev/part=manifest",
+        "-o",
+        "name",
+    ];
+    let kept = world.kubectl(&kept).await?.lines().count();
+    world.figure(format!("{kept} revisions kept"));
+    ensure!(
+        slowest <= SERVED_WITHIN,
+        "a change took {slowest:?} to be in the first stage"
+    );
+    ensure!(growth <= GROWTH_MAX, "a change adds {growth} bytes to etcd");
+    ensure!(changes < KEPT_MAX || kept <= KEPT_MAX, "{kept} revisions are kept");
+    Ok(())
+}
+
+/// From the change to the first answer by the other backend, of whichever instance is first.
+async fn change(world: &World, sluice: Sluice<'_>, namespace: &str, number: usize) -> anyhow::Result<Duration> {
+    let addresses: Vec<_> = sluice
+        .gateways()
+        .await?
+        .iter()
+        .map(|pod| pod.at(crate::sluice::HTTP))
+        .collect::<Result<_, _>>()?;
+    let api = objects::api(world.client(), "ProxyRoute", namespace);
+    let rules = objects::route(&name(number), &host(number), "other")["spec"]["rules"].clone();
+    let began = Instant::now();
+    api.patch(
+        &name(number),
+        &PatchParams::default(),
+        &Patch::Merge(json!({"spec": {"rules": rules}})),
+    )
+    .await?;
+    wait_until("the change in the first stage", PATIENCE, || async {
+        for address in &addresses {
+            let answer = client::get(*address, &host(number), "/")
+                .await
+                .map_err(|error| format!("{error:#}"))?;
+            if answer.header(VERSION_HEADER) == "other" {
+                return Ok(());
+            }
+        }
+        Err("no instance has it".to_owned())
+    })
+    .await;
+    Ok(began.elapsed())
+}
