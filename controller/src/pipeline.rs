@@ -7,7 +7,6 @@
 
 pub mod board;
 pub mod commands;
-pub mod debounce;
 pub mod fleet;
 mod observed;
 pub mod offer;
@@ -40,7 +39,7 @@ pub use fleet::{Fleet, FleetError, Next, Shared};
 pub use situation::Situation;
 pub use story::{Happening, StoryLine};
 
-use debounce::Debounce;
+use crate::debounce::Debounce;
 use situation::Written;
 
 /// What time it is.
