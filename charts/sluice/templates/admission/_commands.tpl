@@ -5,5 +5,5 @@ What a command is made of, as JSON lists. The controller's own lists are in its 
 ["pause", "resume", "promote", "abort", "retry", "forget"]
 {{- end }}
 {{- define "sluice.commandKeys" -}}
-["sluice.dev/command", "sluice.dev/command-revision", "sluice.dev/command-by", "sluice.dev/command-reason", "sluice.dev/command-id"]
+["sluice.dev/command", "sluice.dev/command-revision", "sluice.dev/command-instance", "sluice.dev/command-by", "sluice.dev/command-reason", "sluice.dev/command-id"]
 {{- end }}

@@ -21,10 +21,17 @@ is a Role there, or part of the ClusterRole when the values say "all".
     verbs: [create, patch]
 {{- end }}
 
+{{/* Of a namespace that is named, itself: how old it is, and its labels. */}}
+{{- define "sluice.namespaceRules" }}
+  - apiGroups: [""]
+    resources: [namespaces]
+    verbs: [get]
+{{- end }}
+
 {{- define "sluice.secretRules" }}
   - apiGroups: [""]
     resources: [secrets]
-    verbs: [get, list, watch]
+    verbs: [list, watch]
 {{- end }}
 
 {{- define "sluice.memberRules" }}
