@@ -21,6 +21,7 @@ pub mod enrol;
 pub mod health;
 pub mod keyring;
 pub mod keys;
+pub mod kubernetes;
 pub mod labels;
 pub mod leader;
 pub mod lint;

@@ -57,7 +57,7 @@ pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
 /// Manifests that `sluice inject` takes at once: far more than a repository keeps in one file.
 pub const INJECT_INPUT_MAX_BYTES: u64 = 8 << 20;
 /// How long the command waits for a connection to an API server, which may be a continent away.
-pub const KUBE_CONNECT_WAIT_MS: u64 = 10_000;
+pub const COMMAND_CONNECT_WAIT_MS: u64 = 10_000;
 /// How long it waits for an answer of an API server: a chunk of a long list takes seconds on a busy one.
 pub const KUBE_ANSWER_WAIT_MS: u64 = 20_000;
 /// Objects that are asked for at a time, as kubectl does.
@@ -67,8 +67,6 @@ pub const KUBE_LIST_CHUNK: u32 = 500;
 pub const COMMAND_ANSWER_WAIT_MS: u64 = 30_000;
 /// How often it looks for that answer.
 pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
-/// How long one watch of an API server lasts; then it is begun anew, so that one that is half open is noticed.
-pub const KUBE_WATCH_SECONDS: u32 = 60;
 /// Pods whose admin port is asked at the same time: each is a connection through the API server.
 pub const FORWARDS_AT_A_TIME: usize = 8;
 /// Pods that are asked about one pool: more than a person reads.
@@ -285,6 +283,9 @@ pub const ROTATION_SIGNING_SECONDS: u64 = ENROLLED_CERTIFICATE_SECONDS + 3_600;
 pub const SERVER_CERTIFICATE_RENEWAL_SECONDS: u64 = 30 * 24 * 3_600;
 /// How often the Secret of keys is looked at, in milliseconds: what others changed is known well before it matters.
 pub const KEYS_LOOK_MS: u64 = 10_000;
+/// Before a replica tries again to read its keys, or to begin to lead: soon enough for people who watch, seldom enough
+/// for an API server that comes back, in milliseconds.
+pub const KUBERNETES_RETRY_MS: u64 = 2_000;
 /// The authority of a cluster is replaced with so many days left to it: a year of controllers that nobody looks at.
 pub const CA_ROTATION_DAYS: i64 = 365;
 /// Pods that the API server is asked about at a time.

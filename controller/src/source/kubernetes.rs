@@ -121,10 +121,17 @@ pub fn patient(mut config: kube::Config) -> kube::Config {
     config
 }
 
-/// A cluster's objects as a source.
-#[derive(Debug)]
+/// A cluster's objects as a source. Each clone begins with the present view.
+#[derive(Clone, Debug)]
 pub struct Kubernetes {
     views: watch::Receiver<Option<Arc<View>>>,
+}
+
+impl Kubernetes {
+    /// The views; `None` until there is one.
+    pub fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
+        self.views.clone()
+    }
 }
 
 impl Source for Kubernetes {
