@@ -62,9 +62,9 @@ pub const COMMAND_CONNECT_WAIT_MS: u64 = 10_000;
 pub const KUBE_ANSWER_WAIT_MS: u64 = 20_000;
 /// Objects that are asked for at a time, as kubectl does.
 pub const KUBE_LIST_CHUNK: u32 = 500;
-/// How long the command waits for the controller's answer to a command given by annotation. It watches Rollouts and
-/// answers within a second; longer than a lease, so that a change of leaders is waited out.
-pub const COMMAND_ANSWER_WAIT_MS: u64 = 30_000;
+/// How long the command waits for the controller's answer to a command given by annotation, unless told otherwise. It
+/// watches Rollouts and answers within a second; longer than a lease, so that a change of leaders is waited out.
+pub const COMMAND_ANSWER_WAIT_SECONDS: u16 = 30;
 /// How often it looks for that answer.
 pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
 /// How long one watch of the command lasts; then it is begun anew, so that one that is half open is noticed.
