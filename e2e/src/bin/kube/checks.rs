@@ -13,6 +13,7 @@ pub(crate) mod explain;
 pub(crate) mod harness;
 pub(crate) mod images;
 pub(crate) mod incomplete_view;
+pub(crate) mod instruments;
 pub(crate) mod leader;
 pub(crate) mod permissions;
 pub(crate) mod programmed;

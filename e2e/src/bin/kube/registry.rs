@@ -8,7 +8,7 @@ use anyhow::bail;
 
 use crate::checks::{
     api_away, bad_objects, cel, certificate, changes, chart_install, columns, crds, examples, explain, harness, images,
-    incomplete_view, leader, permissions, programmed, quiet, record_lost, restarts, scale, scale_backend,
+    incomplete_view, instruments, leader, permissions, programmed, quiet, record_lost, restarts, scale, scale_backend,
 };
 use crate::options::{Form, Options};
 use crate::world::World;
@@ -70,6 +70,11 @@ const CHECKS: &[Check] = &[
         "harness",
         "the audit log tells who wrote what; parts of the node stop and start",
         |world| Box::pin(harness::stands(world)),
+    ),
+    own(
+        "instruments",
+        "load sees what goes wrong and nothing else; processes stand still, go on and end when told",
+        |world| Box::pin(instruments::hold(world)),
     ),
     check(
         "crds-server-side",
