@@ -21,7 +21,7 @@ lint:
     cargo fmt --all
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# rewrite the generated CRDs
+# rewrite the generated CRDs, the chart's too
 crds:
     cargo run --package sluice-crds --bin crdgen
 
@@ -38,3 +38,8 @@ proof *ARGS:
 # the checks on a real Kubernetes, made here or given (e2e/run --help)
 kube *ARGS:
     e2e/run {{ARGS}}
+
+# rewrite what is generated out of the chart and the Lua files (needs helm)
+deploy:
+    deploy/argocd/render
+    deploy/kustomize/render

@@ -11,14 +11,22 @@ use crate::http::{Answer, Call, ask};
 /// Where a controller's admin port is.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdminArgs {
-    /// Admin address of the controller.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "SLUICE_ADMIN",
-        default_value = "http://127.0.0.1:9901"
-    )]
-    pub admin: String,
+    /// Admin address of a controller on this machine [default: $SLUICE_ADMIN, else http://127.0.0.1:9901].
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+}
+
+impl AdminArgs {
+    /// The admin port that is meant. The variable is read here and not by clap, for which it would be as if the flag had
+    /// been given, and the flag says more: that no cluster is meant.
+    ///
+    /// # Errors
+    /// When its address is none.
+    pub fn find(&self) -> Result<Admin, Failure> {
+        let variable = || std::env::var("SLUICE_ADMIN").ok().filter(|url| !url.is_empty());
+        let url = self.admin.clone().or_else(variable);
+        Admin::at(url.as_deref().unwrap_or("http://127.0.0.1:9901"))
+    }
 }
 
 /// A controller's admin port.

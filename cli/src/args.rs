@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bundle, demo_upstream, explain, inject, instance, lint, rollout, up};
+use crate::{bundle, demo_upstream, explain, inject, instance, instances, lint, pool, rollout, routes, up};
 
 /// Version, and what was built: for bug reports.
 const LONG_VERSION: &str = concat!(
@@ -39,8 +39,14 @@ pub enum Command {
     Lint(lint::Args),
     /// Say which route wins for a request, and why the others do not.
     Explain(explain::Args),
-    /// See and steer rollouts through a controller's admin port.
+    /// See and steer rollouts: of a controller on this machine, or in a Kubernetes cluster.
     Rollout(rollout::Args),
+    /// The ProxyRoutes of a Kubernetes cluster, and what became of them.
+    Routes(routes::Args),
+    /// The endpoints of a Pool as each instance in a Kubernetes cluster has them.
+    Pool(pool::Args),
+    /// The instances that are connected to the controller of a Kubernetes cluster.
+    Instances(instances::Args),
     /// Put the data plane as a sidecar in front of an app, in its manifests.
     Inject(inject::Args),
     /// Look into signed manifests and orders.

@@ -10,7 +10,7 @@ use sluice_model::limits::MAX_MANIFEST_BYTES;
 use sluice_proto::signed::ENVELOPE_OVERHEAD_BYTES;
 use sluice_proto::{
     Candidate, EndpointState, Envelope, KeySet, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, Manifest, Members,
-    ObjectChange, Order, PayloadType, SectionRef, SourceRef, strict_decode, verify,
+    ObjectChange, Order, OriginsRef, PayloadType, Provenance, SectionRef, strict_decode, verify,
 };
 
 use crate::failure::{Exit, Failure};
@@ -27,7 +27,7 @@ pub struct Args {
 /// What can be done with a bundle.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Action {
-    /// Print what a signed manifest or order (a .dsse file of a state folder) says.
+    /// Print what a signed manifest, provenance or order (a .dsse file of a state folder) says.
     ///
     /// Ends with 1 if --keys is given and none of them signed it.
     Inspect(Inspect),
@@ -36,7 +36,8 @@ pub enum Action {
 /// Arguments of `sluice bundle inspect`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Inspect {
-    /// The file: `fleets/FLEET/manifests/*.dsse` of a controller, or `last-good/order.dsse` of an instance.
+    /// The file: `fleets/FLEET/manifests/*.dsse` or `fleets/FLEET/provenance/*.dsse` of a controller, or
+    /// `last-good/order.dsse` of an instance.
     pub file: PathBuf,
     /// Keys to verify with: a `trusted.json`, as in the controller's state folder under `keys/`.
     #[arg(long, value_name = "FILE")]
@@ -92,15 +93,20 @@ fn open(bytes: &[u8]) -> Result<Envelope, String> {
 }
 
 fn kind(envelope: &Envelope) -> Result<PayloadType, String> {
-    [PayloadType::Manifest, PayloadType::Order, PayloadType::Live]
-        .into_iter()
-        .find(|kind| kind.as_str() == envelope.payload_type)
-        .ok_or_else(|| {
-            format!(
-                "holds {:?}, which is neither a manifest, an order nor a live value",
-                envelope.payload_type
-            )
-        })
+    [
+        PayloadType::Manifest,
+        PayloadType::Order,
+        PayloadType::Live,
+        PayloadType::Provenance,
+    ]
+    .into_iter()
+    .find(|kind| kind.as_str() == envelope.payload_type)
+    .ok_or_else(|| {
+        format!(
+            "holds {:?}, which is neither a manifest, a provenance, an order nor a live value",
+            envelope.payload_type
+        )
+    })
 }
 
 /// Whether it is signed by whom we trust, in words.
@@ -129,6 +135,7 @@ fn payload(envelope: &Envelope) -> Result<Value, String> {
         PayloadType::Manifest => manifest(&strict_decode(&envelope.payload, MAX_MANIFEST_BYTES).map_err(said)?),
         PayloadType::Order => order(&strict_decode(&envelope.payload, MAX_MANIFEST_BYTES).map_err(said)?),
         PayloadType::Live => live(&strict_decode(&envelope.payload, MAX_MANIFEST_BYTES).map_err(said)?),
+        PayloadType::Provenance => provenance(&strict_decode(&envelope.payload, MAX_MANIFEST_BYTES).map_err(said)?),
     })
 }
 
@@ -173,8 +180,6 @@ fn manifest(manifest: &Manifest) -> Value {
         revision,
         sections,
         features,
-        changed,
-        sources,
         controller_build,
         created_at_unix_ms,
         quarantined,
@@ -187,10 +192,28 @@ fn manifest(manifest: &Manifest) -> Value {
         "createdAt": moment(*created_at_unix_ms),
         "controllerBuild": controller_build,
         "features": features,
-        "changed": changed.iter().map(change).collect::<Vec<_>>(),
         "quarantined": quarantined,
-        "sources": sources.iter().map(source).collect::<Vec<_>>(),
         "sections": sections.iter().map(section).collect::<Vec<_>>(),
+    })
+}
+
+/// Where the objects came from stands beside it, in the files that it names.
+fn provenance(provenance: &Provenance) -> Value {
+    let Provenance {
+        cluster,
+        fleet,
+        revision,
+        changed,
+        unlisted,
+        origins,
+    } = provenance;
+    json!({
+        "cluster": cluster.to_string(),
+        "fleet": fleet,
+        "revision": revision.to_string(),
+        "changed": changed.iter().map(change).collect::<Vec<_>>(),
+        "changedAndNotListed": unlisted,
+        "origins": origins.iter().map(origin).collect::<Vec<_>>(),
     })
 }
 
@@ -199,13 +222,9 @@ fn change(change: &ObjectChange) -> Value {
     json!({"object": object, "old": old, "new": new})
 }
 
-fn source(source: &SourceRef) -> Value {
-    let SourceRef {
-        object,
-        content,
-        origin,
-    } = source;
-    json!({"object": object, "content": content, "origin": origin})
+fn origin(reference: &OriginsRef) -> Value {
+    let OriginsRef { bucket, digest } = reference;
+    json!({"bucket": bucket, "digest": digest})
 }
 
 fn section(section: &SectionRef) -> Value {

@@ -1,24 +1,37 @@
-//! `sluice explain`: which route of a folder wins for a request, and why the others do not.
+//! `sluice explain`: which route wins for a request, and why the others do not: of a folder, or of a cluster, whose
+//! objects are then read as files in a folder would be.
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use kube::api::DynamicObject;
 use serde_json::json;
+use sluice_controller::lint::{LintReport, lint_manifests};
 use sluice_controller::problem::Severity;
 use sluice_model::explain::{Explanation, explain};
 use sluice_model::{FleetName, RequestFacts, Snapshot, authority, path};
 
+use crate::called::Called;
+use crate::cluster::objects::{self, Kind};
+use crate::cluster::{Cluster, ConnectionArgs};
 use crate::failure::{Exit, Failure};
-use crate::lint;
 use crate::output::{self, TextFormat};
+use crate::{lint, waiting_runtime};
 
 /// Arguments of `sluice explain`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 a route takes the request, 1 none does, 2 wrong arguments or unreadable folder.")]
 pub struct Args {
-    /// The folder of manifests.
-    pub folder: PathBuf,
+    /// The folder of manifests. `kubectl sluice` looks at the cluster without it.
+    pub folder: Option<PathBuf>,
+    /// Look at the objects of a Kubernetes cluster, in all namespaces.
+    #[arg(long, conflicts_with = "folder", help_heading = "Kubernetes")]
+    pub kube: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connection: ConnectionArgs,
     /// The request's Host header.
     #[arg(long)]
     pub host: Option<String>,
@@ -52,13 +65,14 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 ///
 /// # Errors
 /// When the folder cannot be read, serves nothing, or the request is none that could be routed.
-pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let report = lint::report(&args.folder)?;
+pub fn run(args: &Args, called: Called) -> Result<Exit, Failure> {
+    let place = Place::find(args, called)?;
+    let report = place.report()?;
     let errors = report.count(Severity::Error);
-    let snapshot = choose(report.fleets, args.fleet.as_deref(), &args.folder)?;
+    let snapshot = choose(report.fleets, args.fleet.as_deref(), &place, called)?;
     let explanation = answer(&snapshot, args)?;
     output::print(&match args.output {
-        TextFormat::Text => text(&explanation, errors),
+        TextFormat::Text => text(&explanation, errors, &place.advice(called)),
         TextFormat::Json => output::json(&json!({"explanation": explanation, "errorsInFolder": errors}))?,
         TextFormat::Yaml => output::yaml(&json!({"explanation": explanation, "errorsInFolder": errors}))?,
     });
@@ -69,7 +83,74 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     })
 }
 
-fn text(explanation: &Explanation, errors: usize) -> String {
+/// Where the objects are.
+enum Place<'a> {
+    Folder(&'a PathBuf),
+    Cluster(&'a ConnectionArgs),
+}
+
+impl<'a> Place<'a> {
+    fn find(args: &'a Args, called: Called) -> Result<Self, Failure> {
+        let cluster = args.kube || args.connection.are_given();
+        match (&args.folder, called) {
+            (Some(_), _) if cluster => Err(Failure::usage("give a folder, or options for a cluster, and not both")),
+            (Some(folder), _) => Ok(Self::Folder(folder)),
+            (None, Called::Plugin) => Ok(Self::Cluster(&args.connection)),
+            (None, Called::Sluice) if cluster => Ok(Self::Cluster(&args.connection)),
+            (None, Called::Sluice) => Err(Failure::usage(
+                "give the folder of manifests, or --kube to look at a cluster",
+            )),
+        }
+    }
+
+    fn report(&self) -> Result<LintReport, Failure> {
+        match self {
+            Self::Folder(folder) => lint::report(folder),
+            Self::Cluster(connection) => waiting_runtime()?.block_on(in_cluster(connection)),
+        }
+    }
+
+    /// For messages.
+    fn name(&self) -> String {
+        match self {
+            Self::Folder(folder) => folder.display().to_string(),
+            Self::Cluster(_) => "the cluster".to_owned(),
+        }
+    }
+
+    /// Where what is wrong with the objects is told.
+    fn advice(&self, called: Called) -> String {
+        match self {
+            Self::Folder(folder) => format!("{called} lint {}", folder.display()),
+            Self::Cluster(_) => format!("{called} routes -A"),
+        }
+    }
+}
+
+/// Reads the objects of all namespaces. Rollouts that govern nothing are left out.
+async fn in_cluster(connection: &ConnectionArgs) -> Result<LintReport, Failure> {
+    let cluster = Cluster::connect(connection).await?;
+    let mut manifests = Vec::new();
+    for kind in [Kind::Rollout, Kind::ProxyRoute, Kind::Pool] {
+        let objects = cluster.list(kind, None).await?.items;
+        let governs = |object: &&DynamicObject| kind != Kind::Rollout || !is_refused(object);
+        manifests.extend(objects.iter().filter(governs).map(manifest));
+    }
+    Ok(lint_manifests(manifests))
+}
+
+fn is_refused(object: &DynamicObject) -> bool {
+    let accepted = objects::condition(object, "Accepted");
+    accepted.is_some_and(|accepted| accepted.get("status").is_some_and(|status| status == "False"))
+}
+
+fn manifest(object: &DynamicObject) -> (Arc<str>, String) {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    (format!("{namespace}/{name}").into(), objects::shown(object).to_string())
+}
+
+fn text(explanation: &Explanation, errors: usize, advice: &str) -> String {
     let mut text = format!("{explanation}");
     if !text.ends_with('\n') {
         text.push('\n');
@@ -77,7 +158,7 @@ fn text(explanation: &Explanation, errors: usize) -> String {
     if errors > 0 {
         let _ = writeln!(
             text,
-            "The folder has {errors} errors; objects with errors are left out here. See `sluice lint`."
+            "There are {errors} errors; objects with errors are left out here. See `{advice}`."
         );
     }
     text
@@ -87,7 +168,8 @@ fn text(explanation: &Explanation, errors: usize) -> String {
 fn choose(
     fleets: std::collections::BTreeMap<FleetName, Option<Snapshot>>,
     wanted: Option<&str>,
-    folder: &std::path::Path,
+    place: &Place<'_>,
+    called: Called,
 ) -> Result<Snapshot, Failure> {
     let names: Vec<String> = fleets.keys().map(ToString::to_string).collect();
     let mut of = fleets
@@ -96,8 +178,8 @@ fn choose(
     match (of.next(), of.next()) {
         (Some((_, Some(snapshot))), None) => Ok(snapshot),
         (Some((name, None)), None) => Err(Failure::failed(format!(
-            "fleet {name} has nothing complete to serve; `sluice lint {}` says why",
-            folder.display()
+            "fleet {name} has nothing complete to serve; `{}` says why",
+            place.advice(called)
         ))),
         (Some(_), Some(_)) => Err(Failure::usage(format!(
             "say which fleet with --fleet: {}",
@@ -105,7 +187,7 @@ fn choose(
         ))),
         (None, _) => Err(Failure::usage(format!(
             "{} has no such fleet; it has: {}",
-            folder.display(),
+            place.name(),
             if names.is_empty() {
                 "none".to_owned()
             } else {

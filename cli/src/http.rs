@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use sluice_model::limits::{CLIENT_ANSWER_MAX_BYTES, CLIENT_CONNECT_TIMEOUT_MS, CLIENT_EXCHANGE_TIMEOUT_MS};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -79,6 +80,17 @@ impl Connection {
         })?;
         // Small requests, answered before the next: waiting to fill a packet only delays.
         let _ = stream.set_nodelay(true);
+        Self::over(stream, address).await
+    }
+
+    /// Speaks over a stream that is there already; `address` is for messages.
+    ///
+    /// # Errors
+    /// When it does not take a connection.
+    pub async fn over<S>(stream: S, address: &str) -> Result<Self, HttpError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream))
                 .await

@@ -16,15 +16,20 @@
 pub mod admin;
 pub mod args;
 pub mod bundle;
+pub mod called;
+pub mod cluster;
 pub mod demo_upstream;
 pub mod explain;
 pub mod failure;
 pub mod http;
 pub mod inject;
 pub mod instance;
+pub mod instances;
 pub mod lint;
 pub mod output;
+pub mod pool;
 pub mod rollout;
+pub mod routes;
 pub mod table;
 pub mod up;
 
@@ -35,12 +40,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
+use called::Called;
 use failure::{Exit, Failure};
 
 /// Parses `arguments` (the first is the name under which the command was called), runs, and says how it ended.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let command = Cli::command().bin_name(called_as(arguments.first()));
+    let called = Called::by(arguments.first().map(OsString::as_os_str));
+    let command = Cli::command().bin_name(called.as_str());
     let parsed = command
         .try_get_matches_from(arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches));
@@ -53,33 +60,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return code.into();
         }
     };
-    match dispatch(cli.command) {
+    match dispatch(cli.command, called) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "sluice: {failure}");
+            let _ = writeln!(std::io::stderr(), "{called}: {failure}");
             failure.exit.into()
         }
     }
 }
 
-/// `kubectl` runs a plugin by its own name; help then speaks of `kubectl sluice`.
-fn called_as(first: Option<&OsString>) -> &'static str {
-    let name = first
-        .and_then(|path| std::path::Path::new(path).file_name())
-        .and_then(|name| name.to_str());
-    if name.is_some_and(|name| name.starts_with("kubectl-sluice")) {
-        "kubectl sluice"
-    } else {
-        "sluice"
-    }
-}
-
-fn dispatch(command: Command) -> Result<Exit, Failure> {
+fn dispatch(command: Command, called: Called) -> Result<Exit, Failure> {
     match command {
         Command::Up(args) => up::run(args),
         Command::Lint(args) => lint::run(&args),
-        Command::Explain(args) => explain::run(&args),
-        Command::Rollout(args) => rollout::run(args),
+        Command::Explain(args) => explain::run(&args, called),
+        Command::Rollout(args) => rollout::run(args, called),
+        Command::Routes(args) => routes::run(&args),
+        Command::Pool(args) => pool::run(&args),
+        Command::Instances(args) => instances::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Inject(args) => inject::run(&args),
         Command::DemoUpstream(args) => demo_upstream::run(&args),
@@ -103,15 +101,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_plugin_speaks_of_kubectl() {
-        assert_eq!(
-            called_as(Some(&"/usr/local/bin/kubectl-sluice".into())),
-            "kubectl sluice"
-        );
-        assert_eq!(called_as(Some(&"target/debug/sluice".into())), "sluice");
-        assert_eq!(called_as(None), "sluice");
     }
 }

@@ -42,6 +42,16 @@ pub fn yaml(value: &impl Serialize) -> Result<String, Failure> {
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }
 
+/// `value` as one document of a stream: a line of JSON, or YAML after `---`.
+pub fn document(value: &impl Serialize, format: TableFormat) -> Result<String, Failure> {
+    match format {
+        TableFormat::Yaml => Ok(format!("---\n{}", yaml(value)?)),
+        TableFormat::Json | TableFormat::Table => serde_json::to_string(value)
+            .map(|line| line + "\n")
+            .map_err(|error| Failure::failed(format!("cannot write the answer as JSON: {error}"))),
+    }
+}
+
 /// Prints to standard output. A reader that has gone away (`| head`) is no failure.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();

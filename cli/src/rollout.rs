@@ -1,21 +1,29 @@
 //! `sluice rollout`: see where fleets stand, follow what happens, and steer.
+//!
+//! ```text
+//!  place ─┬─ a controller on this machine ─► admin_port, command
+//!         └─ Rollouts in a cluster ────────► objects, watch, annotations
+//!                                 both ─► status (one table), screen
+//! ```
 
+pub mod admin_port;
+pub mod annotations;
 pub mod command;
 pub mod follow;
+pub mod objects;
+pub mod place;
 pub mod screen;
 pub mod status;
-
-use std::time::Duration;
+pub mod watch;
 
 use serde_json::Value;
 
-use crate::admin::{Admin, AdminArgs};
+use crate::called::Called;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, TableFormat};
 use crate::waiting_runtime;
 use command::{Forget, Steer, Verb};
-use follow::Update;
-use screen::Screen;
+use place::{Place, PlaceArgs};
 
 /// Arguments of `sluice rollout`.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,11 +57,11 @@ pub enum Action {
 /// Arguments of `get` and `watch`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Look {
-    /// The fleet; without it all.
-    pub fleet: Option<String>,
+    /// The fleet; in a cluster, its Rollout. Without it all.
+    pub name: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub admin: AdminArgs,
+    pub place: PlaceArgs,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = TableFormat::Table)]
     pub output: TableFormat,
@@ -63,111 +71,71 @@ pub struct Look {
 ///
 /// # Errors
 /// When no controller answers, or it refuses.
-pub fn run(args: Args) -> Result<Exit, Failure> {
+pub fn run(args: Args, called: Called) -> Result<Exit, Failure> {
     waiting_runtime()?.block_on(async {
         match args.action {
-            Action::Get(look) => get(&look).await,
-            Action::Watch(look) => watch(&look).await,
-            Action::Pause(steer) => command::send(Verb::Pause, &steer).await,
-            Action::Resume(steer) => command::send(Verb::Resume, &steer).await,
-            Action::Abort(steer) => command::send(Verb::Abort, &steer).await,
-            Action::Promote(steer) => command::send(Verb::Promote, &steer).await,
-            Action::Retry(steer) => command::send(Verb::Retry, &steer).await,
-            Action::Forget(forget) => command::forget(&forget).await,
+            Action::Get(look) => get(&look, called).await,
+            Action::Watch(look) => watch(&look, called).await,
+            Action::Pause(steer) => command(Verb::Pause, &steer, called).await,
+            Action::Resume(steer) => command(Verb::Resume, &steer, called).await,
+            Action::Abort(steer) => command(Verb::Abort, &steer, called).await,
+            Action::Promote(steer) => command(Verb::Promote, &steer, called).await,
+            Action::Retry(steer) => command(Verb::Retry, &steer, called).await,
+            Action::Forget(forget) => self::forget(&forget, called).await,
         }
     })
 }
 
-async fn get(look: &Look) -> Result<Exit, Failure> {
-    let admin = Admin::at(&look.admin.admin)?;
-    let answer = fetch(&admin, look.fleet.as_deref()).await?;
-    output::print(&show(&answer, look.output)?);
-    Ok(Exit::Done)
-}
-
-/// The statuses of all fleets, or the status of one.
-async fn fetch(admin: &Admin, fleet: Option<&str>) -> Result<Value, Failure> {
-    match fleet {
-        Some(fleet) => admin.get(&format!("/api/v2/rollouts/{}", path_segment(fleet)?)).await,
-        None => admin.get("/api/v2/rollouts").await,
+async fn get(look: &Look, called: Called) -> Result<Exit, Failure> {
+    match look.place.find(called).await? {
+        Place::Local(admin) => admin_port::get(&admin, look, called).await,
+        Place::Cluster(cluster, namespace) => objects::get(&cluster, &namespace, look, called).await,
     }
 }
 
-/// A fleet's name is safe in a path; anything else is not sent.
-fn path_segment(fleet: &str) -> Result<&str, Failure> {
-    fleet
-        .parse::<sluice_model::FleetName>()
-        .map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(fleet)
+async fn watch(look: &Look, called: Called) -> Result<Exit, Failure> {
+    match look.place.find(called).await? {
+        Place::Local(admin) => admin_port::watch(admin, look, called).await,
+        Place::Cluster(cluster, namespace) => watch::watch(&cluster, &namespace, look, called).await,
+    }
+}
+
+async fn command(verb: Verb, steer: &Steer, called: Called) -> Result<Exit, Failure> {
+    match steer.place.find(called).await? {
+        Place::Local(admin) => command::send(&admin, verb, steer).await,
+        Place::Cluster(cluster, namespace) => {
+            let (name, revision) = (steer.name.as_deref(), steer.revision.as_deref());
+            let asked = annotations::Asked::about_revision(verb, revision, &steer.reason);
+            annotations::give(&cluster, &namespace, name, &asked, steer.actor.as_deref()).await
+        }
+    }
+}
+
+async fn forget(forget: &Forget, called: Called) -> Result<Exit, Failure> {
+    match forget.place.find(called).await? {
+        Place::Local(admin) => command::forget(&admin, forget).await,
+        Place::Cluster(cluster, namespace) => {
+            let asked = annotations::Asked::to_forget(&forget.instance, &forget.reason);
+            annotations::give(
+                &cluster,
+                &namespace,
+                forget.fleet.as_deref(),
+                &asked,
+                forget.actor.as_deref(),
+            )
+            .await
+        }
+    }
 }
 
 /// `answer` in the format asked for.
 ///
 /// # Errors
 /// When it is not of the expected shape.
-pub fn show(answer: &Value, format: TableFormat) -> Result<String, Failure> {
+pub fn show(answer: &Value, format: TableFormat, called: Called) -> Result<String, Failure> {
     match format {
         TableFormat::Json => output::json(answer),
         TableFormat::Yaml => output::yaml(answer),
-        TableFormat::Table => Ok(status::table(&status::read(answer)?, jiff::Timestamp::now())),
-    }
-}
-
-async fn watch(look: &Look) -> Result<Exit, Failure> {
-    let admin = Admin::at(&look.admin.admin)?;
-    // The first look fails at once where nobody is; later ones wait for the controller to come back.
-    let first = fetch(&admin, look.fleet.as_deref()).await?;
-    let (sender, mut updates) = tokio::sync::mpsc::channel(64);
-    let screen = match look.output {
-        TableFormat::Table => {
-            output::print(&show(&first, look.output)?);
-            Screen::fitting()
-        }
-        TableFormat::Json | TableFormat::Yaml => Screen::plain(),
-    };
-    tokio::spawn(follow::follow(
-        admin,
-        follow::From::Now,
-        Duration::from_millis(500),
-        sender,
-    ));
-    let of_fleet = |name: &str| look.fleet.as_deref().is_none_or(|fleet| fleet == name);
-    let mut shown = None;
-    loop {
-        let update = tokio::select! {
-            update = updates.recv() => update,
-            _ = tokio::signal::ctrl_c() => None,
-        };
-        let Some(update) = update else { break };
-        match (look.output, update) {
-            (TableFormat::Table, Update::Line(line)) if line.fleet.as_deref().is_none_or(of_fleet) => {
-                screen.say(&line.text);
-            }
-            (TableFormat::Table, Update::Status(mut all, _)) => {
-                all.retain(|status| of_fleet(&status.fleet));
-                screen.show(&all);
-            }
-            (TableFormat::Table, Update::Lost(why)) => screen.say(&why),
-            (TableFormat::Json | TableFormat::Yaml, Update::Status(_, raw)) if shown.as_ref() != Some(&raw) => {
-                output::print(&document(&raw, look)?);
-                shown = Some(raw);
-            }
-            (_, Update::Line(_) | Update::Status(..) | Update::Lost(_)) => {}
-        }
-    }
-    screen.clear();
-    Ok(Exit::Done)
-}
-
-/// One state of the fleets as one document of a stream: a line of JSON, or YAML after `---`.
-fn document(raw: &Value, look: &Look) -> Result<String, Failure> {
-    let one = look
-        .fleet
-        .as_deref()
-        .and_then(|fleet| status::raw_of(raw, fleet))
-        .unwrap_or(raw);
-    match look.output {
-        TableFormat::Yaml => Ok(format!("---\n{}", output::yaml(one)?)),
-        TableFormat::Json | TableFormat::Table => Ok(format!("{one}\n")),
+        TableFormat::Table => Ok(status::table(&status::read(answer)?, jiff::Timestamp::now(), called)),
     }
 }

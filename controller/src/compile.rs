@@ -15,15 +15,16 @@ use sluice_model::unit::{PoolSource, Unit};
 use sluice_model::{CheckError, Config, Digest, FleetName, Kind, ObjectKey, ServiceRef, Snapshot};
 
 use crate::live::RemovalBrake;
+use crate::members::members;
 use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 use crate::rollout::Scope;
-use crate::source::{Coverage, View};
+use crate::source::{Coverage, Trust, View};
 use crate::translate::{FleetPlan, Meaning, Translation, translate};
-use crate::validate::{ServingFleet, validate};
+use crate::validate::{Governing, ServingFleet, validate};
 
 pub use brake::CONSENT_ANNOTATION;
 pub use choice::{Quarantined, Reason};
-pub use difference::ChangedObject;
+pub use difference::{ChangedObject, Listed};
 
 use choice::{Chooser, Form};
 
@@ -38,16 +39,17 @@ pub type UnitDigest = fn(&ObjectKey, &Unit) -> Digest;
 pub struct Stable {
     /// The proven revision.
     pub snapshot: Arc<Snapshot>,
-    /// Which file (or other source) each of its objects was read from.
+    /// Which file (or other source) its objects were read from, as far as that is known: a revision that was handed back
+    /// comes without.
     pub sources: BTreeMap<ObjectKey, Arc<str>>,
 }
 
 impl Stable {
     fn serving<'a>(&'a self, view: &View) -> ServingFleet<'a> {
-        let hidden = |key: &&ObjectKey| !view.objects.contains(key) && view.coverage.may_hide_objects();
+        let hidden = |key: &&ObjectKey| view.coverage.hides(key) && !view.objects.contains(key);
         ServingFleet {
             snapshot: &self.snapshot,
-            unseen: self.sources.keys().filter(hidden).collect(),
+            unseen: self.snapshot.config().units.keys().filter(hidden).collect(),
         }
     }
 }
@@ -85,7 +87,7 @@ pub struct FleetState {
 /// What the objects of one fleet compile to.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// What to serve; `None` while the fleet has nothing complete and never had.
+    /// What to serve; `None` while the fleet has nothing complete and never had, or while too little can be seen to say.
     pub snapshot: Option<Snapshot>,
     /// The objects whose content differs from stable's.
     pub changed: Vec<ChangedObject>,
@@ -97,8 +99,17 @@ pub struct Compiled {
     pub sources: BTreeMap<ObjectKey, Arc<str>>,
     /// The objects that do not serve as they are written, and why.
     pub quarantined: Vec<Quarantined>,
+    /// The Rollout that says how the fleet listens, in whatever form; `None` if there is none.
+    pub governing: Option<ObjectKey>,
     /// How changes reach the fleet; `None` if its Rollout cannot be read or is missing: keep the plan there was.
     pub plan: Option<FleetPlan>,
+}
+
+impl Compiled {
+    /// What is told and kept of what it changes: a bounded list.
+    pub fn listed_changes(&self) -> Listed<'_> {
+        difference::listed(&self.changed, &self.scopes)
+    }
 }
 
 /// What all objects compile to.
@@ -116,7 +127,7 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Compiler {
     digest: UnitDigest,
-    translation: Translation,
+    translation: Arc<Translation>,
 }
 
 impl Compiler {
@@ -124,31 +135,44 @@ impl Compiler {
     pub fn new(digest: UnitDigest) -> Self {
         Self {
             digest,
-            translation: Translation::default(),
+            translation: Arc::default(),
         }
     }
 
     /// What the objects of `view` mean for every fleet, given what serves in `fleets` now. Never fails.
     pub fn compile(&mut self, view: &View, fleets: &BTreeMap<FleetName, FleetState>) -> Output {
-        self.translation = translate(&view.objects, &self.translation);
+        self.translation = Arc::new(translate(&view.objects, view.cluster.as_deref(), &self.translation));
         let stable = |(name, state): (&'_ FleetName, &'_ FleetState)| Some((name.clone(), state.stable.clone()?));
         let stables: BTreeMap<FleetName, Stable> = fleets.iter().filter_map(stable).collect();
         let serving = stables
             .iter()
             .map(|(name, stable)| (name, stable.serving(view)))
             .collect();
+        let governing = Governing::of(&self.translation, view, &serving);
         let mut problems: Vec<Problem> = view.problems.clone();
         problems.extend(perhaps_moved(view, &stables));
         problems.extend(self.translation.problems().cloned());
-        problems.extend(validate(&self.translation, &serving));
+        problems.extend(validate(&self.translation, view, &serving, &governing));
+        if let Some(cluster) = &view.cluster {
+            let memberships = members(&view.objects, cluster.controller.as_str());
+            problems.extend(memberships.problems().iter().cloned());
+        }
         let unknown = FleetState::default();
         let mut out = BTreeMap::new();
         for name in self.fleets(fleets) {
             let state = fleets.get(&name).unwrap_or(&unknown);
-            let chooser = Chooser::new(&name, state, view, &self.translation, &problems, self.digest);
+            let chooser = Chooser::new(
+                &name,
+                state,
+                view,
+                &self.translation,
+                &governing,
+                &problems,
+                self.digest,
+            );
             let (compiled, more) = compile_fleet(chooser);
             problems.extend(more);
-            out.insert(name, compiled);
+            out.insert(name, trusted(view, state, compiled));
         }
         tell_effects(&mut problems, &out);
         problems.sort();
@@ -161,7 +185,7 @@ impl Compiler {
     }
 
     /// What the objects compiled last mean, one by one.
-    pub fn translation(&self) -> &Translation {
+    pub fn translation(&self) -> &Arc<Translation> {
         &self.translation
     }
 
@@ -200,6 +224,19 @@ fn compile_fleet(mut chooser: Chooser<'_>) -> (Compiled, Vec<Problem>) {
         }
     }
     (given_up(&chooser, &[], &mut problems), problems)
+}
+
+/// What may be signed of it: nothing is built on a view that lacks too much.
+fn trusted(view: &View, state: &FleetState, compiled: Compiled) -> Compiled {
+    match (view.coverage.trust(), &state.stable) {
+        (Trust::Full, _) | (Trust::InPart, Some(_)) => compiled,
+        (Trust::InPart, None) | (Trust::Nothing, _) => Compiled {
+            snapshot: None,
+            changed: vec![],
+            scopes: vec![],
+            ..compiled
+        },
+    }
 }
 
 fn config(forms: &BTreeMap<ObjectKey, Form>) -> Config {
@@ -252,6 +289,7 @@ fn finished(chooser: &Chooser<'_>, forms: &BTreeMap<ObjectKey, Form>, snapshot: 
         scopes,
         still_held: chooser.still_held(),
         quarantined: chooser.quarantined(forms),
+        governing: forms.keys().find(|key| key.kind == Kind::Rollout).cloned(),
         plan: chooser.plan(),
     }
 }

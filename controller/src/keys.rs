@@ -86,17 +86,17 @@ impl Keys {
         if !path.exists() {
             sign::make(&dir)?;
             let signers = Signers::open(&dir)?;
-            let trusted = KeySet::new(signers.trusted()).map_err(|error| KeyError::corrupt(&path, error))?;
-            durable::write(&path, trusted.to_json().as_bytes(), Access::Everybody).map_err(KeyError::file(&path))?;
+            let text = signers.trusted().to_json();
+            durable::write(&path, text.as_bytes(), Access::Everybody).map_err(KeyError::file(&path))?;
         }
         sign::make_missing(&dir)?;
         let mut trusted_json = fs::read_to_string(&path).map_err(KeyError::file(&path))?;
         let mut trusted = KeySet::from_json(&trusted_json).map_err(|error| KeyError::corrupt(&path, error))?;
         let signers = Signers::open(&dir)?;
         if trusted.iter().all(|key| key.role() != Role::Live) {
-            let live = signers.trusted().into_iter().filter(|key| key.role() == Role::Live);
+            let live = signers.trusted().iter().filter(|key| key.role() == Role::Live);
             trusted =
-                KeySet::new(trusted.iter().copied().chain(live)).map_err(|error| KeyError::corrupt(&path, error))?;
+                KeySet::new(trusted.iter().chain(live).copied()).map_err(|error| KeyError::corrupt(&path, error))?;
             trusted_json = trusted.to_json();
             durable::write(&path, trusted_json.as_bytes(), Access::Everybody).map_err(KeyError::file(&path))?;
         }
@@ -136,11 +136,29 @@ impl Keys {
 pub fn cluster(state: &Path) -> Result<ClusterId, KeyError> {
     let path = state.join("cluster");
     if !path.exists() {
-        let id = format!("c-{}\n", hex::encode(random::<8>()?));
+        let id = format!("{}\n", drawn_cluster()?);
         durable::write(&path, id.as_bytes(), Access::Everybody).map_err(KeyError::file(&path))?;
     }
     let text = fs::read_to_string(&path).map_err(KeyError::file(&path))?;
     text.trim().parse().map_err(|error| KeyError::corrupt(&path, error))
+}
+
+/// The id of a new cluster.
+///
+/// # Errors
+/// When the operating system gives no random numbers.
+pub(crate) fn drawn_cluster() -> Result<ClusterId, KeyError> {
+    let id = format!("c-{}", hex::encode(random::<8>()?));
+    id.parse()
+        .map_err(|error| KeyError::corrupt(Path::new("cluster"), error))
+}
+
+/// A point in time, for people.
+pub(crate) fn moment(unix_seconds: u64) -> String {
+    let moment = i64::try_from(unix_seconds)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    moment.map_or_else(|| "never".to_owned(), |moment| moment.to_string())
 }
 
 /// Random bytes from the operating system.

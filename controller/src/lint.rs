@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 use sluice_model::{Digest, FleetName, Snapshot};
 
 use crate::compile::Compiler;
 use crate::live::{self, Wanted};
-use crate::problem::{Problem, Severity};
+use crate::problem::{Place, Problem, Severity};
 use crate::source::core::Core;
 use crate::source::folder::Folder;
-use crate::source::{Coverage, View};
+use crate::source::yaml::{self, YamlError};
+use crate::source::{Coverage, View, manifest};
 
 /// What is wrong with a folder, and what it would serve.
 #[derive(Clone, Debug, Serialize)]
@@ -46,6 +48,36 @@ pub fn lint(folder: &Path) -> LintReport {
     let view = folder.view(&listing);
     let core = folder.core(view.coverage.clone());
     lint_view(&view, &core, jiff::Timestamp::now().as_second())
+}
+
+/// The same for manifests from elsewhere, each with a name for messages. Services and Secrets are not looked at: what
+/// objects refer to counts as there.
+pub fn lint_manifests(manifests: impl IntoIterator<Item = (Arc<str>, String)>) -> LintReport {
+    let (mut objects, mut problems) = (Vec::new(), Vec::new());
+    for (name, text) in manifests {
+        match yaml::documents(&text) {
+            Ok(documents) => {
+                let read = manifest::read(&name, documents);
+                objects.extend(read.objects);
+                problems.extend(read.problems);
+            }
+            Err(YamlError { at, message }) => {
+                let place = Place {
+                    file: name,
+                    line: at.line,
+                    column: at.column,
+                };
+                problems.push(Problem::of_file(Severity::Error, place, message, "correct it"));
+            }
+        }
+    }
+    let view = View {
+        objects: objects.into_iter().collect(),
+        problems,
+        coverage: Coverage::Whole,
+    };
+    let unseen = Core::new([], Coverage::Nothing);
+    lint_view(&view, &unseen, jiff::Timestamp::now().as_second())
 }
 
 fn lint_view(view: &View, core: &Core, now_seconds: i64) -> LintReport {

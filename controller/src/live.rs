@@ -14,6 +14,6 @@ pub mod resolve;
 pub mod values;
 
 pub use brake::RemovalBrake;
-pub use lane::{Lane, News};
+pub use lane::{Lane, News, Rotation};
 pub use material::Material;
 pub use values::{CertificateState, Feed, Lack, ServiceState, Values, Wanted};

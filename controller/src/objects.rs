@@ -14,21 +14,39 @@ use crate::source::yaml::Node;
 
 /// Where an object was written.
 #[derive(Clone, Debug)]
-pub struct Origin {
-    /// The file, relative to the folder; or what else names the source of objects.
-    pub file: Arc<str>,
-    /// The manifest, for places of fields.
-    pub manifest: Arc<Node>,
+pub enum Origin {
+    /// In a file.
+    File {
+        /// The file, relative to the folder.
+        file: Arc<str>,
+        /// The manifest, for places of fields.
+        manifest: Arc<Node>,
+    },
+    /// In an API server, where an object's name is its place. Which of its versions, for provenance.
+    Server(Arc<str>),
 }
 
 impl Origin {
-    /// Where `field` was written.
-    pub fn place(&self, field: &FieldPath) -> Place {
-        let at = self.manifest.locate(field.as_str());
-        Place {
-            file: self.file.clone(),
-            line: at.line,
-            column: at.column,
+    /// Where `field` was written, if that is somewhere in a file.
+    pub fn place(&self, field: &FieldPath) -> Option<Place> {
+        match self {
+            Self::Server(_) => None,
+            Self::File { file, manifest } => {
+                let at = manifest.locate(field.as_str());
+                Some(Place {
+                    file: file.clone(),
+                    line: at.line,
+                    column: at.column,
+                })
+            }
+        }
+    }
+
+    /// What a manifest says of where an object came from: the file, or the version that the API server gave it.
+    pub fn provenance(&self) -> &Arc<str> {
+        match self {
+            Self::File { file, .. } => file,
+            Self::Server(version) => version,
         }
     }
 }
@@ -53,7 +71,8 @@ pub struct Stored {
     pub uid: Arc<str>,
     /// Counts the changes of its spec.
     pub generation: i64,
-    /// Which of its versions this is.
+    /// Which of its versions this is: the one in which it came to say what it says here. Later ones that changed its status
+    /// alone are not noted.
     pub resource_version: Arc<str>,
 }
 
@@ -77,6 +96,19 @@ pub struct Object {
 }
 
 impl Object {
+    /// Which version of it this is, for whoever asks later where a revision came from: the file, or UID and generation,
+    /// which another write of the same content (its status, a label) does not change.
+    pub fn source(&self) -> Arc<str> {
+        match &self.stored {
+            None => self.origin.provenance().clone(),
+            Some(Stored {
+                uid,
+                generation,
+                resource_version: _,
+            }) => format!("{uid}/{generation}").into(),
+        }
+    }
+
     /// A Problem of this object about `field`.
     pub fn problem(
         &self,
@@ -86,7 +118,7 @@ impl Object {
         fix: impl Into<String>,
     ) -> Problem {
         Problem {
-            place: Some(self.origin.place(&field)),
+            place: self.origin.place(&field),
             object: Some(self.key.clone()),
             field,
             severity,
@@ -136,7 +168,8 @@ impl Objects {
 }
 
 impl FromIterator<Arc<Object>> for Objects {
-    /// Of several objects of one key the one written first, by file and line, is kept; the others' places are noted.
+    /// Of several objects of one key the one written first, by file and line, is kept; the others' places are noted. (An
+    /// API server has one object of a key.)
     fn from_iter<I: IntoIterator<Item = Arc<Object>>>(objects: I) -> Self {
         let mut sorted: Vec<_> = objects.into_iter().collect();
         sorted.sort_by_cached_key(|object| (object.key.clone(), object.origin.place(&FieldPath::default())));
@@ -145,7 +178,7 @@ impl FromIterator<Arc<Object>> for Objects {
             match by_key.get_mut(&object.key) {
                 Some(first) => Arc::make_mut(first)
                     .also_in
-                    .push(object.origin.place(&FieldPath::default())),
+                    .extend(object.origin.place(&FieldPath::default())),
                 None => drop(by_key.insert(object.key.clone(), object)),
             }
         }

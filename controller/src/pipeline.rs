@@ -2,8 +2,8 @@
 //! signed → record → orders.
 //!
 //! One task owns everything that can change (each fleet's record, core and connections), so that events happen one
-//! after the other. It waits for five things: the objects, the values that they refer to, the instances, people, and the clock. Everything beneath is
-//! deterministic. What it shows is on the [`Board`].
+//! after the other. It waits for six things: the objects, the values that they refer to, the instances, word of pods that
+//! are gone, people, and the clock. Everything beneath is deterministic. What it shows is on the [`Board`].
 
 pub mod board;
 pub mod commands;
@@ -11,6 +11,7 @@ pub mod debounce;
 pub mod fleet;
 mod observed;
 pub mod offer;
+pub mod situation;
 pub mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_model::ServiceRef;
-use sluice_model::limits::PIPELINE_TICK_MS;
+use sluice_model::limits::{PIPELINE_TICK_MS, REVISION_RETRY_MS};
 use sluice_model::{FleetName, InstanceId};
 use sluice_proto::sections::unit_digest;
 use tokio::sync::mpsc;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::compile::{Compiled, Compiler};
 use crate::live::{self, Feed, RemovalBrake, Values, Wanted};
+use crate::pods::Census;
 use crate::problem::Problem;
 use crate::revisions;
 use crate::rollout::{Beginning, Event, Millis, Plan};
@@ -35,9 +37,11 @@ use crate::stream::StreamEvent;
 pub use board::Board;
 pub use commands::Asked;
 pub use fleet::{Fleet, FleetError, Next, Shared};
+pub use situation::Situation;
 pub use story::{Happening, StoryLine};
 
 use debounce::Debounce;
+use situation::Written;
 
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
@@ -71,8 +75,18 @@ pub struct Inputs<S> {
     pub live: Feed,
     /// The instances.
     pub instances: mpsc::Receiver<StreamEvent>,
+    /// Who of the instances is gone for good; `None`: nobody knows but people, who say so by command.
+    pub census: Option<Census>,
     /// People's commands.
     pub people: mpsc::Receiver<Asked>,
+}
+
+/// The next one that is gone; never, if nobody knows.
+async fn gone(census: &mut Option<Census>) -> Option<InstanceId> {
+    match census {
+        Some(census) => census.gone.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// See the file's comment.
@@ -86,18 +100,23 @@ pub struct Pipeline {
     at_first: Option<BTreeSet<FleetName>>,
     compiler: Compiler,
     fleets: BTreeMap<FleetName, Fleet>,
+    /// Those whose record could not be read, and when it is tried again. They keep serving what they serve.
+    unread: BTreeMap<FleetName, Millis>,
     newest: Option<Arc<View>>,
     values: Arc<Values>,
     brakes: BTreeMap<ServiceRef, RemovalBrake>,
     /// What compile had to say; what the live lane has to say is added each time.
     compiled_problems: Vec<Problem>,
+    /// The objects as they are shown; `None` before the first compile.
+    written: Option<Arc<Written>>,
 }
 
 impl Pipeline {
-    /// The fleets that the state folder knows, each as its record says.
+    /// The fleets that the state folder knows, each as its record says. Where records are kept elsewhere, one that cannot
+    /// be read at the moment is read later, and the other fleets do not wait for it.
     ///
     /// # Errors
-    /// When a record is there but cannot be read.
+    /// When a record is there, in the folder itself, but cannot be read.
     pub fn open(shared: Shared, settings: Settings, clock: Clock, audit: Audit) -> Result<Self, FleetError> {
         let beginning = if shared.signers.are_unused() {
             Beginning::NewFleet
@@ -107,10 +126,12 @@ impl Pipeline {
         let mut pipeline = Self {
             compiler: Compiler::new(unit_digest),
             fleets: BTreeMap::new(),
+            unread: BTreeMap::new(),
             newest: None,
             values: Arc::default(),
             brakes: BTreeMap::new(),
             compiled_problems: vec![],
+            written: None,
             shared,
             settings,
             clock,
@@ -118,18 +139,56 @@ impl Pipeline {
             beginning,
             at_first: None,
         };
+        pipeline.shared.board.begin_anew();
         let now = (pipeline.clock)();
         for name in revisions::fleets(&pipeline.shared.state) {
-            let fleet = Fleet::open(pipeline.shared.clone(), name.clone(), Plan::built_in(), beginning, now)?;
-            pipeline.fleets.insert(name, fleet);
+            match pipeline.begin(&name, Plan::built_in(), beginning, now) {
+                Err(error) if pipeline.shared.remote.is_none() => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
         pipeline.show_all();
         Ok(pipeline)
     }
 
+    /// Governs the fleet called `name` from now on, as its record says.
+    fn begin(&mut self, name: &FleetName, plan: Plan, beginning: Beginning, now: Millis) -> Result<(), FleetError> {
+        match Fleet::open(self.shared.clone(), name.clone(), plan, beginning, now) {
+            Ok(fleet) => {
+                self.unread.remove(name);
+                self.fleets.insert(name.clone(), fleet);
+                Ok(())
+            }
+            Err(error) => {
+                let again = Millis(now.0.saturating_add(REVISION_RETRY_MS));
+                if self.unread.insert(name.clone(), again).is_none() {
+                    let trouble = Happening::Trouble(format!("not governed, and serves what it serves: {error}"));
+                    self.shared.board.tell(Some(name), trouble, now);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads again what could not be read.
+    fn begin_unread(&mut self, now: Millis) -> Next {
+        let due = self.unread.iter().filter(|(_, again)| **again <= now);
+        let due: Vec<FleetName> = due.map(|(name, _)| name.clone()).collect();
+        let mut next = Next::Nothing;
+        for name in due {
+            let beginning = self.beginning_of(&name);
+            if self.begin(&name, Plan::built_in(), beginning, now).is_ok() {
+                let mended = Happening::Mended("its record is read".to_owned());
+                self.shared.board.tell(Some(&name), mended, now);
+                next = Next::Recompile;
+            }
+        }
+        next
+    }
+
     /// Whether some fleet has a revision already.
     pub fn has_history(&self) -> bool {
-        self.fleets.values().any(|fleet| fleet.core.record().stable.is_some())
+        self.fleets.values().any(Fleet::has_a_revision)
     }
 
     /// `fleet` has these instances and no others: what its record says about others counts no more.
@@ -140,7 +199,8 @@ impl Pipeline {
         };
         // Whether to compile again is no question: `run` begins with it.
         let _ = fleet.happen(Event::Roster(instances), now);
-        fleet.show(now);
+        let shown = fleet.shown(now);
+        self.shared.board.show(vec![shown], self.written.as_ref());
     }
 
     /// Works until `stop`.
@@ -150,6 +210,7 @@ impl Pipeline {
             first,
             mut live,
             mut instances,
+            mut census,
             mut people,
         } = inputs;
         let mut debounce = Debounce::new(self.settings.debounce_ms);
@@ -177,10 +238,12 @@ impl Pipeline {
                 }
                 Ok(()) = live.values.changed() => self.live(&mut live),
                 Some(event) = instances.recv() => self.heard(event),
+                Some(instance) = gone(&mut census) => self.gone(&instance),
                 Some(asked) = people.recv() => self.asked(asked),
                 _ = tick.tick() => {
                     self.tick();
                     self.live(&mut live);
+                    self.count(census.as_ref());
                 }
             }
         }
@@ -227,7 +290,7 @@ impl Pipeline {
     }
 
     /// Shows what is wrong with the objects and with what they refer to, and says so if that is news.
-    fn tell_problems(&self, now: Millis) {
+    fn tell_problems(&mut self, now: Millis) {
         let seconds = i64::try_from(now.seconds()).unwrap_or(i64::MAX);
         let mut problems = self.compiled_problems.clone();
         problems.extend(live::problems::problems(
@@ -236,6 +299,8 @@ impl Pipeline {
             seconds,
         ));
         problems.sort();
+        let problems: Arc<[Problem]> = problems.into();
+        self.note_written(&problems);
         if self.shared.board.show_problems(&problems) {
             let errors = problems.iter().filter(|problem| problem.is_error()).count();
             let warnings = problems.len() - errors;
@@ -248,6 +313,22 @@ impl Pipeline {
             };
             problems.iter().for_each(|problem| tracing::warn!("{problem}"));
             self.shared.board.tell(None, told, now);
+        }
+    }
+
+    /// Notes the objects and what is wrong with them for the next time that anything is shown; the same value as before if
+    /// neither changed.
+    fn note_written(&mut self, problems: &Arc<[Problem]>) {
+        let translation = self.compiler.translation();
+        let known = self
+            .written
+            .as_ref()
+            .filter(|written| Arc::ptr_eq(&written.translation, translation) && written.problems == *problems);
+        if known.is_none() {
+            self.written = Some(Arc::new(Written {
+                translation: translation.clone(),
+                problems: problems.clone(),
+            }));
         }
     }
 
@@ -304,20 +385,18 @@ impl Pipeline {
             following.max_pending_age_ms = self.settings.max_pending_age_ms;
             following
         });
-        let beginning = self.beginning_of(&name);
-        let fleet = match self.fleets.entry(name) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let plan = plan.clone().unwrap_or_else(Plan::built_in);
-                match Fleet::open(self.shared.clone(), entry.key().clone(), plan, beginning, now) {
-                    Ok(fleet) => entry.insert(fleet),
-                    Err(error) => {
-                        let trouble = Happening::Trouble(error.to_string());
-                        self.shared.board.tell(Some(entry.key()), trouble, now);
-                        return Next::Nothing;
-                    }
-                }
+        if !self.fleets.contains_key(&name) {
+            let plan = plan.clone().unwrap_or_else(Plan::built_in);
+            let beginning = self.beginning_of(&name);
+            if self.unread.contains_key(&name) || self.begin(&name, plan, beginning, now).is_err() {
+                return Next::Nothing; // tried again soon
             }
+            if self.fleets.get(&name).is_some_and(Fleet::has_a_revision) {
+                return Next::Recompile; // this was compiled without knowing what it serves
+            }
+        }
+        let Some(fleet) = self.fleets.get_mut(&name) else {
+            return Next::Nothing;
         };
         if let Some(limit) = compiled.plan.as_ref().map(|plan| plan.history_limit) {
             fleet.history_limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -377,13 +456,40 @@ impl Pipeline {
         self.follow(&name, next);
     }
 
+    /// Says who is counted, so that somebody can find out who of them is gone.
+    fn count(&self, census: Option<&Census>) {
+        let Some(census) = census else { return };
+        let counted: BTreeSet<InstanceId> = self.fleets.values().flat_map(Fleet::counted).cloned().collect();
+        census.counted.send_if_modified(|before| {
+            let differs = **before != counted;
+            if differs {
+                *before = Arc::new(counted);
+            }
+            differs
+        });
+    }
+
+    fn gone(&mut self, instance: &InstanceId) {
+        let now = (self.clock)();
+        let counts = |(name, fleet): (&FleetName, &Fleet)| {
+            let is_counted = fleet.counted().any(|counted| counted == instance);
+            is_counted.then(|| name.clone())
+        };
+        let fleets: Vec<FleetName> = self.fleets.iter().filter_map(counts).collect();
+        for name in fleets {
+            let next = self.fleets.get_mut(&name).map(|fleet| fleet.gone(instance, now));
+            self.follow(&name, next.unwrap_or(Next::Nothing));
+        }
+    }
+
     fn follow(&mut self, name: &FleetName, next: Next) {
         match next {
             Next::Recompile => self.compile(),
             Next::Nothing => {
                 let now = (self.clock)();
                 if let Some(fleet) = self.fleets.get_mut(name) {
-                    fleet.show(now);
+                    let shown = fleet.shown(now);
+                    self.shared.board.show(vec![shown], self.written.as_ref());
                 }
             }
         }
@@ -391,7 +497,7 @@ impl Pipeline {
 
     fn tick(&mut self) {
         let now = (self.clock)();
-        let mut next = Next::Nothing;
+        let mut next = self.begin_unread(now);
         for fleet in self.fleets.values_mut() {
             next = fleet.happen(Event::Tick, now).or(next);
             if fleet.is_due(now) {
@@ -415,7 +521,8 @@ impl Pipeline {
 
     fn show_all(&mut self) {
         let now = (self.clock)();
-        self.fleets.values_mut().for_each(|fleet| fleet.show(now));
+        let shown = self.fleets.values_mut().map(|fleet| fleet.shown(now)).collect();
+        self.shared.board.show(shown, self.written.as_ref());
         self.shared.telemetry.show(&self.shared.board);
     }
 

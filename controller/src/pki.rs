@@ -28,7 +28,8 @@ use x509_parser::pem::parse_x509_pem;
 use crate::durable::{self, Access};
 use crate::keys;
 
-use making::{Validity, days_left};
+use making::Validity;
+pub(crate) use making::days_left;
 pub use names::{Identity, Peer, PodUid, PodUidError, Workload, instance_of_pod, pod_of_instance};
 pub use tls::TlsError;
 
@@ -88,7 +89,7 @@ pub struct Pki {
 }
 
 /// A certificate with its private key, as PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     /// The certificate.
     pub certificate: String,
@@ -134,7 +135,7 @@ impl Authority {
                 return Ok(held);
             }
         }
-        let made = making::authority()?;
+        let made = new_authority()?;
         put(&key, &made.key, Access::Owner)?;
         put(&certificate, &made.certificate, Access::Everybody)?;
         Self::read(state)
@@ -256,6 +257,31 @@ impl Pki {
     pub(crate) fn tls(&self) -> &Arc<ServerConfig> {
         &self.tls
     }
+}
+
+/// A new authority, which nobody believes yet.
+///
+/// # Errors
+/// When none can be made.
+pub(crate) fn new_authority() -> Result<Pem, PkiError> {
+    Ok(making::authority()?)
+}
+
+/// Whether this is an authority: a certificate that may vouch for others, and its own key.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn check_authority(authority: &Pem) -> Result<(), String> {
+    let pair = KeyPair::from_pem(&authority.key).map_err(|error| error.to_string())?;
+    let (_, pem) = parse_x509_pem(authority.certificate.as_bytes()).map_err(|error| error.to_string())?;
+    let (_, certificate) = parse_x509_certificate(&pem.contents).map_err(|error| error.to_string())?;
+    if !certificate.is_ca() {
+        return Err("the certificate may not vouch for others".to_owned());
+    }
+    if certificate.public_key().raw != pair.subject_public_key_info() {
+        return Err("the key is not that of the certificate".to_owned());
+    }
+    Ok(())
 }
 
 /// Writes the identity of one instance to `out` (by default `state/instances/INSTANCE/identity`): certificate, key,

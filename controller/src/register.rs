@@ -4,6 +4,8 @@
 //! Asked when a pod enrols, when its certificate is renewed, when its stream begins, and with every message of it. What
 //! an instance says of itself is never asked.
 
+pub mod members;
+
 use std::fmt;
 
 use sluice_model::{FleetName, InstanceId, Name};

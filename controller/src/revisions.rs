@@ -1,66 +1,122 @@
-//! Revisions of one fleet as files in the state folder: history and the fleet's record. Store, load, prune.
+//! Revisions of one fleet and its record: history, and what is so now. Store, load, prune.
 //!
 //! ```text
-//!   fleets/FLEET/record.json            who serves what, and how far a rollout is; versioned
-//!   fleets/FLEET/manifests/42-c01d9a3f.dsse   signed; refers to
-//!   fleets/FLEET/sections/DIGEST        as they travel
+//!   fleets/FLEET/record.json                    who serves what, and how far a rollout is; versioned
+//!   fleets/FLEET/manifests/42-c01d9a3f.dsse     signed; refers to
+//!   fleets/FLEET/sections/DIGEST                as they travel
+//!   fleets/FLEET/provenance/42-c01d9a3f.dsse    signed; what the revision changes, and
+//!   fleets/FLEET/origins/DIGEST                 where its objects came from
 //! ```
 //!
-//! Order of writes: sections → manifest → record. So a record never names what is not there, and what nothing names
-//! is swept later.
+//! Order of writes: sections, origins → provenance → manifest → record. So a record never names what is not there, and
+//! what nothing names is swept later.
+//!
+//! In Kubernetes the folder does not outlive its pod: there is a [`Remote`] beside it, which is written first and holds
+//! the record alone; the folder is a copy of the rest, for whoever sends it.
 
 pub mod bundles;
+pub mod folder;
+pub mod piece;
 pub mod record;
+pub mod remote;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_model::{Digest, FleetName, RevisionId, Snapshot};
-use sluice_proto::{Audience, KeySet, Manifest, SectionRef};
+use sluice_model::limits::{RECORD_PROGRESS_MS, REMOTE_PROGRESS_MS};
+use sluice_model::{Digest, FleetName, ObjectKey, RevisionId, Snapshot};
+use sluice_proto::{Audience, KeySet, Manifest, OriginsRef, SectionRef};
 
 pub use bundles::{BundleError, Bundles, Loss, Signed};
+pub use folder::Folder;
+pub use piece::{ManifestName, Piece, PieceName};
 pub use record::{CommitError, LoadError, RecordFile, Version};
+pub use remote::{Remote, RemoteError};
 
 use crate::rollout::Record;
+use crate::sign::Signers;
+use remote::WriteError;
 
 /// Everything kept about one fleet. Whoever stores or reads anything of it asks here.
 #[derive(Clone, Debug)]
 pub struct Revisions {
+    fleet: FleetName,
     record: RecordFile,
     bundles: Bundles,
+    remote: Option<Arc<dyn Remote>>,
+    sweep: Sweep,
+}
+
+/// Whether a collection was begun and not carried to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sweep {
+    Done,
+    Due,
 }
 
 impl Revisions {
-    /// Those of one fleet in the folder `state`.
+    /// Those of one fleet in the folder `state`, of which `remote`, if there is one, has the original.
     ///
     /// # Errors
     /// When the folders cannot be made.
-    pub fn open(state: &Path, trusted: KeySet, audience: Audience) -> Result<Self, BundleError> {
+    pub fn open(
+        state: &Path,
+        trusted: KeySet,
+        audience: Audience,
+        remote: Option<Arc<dyn Remote>>,
+    ) -> Result<Self, BundleError> {
         let dir = folder(state, &audience.fleet);
-        let bundles = Bundles::open(&dir, trusted, audience)?;
-        crate::durable::sweep_temporaries(&dir);
         Ok(Self {
+            fleet: audience.fleet.clone(),
             record: RecordFile::new(&dir),
-            bundles,
+            bundles: Bundles::open(&dir, trusted, audience, remote.clone())?,
+            remote,
+            sweep: Sweep::Due,
         })
     }
 
-    /// See [`RecordFile::load`].
+    /// The record and its version; `None` if there is none.
     ///
     /// # Errors
     /// A record that is there but cannot be read is an error, never "none".
     pub fn load_record(&self) -> Result<Option<(Record, Version)>, LoadError> {
-        self.record.load()
+        let Some(remote) = &self.remote else {
+            return self.record.load();
+        };
+        match remote.load_record(&self.fleet)? {
+            Some((text, version)) => Ok(Some((record::decode(&remote.place(&self.fleet), &text)?, version))),
+            None => Ok(None),
+        }
     }
 
-    /// See [`RecordFile::commit`].
+    /// Writes `record` if what is there is still at `expected`, and gives its new version.
     ///
     /// # Errors
-    /// [`CommitError::Stale`] if somebody else wrote since `expected`; nothing changed after any error.
-    pub fn commit_record(&self, expected: Version, record: &Record) -> Result<Version, CommitError> {
-        self.record.commit(expected, record)
+    /// [`CommitError::Stale`] if somebody else wrote since `expected`.
+    pub fn commit_record(&self, expected: &Version, record: &Record) -> Result<Version, CommitError> {
+        let Some(remote) = &self.remote else {
+            return self.record.commit(expected, record);
+        };
+        let text = record::encode(record)?;
+        let written = remote.commit_record(&self.fleet, expected, &text);
+        written.map_err(|error| match error {
+            WriteError::Stale(found) => CommitError::Stale {
+                expected: expected.clone(),
+                found,
+            },
+            WriteError::Remote(error) => CommitError::Remote(error),
+        })
+    }
+
+    /// How often observations are worth a write of their own, in milliseconds.
+    pub fn progress_ms(&self) -> u64 {
+        match self.remote {
+            None => RECORD_PROGRESS_MS,
+            Some(_) => REMOTE_PROGRESS_MS,
+        }
     }
 
     /// See [`Bundles::put_sections`].
@@ -71,11 +127,19 @@ impl Revisions {
         self.bundles.put_sections(snapshot)
     }
 
+    /// See [`Bundles::put_origins`].
+    ///
+    /// # Errors
+    /// When something could not be written.
+    pub fn put_origins(&self, origins: BTreeMap<ObjectKey, String>) -> Result<Vec<OriginsRef>, BundleError> {
+        self.bundles.put_origins(origins)
+    }
+
     /// See [`Bundles::put_section`].
     ///
     /// # Errors
     /// When it is not what `manifest` names, or could not be written.
-    pub fn put_section(&self, manifest: &Manifest, digest: &Digest, wire: &[u8]) -> Result<(), BundleError> {
+    pub fn put_section(&self, manifest: &Manifest, digest: &Digest, wire: Bytes) -> Result<(), BundleError> {
         self.bundles.put_section(manifest, digest, wire)
     }
 
@@ -83,8 +147,29 @@ impl Revisions {
     ///
     /// # Errors
     /// When it could not be written.
-    pub fn put_manifest(&self, revision: RevisionId, envelope: &[u8]) -> Result<(), BundleError> {
-        self.bundles.put_manifest(revision, envelope)
+    pub fn put_manifest(
+        &self,
+        revision: RevisionId,
+        envelope: &Bytes,
+        provenance: Option<Bytes>,
+    ) -> Result<(), BundleError> {
+        self.bundles.put_manifest(revision, envelope, provenance)
+    }
+
+    /// See [`Bundles::mend`].
+    ///
+    /// # Errors
+    /// When it cannot be told what is missing, or not be put back.
+    pub fn mend(&self, revisions: &BTreeSet<RevisionId>) -> Result<usize, BundleError> {
+        self.bundles.mend(revisions)
+    }
+
+    /// See [`Bundles::origins`].
+    ///
+    /// # Errors
+    /// When they are here but damaged.
+    pub fn origins(&self, revision: &RevisionId) -> Result<BTreeMap<ObjectKey, String>, BundleError> {
+        self.bundles.origins(revision)
     }
 
     /// See [`Bundles::manifest`].
@@ -93,6 +178,14 @@ impl Revisions {
     /// When it is here but damaged, or signed with a key that is not trusted any more.
     pub fn manifest(&self, revision: &RevisionId) -> Result<Option<Signed>, BundleError> {
         self.bundles.manifest(revision)
+    }
+
+    /// See [`Bundles::sign_anew`].
+    ///
+    /// # Errors
+    /// The first manifest that could not be signed anew; the others are.
+    pub fn sign_anew(&self, signers: &Signers) -> Result<usize, BundleError> {
+        self.bundles.sign_anew(signers)
     }
 
     /// See [`Bundles::open_manifest`].
@@ -124,7 +217,7 @@ impl Revisions {
     /// The greatest number of a revision that is here; 0 without any.
     pub fn greatest_number(&self) -> u64 {
         let kept = self.bundles.list().unwrap_or_default();
-        kept.iter().map(|(number, _)| *number).max().unwrap_or(0)
+        kept.iter().map(|name| name.number).max().unwrap_or(0)
     }
 
     /// Removes what neither the record nor an instance needs, but for the newest `limit` revisions.
@@ -132,18 +225,20 @@ impl Revisions {
     /// # Errors
     /// When something cannot be listed or removed; what is to be kept is still there.
     pub fn collect(
-        &self,
+        &mut self,
         record: &Record,
         reported: &BTreeSet<RevisionId>,
         limit: usize,
     ) -> Result<usize, BundleError> {
         let present = self.bundles.list()?;
         let keep = to_keep(&present, record, reported, limit);
-        if keep.len() < present.len() {
-            self.bundles.collect(&keep)
-        } else {
-            Ok(0)
+        if present.is_subset(&keep) && self.sweep == Sweep::Done {
+            return Ok(0);
         }
+        self.sweep = Sweep::Due;
+        let removed = self.bundles.collect(&keep)?;
+        self.sweep = Sweep::Done;
+        Ok(removed)
     }
 }
 
@@ -180,14 +275,14 @@ fn named_by(record: &Record) -> impl Iterator<Item = RevisionId> {
 /// What may not be removed: the newest `limit` revisions, whatever the record names, and whatever an instance
 /// reported, connected or not.
 fn to_keep(
-    present: &BTreeSet<(u64, String)>,
+    present: &BTreeSet<ManifestName>,
     record: &Record,
     reported: &BTreeSet<RevisionId>,
     limit: usize,
-) -> BTreeSet<(u64, String)> {
+) -> BTreeSet<ManifestName> {
     let newest = present.iter().rev().take(limit).cloned();
-    let named = named_by(record).map(|revision| bundles::name_of(&revision));
-    let reported = reported.iter().map(bundles::name_of);
+    let named = named_by(record).map(|revision| ManifestName::from(&revision));
+    let reported = reported.iter().map(ManifestName::from);
     newest.chain(named).chain(reported).collect()
 }
 
@@ -205,12 +300,12 @@ mod tests {
 
     #[test]
     fn what_somebody_needs_is_kept() {
-        let present = (1..=40).map(|at| bundles::name_of(&revision(at))).collect();
+        let present = (1..=40).map(|at| ManifestName::from(&revision(at))).collect();
         let mut record = Record::new("edge".parse().unwrap(), Plan::built_in(), Beginning::NewFleet);
         let numbers = |record: &Record, reported: &[u8]| {
             let reported = reported.iter().map(|at| revision(*at)).collect();
             let kept = to_keep(&present, record, &reported, 3);
-            kept.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
+            kept.into_iter().map(|name| name.number).collect::<Vec<_>>()
         };
         let cases: [(Option<u8>, &[u8], &[u64]); 3] = [
             (None, &[], &[38, 39, 40]),

@@ -51,7 +51,7 @@ pub use failure::{Failure, Figure};
 pub use order::{Candidate, Members, Order, order};
 pub use plan::{Gate, LatencyLimit, Limit, OnIdle, OnNoData, PerMillion, Plan, PlanError, Progress, RateLimit, Stage};
 pub use record::{Beginning, Record};
-pub use status::RolloutStatus;
+pub use status::{Health, Phase, RolloutStatus};
 pub use story::{Story, Waiting};
 pub use time::{Millis, Span, Timing};
 pub use view::View;
@@ -144,15 +144,20 @@ impl Core {
         &self.view
     }
 
-    /// Whether this controller has been at work long enough to have heard of every instance that can reach it.
-    pub fn has_listened(&self) -> bool {
+    /// Whether this controller has been at work for long enough to have seen every instance that there is.
+    pub fn has_settled(&self) -> bool {
         self.view.age_ms >= self.timing.fleet_settle_ms
     }
 
     /// Whether as many instances are connected as when a stage was last committed, or enough time has passed for that.
     pub fn has_its_fleet(&self) -> bool {
         let connected = self.view.connected().len();
-        self.has_listened() || (connected > 0 && connected >= self.record.size)
+        self.has_settled() || (connected > 0 && connected >= self.record.size)
+    }
+
+    /// Whether some instance follows an order that the record knows nothing of: it is not the latest one.
+    pub fn is_behind(&self) -> bool {
+        self.view.reported_epoch > self.record.epoch
     }
 
     /// Replaces the record by what the store holds, after a write was refused. What is seen of instances stays. A new

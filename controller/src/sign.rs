@@ -2,7 +2,8 @@
 //! nothing else ever sees them.
 //!
 //! Three keys, each of one role, so that what can describe a revision cannot order it, and what can move an address or
-//! renew a certificate can do nothing else.
+//! renew a certificate can do nothing else. While keys are being replaced, those of before stand in the folder `last` and
+//! sign too: whoever trusts either accepts what is sent (`docs/keys.md`).
 
 use std::fs;
 use std::io;
@@ -11,9 +12,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sluice_model::FleetName;
 use sluice_proto::{
-    KeySet, LiveUpdate, Manifest, OpenError, Order, Role, SealedLive, Signer, TrustedKey, open_live, open_manifest,
-    open_order, seal_live, seal_manifest, seal_order,
+    Envelope, KeySet, LiveUpdate, Manifest, OpenError, Order, Provenance, Role, SealedLive, Signer, TrustedKey,
+    open_live, open_manifest, open_order, open_provenance, seal_live, seal_manifest, seal_order, seal_provenance,
 };
+use zeroize::Zeroizing;
 
 use crate::durable::{self, Access};
 use crate::keys::{self, KeyError};
@@ -21,6 +23,10 @@ use crate::keys::{self, KeyError};
 const MANIFEST: &str = "manifest.key";
 const ORDER: &str = "order.key";
 const LIVE: &str = "live.key";
+/// The keys' files, each with its role.
+pub(crate) const FILES: [(&str, Role); 3] = [(MANIFEST, Role::Manifest), (ORDER, Role::Order), (LIVE, Role::Live)];
+/// Has the keys of before in it, while they are being replaced.
+pub(crate) const LAST: &str = "last";
 /// Stands beside the keys until something is signed with them.
 const UNUSED: &str = "unused";
 /// Names the fleets that something was signed for, a file each.
@@ -39,11 +45,32 @@ pub enum SignError {
     Content(#[from] OpenError),
 }
 
-/// The private keys. Prints nothing of them.
-pub struct Signers {
+/// One key of each role.
+struct Three {
     manifest: Signer,
     order: Signer,
     live: Signer,
+}
+
+impl Three {
+    fn read(dir: &Path) -> Result<Self, KeyError> {
+        Ok(Self {
+            manifest: read(&dir.join(MANIFEST), Role::Manifest)?,
+            order: read(&dir.join(ORDER), Role::Order)?,
+            live: read(&dir.join(LIVE), Role::Live)?,
+        })
+    }
+
+    fn trusted(&self) -> [TrustedKey; 3] {
+        [self.manifest.trusted(), self.order.trusted(), self.live.trusted()]
+    }
+}
+
+/// The private keys. Prints nothing of them.
+pub struct Signers {
+    now: Three,
+    /// Those of before, which sign too while they are trusted.
+    last: Option<Three>,
     /// The public halves: what is signed here is opened once more before anybody sees it.
     trusted: KeySet,
     unused: PathBuf,
@@ -81,20 +108,34 @@ pub(crate) fn make_missing(dir: &Path) -> Result<(), KeyError> {
 
 fn draw(dir: &Path, name: &str) -> Result<(), KeyError> {
     let path = dir.join(name);
-    let text = format!("{FORM}{}\n", hex::encode(keys::random::<32>()?));
-    durable::write(&path, text.as_bytes(), Access::Owner).map_err(KeyError::file(&path))
+    durable::write(&path, drawn()?.as_bytes(), Access::Owner).map_err(KeyError::file(&path))
+}
+
+/// A new private key, as in its file.
+///
+/// # Errors
+/// When the operating system gives no random numbers.
+pub(crate) fn drawn() -> Result<Zeroizing<String>, KeyError> {
+    let digits = Zeroizing::new(hex::encode(*Zeroizing::new(keys::random::<32>()?)));
+    Ok(Zeroizing::new(format!("{FORM}{}\n", *digits)))
+}
+
+/// The public half of a private key as in its file; `None` if it is not one.
+pub(crate) fn public_half(text: &str, role: Role) -> Option<TrustedKey> {
+    signer(text, role).map(|signer| signer.trusted())
+}
+
+fn signer(text: &str, role: Role) -> Option<Signer> {
+    let digits = text.trim_end().strip_prefix(FORM)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(digits, seed.as_mut()).ok()?;
+    Some(Signer::from_seed(&seed, role))
 }
 
 fn read(path: &Path, role: Role) -> Result<Signer, KeyError> {
     keys::check_private(path)?;
-    let text = fs::read_to_string(path).map_err(KeyError::file(path))?;
-    let digits = text
-        .trim_end()
-        .strip_prefix(FORM)
-        .and_then(|digits| hex::decode(digits).ok());
-    let seed = digits.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    let seed = seed.ok_or_else(|| KeyError::corrupt(path, "is not a private key of this program"))?;
-    Ok(Signer::from_seed(&seed, role))
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(KeyError::file(path))?);
+    signer(&text, role).ok_or_else(|| KeyError::corrupt(path, "is not a private key of this program"))
 }
 
 impl Signers {
@@ -103,19 +144,19 @@ impl Signers {
     /// # Errors
     /// Names the file and how to mend it.
     pub(crate) fn open(dir: &Path) -> Result<Self, KeyError> {
-        let manifest = read(&dir.join(MANIFEST), Role::Manifest)?;
-        let order = read(&dir.join(ORDER), Role::Order)?;
-        let live = read(&dir.join(LIVE), Role::Live)?;
-        let trusted = KeySet::new([manifest.trusted(), order.trusted(), live.trusted()]).map_err(|_| {
+        let now = Three::read(dir)?;
+        let last = dir.join(LAST);
+        let last = if last.exists() { Some(Three::read(&last)?) } else { None };
+        let trusted = now.trusted().into_iter().chain(last.iter().flat_map(Three::trusted));
+        let trusted = KeySet::new(trusted).map_err(|_| {
             KeyError::corrupt(
                 &dir.join(MANIFEST),
                 "is the same key as another beside it: they are not all different",
             )
         })?;
         Ok(Self {
-            manifest,
-            order,
-            live,
+            now,
+            last,
             trusted,
             unused: dir.join(UNUSED),
             signed_for: dir.join(SIGNED_FOR),
@@ -123,13 +164,30 @@ impl Signers {
     }
 
     /// The public halves, each with its role.
-    pub(crate) fn trusted(&self) -> [TrustedKey; 3] {
-        [self.manifest.trusted(), self.order.trusted(), self.live.trusted()]
+    pub(crate) fn trusted(&self) -> &KeySet {
+        &self.trusted
     }
 
     /// Whether instances that trust `set` accept what is signed here.
     pub(crate) fn are_in(&self, set: &KeySet) -> bool {
-        self.trusted().iter().all(|key| set.get(&key.id()) == Some(key))
+        self.trusted.iter().all(|key| set.get(&key.id()) == Some(key))
+    }
+
+    fn each(&self, of: impl Fn(&Three) -> &Signer) -> Vec<&Signer> {
+        std::iter::once(&self.now).chain(&self.last).map(of).collect()
+    }
+
+    /// Whether an envelope bears a signature of now, as far as it says itself: whoever asks has verified it already, or
+    /// signs it anew if it does not. One that bears only those of before is worth nothing when these are gone.
+    pub fn have_signed(&self, envelope: &[u8]) -> bool {
+        let Ok(envelope) = Envelope::open(envelope, envelope.len()) else {
+            return false;
+        };
+        let now = self.now.trusted().map(|key| key.id().to_string());
+        envelope
+            .signatures
+            .iter()
+            .any(|signature| now.contains(&signature.key_id))
     }
 
     /// Whether nothing was ever signed with these keys, so that no instance can hold anything valid.
@@ -148,8 +206,19 @@ impl Signers {
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn manifest(&self, manifest: &Manifest) -> Result<Bytes, SignError> {
         self.note_use(&manifest.fleet)?;
-        let sealed = seal_manifest(&[&self.manifest], manifest);
+        let sealed = seal_manifest(&self.each(|keys| &keys.manifest), manifest);
         open_manifest(&self.trusted, &manifest.audience(), &sealed)?;
+        Ok(sealed)
+    }
+
+    /// Where a revision came from, signed by the key that signs what it is.
+    ///
+    /// # Errors
+    /// When nobody would accept it, or when it cannot be noted that the keys are in use from now on.
+    pub fn provenance(&self, provenance: &Provenance) -> Result<Bytes, SignError> {
+        self.note_use(&provenance.fleet)?;
+        let sealed = seal_provenance(&self.each(|keys| &keys.manifest), provenance);
+        open_provenance(&self.trusted, &provenance.audience(), &sealed)?;
         Ok(sealed)
     }
 
@@ -159,7 +228,7 @@ impl Signers {
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn order(&self, order: &Order) -> Result<Bytes, SignError> {
         self.note_use(&order.fleet)?;
-        let sealed = seal_order(&[&self.order], order);
+        let sealed = seal_order(&self.each(|keys| &keys.order), order);
         open_order(&self.trusted, &order.audience(), &sealed)?;
         Ok(sealed)
     }
@@ -169,7 +238,7 @@ impl Signers {
     /// # Errors
     /// When no instance would accept it.
     pub fn live(&self, update: &LiveUpdate) -> Result<SealedLive, SignError> {
-        let sealed = seal_live(&[&self.live], update);
+        let sealed = seal_live(&self.each(|keys| &keys.live), update);
         open_live(&self.trusted, &update.audience, &sealed.0)?;
         Ok(sealed)
     }

@@ -191,6 +191,7 @@ impl Standalone {
             first,
             live,
             instances: heard,
+            census: None,
             people: asked,
         };
         let ended = stop.clone();
@@ -223,6 +224,7 @@ impl Standalone {
             board: Arc::new(Board::default()),
             telemetry: Arc::new(Telemetry::new()?),
             state: self.state.clone(),
+            remote: None,
             cluster,
         })
     }

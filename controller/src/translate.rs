@@ -20,6 +20,7 @@ use crate::objects::{Object, Objects, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::rollout::Plan;
 use crate::selector::Selector;
+use crate::source::Cluster;
 
 pub use quantity::QuantityError;
 
@@ -106,7 +107,9 @@ pub struct Item {
 
 /// Translates every object on its own. An object that `before` holds too is not translated again: regular expressions
 /// are costly to compile, and most changes touch one object.
-pub fn translate(objects: &Objects, before: &Translation) -> Translation {
+///
+/// In a cluster only the controller's namespace has Rollouts that mean something.
+pub fn translate(objects: &Objects, cluster: Option<&Cluster>, before: &Translation) -> Translation {
     let known = |object: &Arc<Object>| {
         before
             .items
@@ -115,17 +118,27 @@ pub fn translate(objects: &Objects, before: &Translation) -> Translation {
     };
     let items = objects
         .iter()
-        .map(|object| known(object).cloned().unwrap_or_else(|| one(object)));
+        .map(|object| known(object).cloned().unwrap_or_else(|| one(object, cluster)));
     Translation {
         items: items.map(|item| (item.object.key.clone(), item)).collect(),
     }
 }
 
-fn one(object: &Arc<Object>) -> Item {
+fn one(object: &Arc<Object>, cluster: Option<&Cluster>) -> Item {
     let mut findings = Findings {
         object,
         problems: vec![],
     };
+    if let Some(cluster) = cluster.filter(|cluster| !cluster.governs(&object.key)) {
+        findings.error(
+            &FieldPath::default(),
+            format!(
+                "only Rollouts in namespace {}, the controller's, govern a fleet",
+                cluster.controller
+            ),
+            "move it there",
+        );
+    }
     let meaning = match &object.spec {
         Spec::ProxyRoute(spec) => route::translate(object, spec, &mut findings),
         Spec::Pool(spec) => pool::translate(object, spec, &mut findings),
@@ -144,7 +157,9 @@ fn one(object: &Arc<Object>) -> Item {
 
 /// An object that stands in two places: neither is better, so both are told.
 fn twice(object: &Object) -> Vec<Problem> {
-    let here = object.origin.place(&FieldPath::default());
+    let Some(here) = object.origin.place(&FieldPath::default()) else {
+        return vec![];
+    };
     let places = object.also_in.iter().map(|other| (other, &here));
     let first = object.also_in.first().map(|other| (&here, other));
     first
@@ -215,7 +230,7 @@ mod tests {
         let text = format!("{{apiVersion: sluice.dev/v1alpha1, kind: {kind}, metadata: {{name: x}}, spec: {spec}}}");
         let read = manifest::read(&"x.yaml".into(), yaml::documents(&text).unwrap());
         assert_eq!(read.problems, [], "the schema alone must not refuse {spec}");
-        translate(&read.objects.into_iter().collect(), &Translation::default())
+        translate(&read.objects.into_iter().collect(), None, &Translation::default())
             .problems()
             .cloned()
             .collect()
@@ -283,7 +298,7 @@ mod tests {
     fn a_rollout_that_names_no_stages_follows_the_built_in_ones() {
         let text = "{apiVersion: sluice.dev/v1alpha1, kind: Rollout, metadata: {name: x}, spec: {dataPlane: {listeners: [{name: http, port: 80}]}}}";
         let read = manifest::read(&"x.yaml".into(), yaml::documents(text).unwrap());
-        let translation = translate(&read.objects.into_iter().collect(), &Translation::default());
+        let translation = translate(&read.objects.into_iter().collect(), None, &Translation::default());
         let meaning = translation.items.values().next().unwrap().meaning.clone().unwrap();
         let Meaning::Rollout { plan, fleet, .. } = meaning else {
             panic!("not a Rollout")

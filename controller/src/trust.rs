@@ -1,6 +1,8 @@
 //! What a controller proves itself with, and what those who join are told to believe. It changes as a whole when keys
 //! are replaced (`docs/keys.md`), so whoever needs it looks at the newest each time.
 
+pub mod config_maps;
+
 use std::sync::Arc;
 
 use sluice_proto::KeySet;

@@ -1,8 +1,12 @@
-//! What is wrong between objects: hosts with two owners, references to nothing, matches that can never win, two
-//! Rollouts for one fleet, fleets without a Rollout.
+//! What is wrong between objects: hosts with two owners, references to nothing or to what is not shared, matches that can
+//! never win, two Rollouts for one fleet, fleets without a Rollout.
 //!
 //! What wins among matches is decided in `sluice_model::precedence` alone; here the losers are told. Incumbents count:
 //! between objects of equal age the one that serves already goes on.
+
+mod governing;
+mod hosts;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,10 +17,13 @@ use sluice_model::precedence::Rank;
 use sluice_model::unit::{RouteUnit, Unit};
 use sluice_model::{FleetName, Kind, Name, ObjectKey, Snapshot};
 
-use crate::objects::Object;
+use crate::objects::{Object, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::source::schema::suggestion;
+use crate::source::{Coverage, View};
 use crate::translate::{Meaning, Translation};
+
+pub use governing::{Governing, Serves};
 
 /// What serves in each fleet now. Empty for `lint`, which knows no past.
 pub type Serving<'a> = BTreeMap<&'a FleetName, ServingFleet<'a>>;
@@ -30,18 +37,25 @@ pub struct ServingFleet<'a> {
     pub unseen: BTreeSet<&'a ObjectKey>,
 }
 
-/// Everything that is wrong between the objects of `translation`.
-pub fn validate(translation: &Translation, serving: &Serving<'_>) -> Vec<Problem> {
+/// Everything that is wrong between the objects of `translation`, which are those of `view`.
+pub fn validate(
+    translation: &Translation,
+    view: &View,
+    serving: &Serving<'_>,
+    governing: &Governing<'_>,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let routes = routes_by_fleet(translation);
+    let (routes, not_served) = routes_by_fleet(translation, governing);
     for (fleet, routes) in &routes {
-        let strangers = host_owners(translation, routes, serving.get(fleet));
+        let strangers = hosts::owned_by_others(translation, view, routes, serving.get(fleet));
         problems.extend(matches_that_never_win(routes, &strangers));
         problems.extend(strangers);
-        problems.extend(pool_references(translation, routes, serving.get(fleet)));
+        problems.extend(pool_references(translation, view, routes, serving.get(fleet)));
     }
-    problems.extend(unused_pools(translation));
-    problems.extend(rollouts(translation, &routes, serving));
+    problems.extend(not_served);
+    problems.extend(shares::not_shared(translation, view));
+    problems.extend(unused_pools(translation, view));
+    problems.extend(governing.problems(&routes));
     problems
 }
 
@@ -51,85 +65,32 @@ struct Route<'a> {
     unit: &'a RouteUnit,
 }
 
-type Routes<'a> = BTreeMap<&'a FleetName, Vec<Route<'a>>>;
-
-fn routes_by_fleet(translation: &Translation) -> Routes<'_> {
-    let mut routes: Routes<'_> = BTreeMap::new();
-    for item in translation.items.values() {
-        if let Some(Meaning::Route { fleet, unit }) = &item.meaning
-            && let Unit::Route(unit) = unit.as_ref()
-        {
-            routes.entry(fleet).or_default().push(Route {
-                object: &item.object,
-                unit,
-            });
-        }
-    }
-    routes
-}
-
-/// How strong the claim to a host is; the least wins: the oldest object, of equals the one that serves already, then
-/// the first namespace by name.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Clone)]
-struct Claim<'a> {
-    created: u64,
-    standing: Standing,
-    namespace: &'a Name,
-    object: &'a ObjectKey,
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+/// Whether an object that might serve does already.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy, Debug)]
 enum Standing {
     Serves,
     New,
 }
 
-fn claim<'a>(key: &'a ObjectKey, unit: &RouteUnit, standing: Standing) -> Claim<'a> {
-    let created = unit.created_at_seconds.unwrap_or(u64::MAX);
-    Claim {
-        created,
-        standing,
-        namespace: &key.namespace,
-        object: key,
-    }
-}
+type Routes<'a> = BTreeMap<&'a FleetName, Vec<Route<'a>>>;
 
-fn named(unit: &RouteUnit) -> impl Iterator<Item = (usize, &HostPattern)> {
-    let is_name = |host: &HostPattern| matches!(host, HostPattern::Exact(_) | HostPattern::Wildcard(_));
-    unit.hosts.iter().enumerate().filter(move |(_, host)| is_name(host))
-}
-
-fn host_owners(translation: &Translation, routes: &[Route<'_>], serving: Option<&ServingFleet<'_>>) -> Vec<Problem> {
-    let mut claims: BTreeMap<&HostPattern, Vec<Claim<'_>>> = BTreeMap::new();
-    for route in routes {
-        for (_, host) in named(route.unit) {
-            let serves = serving.and_then(|fleet| route_unit(fleet.snapshot, &route.object.key));
-            let serves = serves.is_some_and(|unit| unit.hosts.contains(host));
-            let standing = if serves { Standing::Serves } else { Standing::New };
-            claims
-                .entry(host)
-                .or_default()
-                .push(claim(&route.object.key, route.unit, standing));
-        }
-    }
-    // A route that is broken or out of sight at this moment has not given its hosts away.
-    let unseen = |key| serving.is_some_and(|fleet| fleet.unseen.contains(key));
-    for (key, unit) in serving.into_iter().flat_map(|fleet| fleet.snapshot.routes()) {
-        if unseen(key) || translation.items.get(key).is_some_and(|item| item.meaning.is_none()) {
-            for (_, host) in named(unit) {
-                claims.entry(host).or_default().push(claim(key, unit, Standing::Serves));
+/// The routes that each fleet serves, and why the others are not served.
+fn routes_by_fleet<'a>(translation: &'a Translation, governing: &Governing<'_>) -> (Routes<'a>, Vec<Problem>) {
+    let (mut routes, mut problems): (Routes<'_>, _) = (BTreeMap::new(), Vec::new());
+    for item in translation.items.values() {
+        if let Some(Meaning::Route { fleet, unit }) = &item.meaning
+            && let Unit::Route(unit) = unit.as_ref()
+        {
+            match governing.not_served(fleet, &item.object) {
+                Some(problem) => problems.push(problem),
+                None => routes.entry(fleet).or_default().push(Route {
+                    object: &item.object,
+                    unit,
+                }),
             }
         }
     }
-    let mut problems = Vec::new();
-    for route in routes {
-        for (index, host) in named(route.unit) {
-            let owner = claims.get(host).and_then(|claims| claims.iter().min());
-            let lost = owner.filter(|owner| *owner.namespace != route.object.key.namespace);
-            problems.extend(lost.map(|owner| belongs_to(route.object, index, host, owner)));
-        }
-    }
-    problems
+    (routes, problems)
 }
 
 fn route_unit<'a>(snapshot: &'a Snapshot, key: &ObjectKey) -> Option<&'a RouteUnit> {
@@ -137,15 +98,6 @@ fn route_unit<'a>(snapshot: &'a Snapshot, key: &ObjectKey) -> Option<&'a RouteUn
         Some(Unit::Route(unit)) => Some(unit),
         Some(Unit::Pool(_) | Unit::DataPlane(_)) | None => None,
     }
-}
-
-fn belongs_to(object: &Object, index: usize, host: &HostPattern, owner: &Claim<'_>) -> Problem {
-    object.problem(
-        Severity::Error,
-        FieldPath::root("spec").field("hostnames").index(index),
-        format!("{host} belongs to namespace {}, by {}", owner.namespace, owner.object),
-        "use another host, or move this route to that namespace: the namespace whose route is oldest owns a host",
-    )
 }
 
 /// A match with its demands in one order, so that equal demands are equal.
@@ -202,17 +154,11 @@ fn matches_that_never_win(routes: &[Route<'_>], strangers: &[Problem]) -> Vec<Pr
 
 fn never_wins(host: &HostPattern, winner: &Spot<'_>, loser: &Spot<'_>) -> Problem {
     let rule = FieldPath::root("spec").field("rules").index(loser.rule);
-    let written = loser
-        .route
-        .object
-        .origin
-        .manifest
-        .locate(rule.field("matches").as_str());
-    let whole = loser.route.object.origin.manifest.locate(rule.as_str());
-    let field = if written == whole {
-        rule
-    } else {
+    // A rule that writes no match has one, which matches everything.
+    let field = if writes_matches(&loser.route.object.spec, loser.rule) {
         rule.field("matches").index(loser.matched)
+    } else {
+        rule
     };
     let why = winner
         .rank
@@ -229,8 +175,16 @@ fn never_wins(host: &HostPattern, winner: &Spot<'_>, loser: &Spot<'_>) -> Proble
     )
 }
 
+fn writes_matches(spec: &Spec, rule: usize) -> bool {
+    match spec {
+        Spec::ProxyRoute(spec) => spec.rules.get(rule).is_some_and(|rule| !rule.matches.is_empty()),
+        Spec::Pool(_) | Spec::Rollout(_) | Spec::Unreadable => false,
+    }
+}
+
 fn pool_references(
     translation: &Translation,
+    view: &View,
     routes: &[Route<'_>],
     serving: Option<&ServingFleet<'_>>,
 ) -> Vec<Problem> {
@@ -240,17 +194,27 @@ fn pool_references(
         for (index, rule) in route.unit.rules.iter().enumerate() {
             if !translation.items.contains_key(&rule.pool) && !unseen(&rule.pool) {
                 let field = FieldPath::root("spec").field("rules").index(index).field("pool");
-                let (namespace, name) = (&rule.pool.namespace, rule.pool.name.as_str());
-                let message = format!("no Pool {name:?} in namespace {namespace}");
-                problems.push(
-                    route
-                        .object
-                        .problem(Severity::Error, field, message, pool_fix(translation, &rule.pool)),
-                );
+                let (message, fix) = no_pool(translation, view, &rule.pool);
+                problems.push(route.object.problem(Severity::Error, field, message, fix));
             }
         }
     }
     problems
+}
+
+fn no_pool(translation: &Translation, view: &View, pool: &ObjectKey) -> (String, String) {
+    let (namespace, name) = (&pool.namespace, pool.name.as_str());
+    match &view.coverage {
+        // It may be there: then nothing is wrong with this route.
+        Coverage::Without(_) if view.coverage.hides(pool) => (
+            format!("the Pools of namespace {namespace} cannot be seen, and {name:?} was not seen before"),
+            "mend that first: another Problem says how".to_owned(),
+        ),
+        Coverage::Whole | Coverage::Except(_) | Coverage::Without(_) | Coverage::Nothing => (
+            format!("no Pool {name:?} in namespace {namespace}"),
+            pool_fix(translation, pool),
+        ),
+    }
 }
 
 fn pool_fix(translation: &Translation, wanted: &ObjectKey) -> String {
@@ -268,8 +232,8 @@ fn pool_fix(translation: &Translation, wanted: &ObjectKey) -> String {
     }
 }
 
-/// Pools that no route refers to. Where a route cannot be read, nothing can be said about the pools beside it.
-fn unused_pools(translation: &Translation) -> Vec<Problem> {
+/// Pools that no route refers to. Where a route cannot be read or seen, nothing can be said about the pools beside it.
+fn unused_pools(translation: &Translation, view: &View) -> Vec<Problem> {
     let mut used: BTreeSet<&ObjectKey> = BTreeSet::new();
     let mut unknown: BTreeSet<&Name> = BTreeSet::new();
     for (key, item) in translation.items.iter().filter(|(key, _)| key.kind == Kind::ProxyRoute) {
@@ -279,8 +243,12 @@ fn unused_pools(translation: &Translation) -> Vec<Problem> {
         }
     }
     let pools = translation.items.iter().filter(|(key, _)| key.kind == Kind::Pool);
+    let may_be_used = |pool: &ObjectKey| {
+        let beside = ObjectKey::new(Kind::ProxyRoute, pool.namespace.clone(), pool.name.clone());
+        unknown.contains(&pool.namespace) || view.coverage.hides(&beside)
+    };
     pools
-        .filter(|(key, item)| item.meaning.is_some() && !used.contains(key) && !unknown.contains(&key.namespace))
+        .filter(|(key, item)| item.meaning.is_some() && !used.contains(key) && !may_be_used(key))
         .map(|(_, item)| {
             item.object.problem(
                 Severity::Warning,
@@ -290,103 +258,4 @@ fn unused_pools(translation: &Translation) -> Vec<Problem> {
             )
         })
         .collect()
-}
-
-/// One readable Rollout.
-struct Governs<'a> {
-    object: &'a Arc<Object>,
-    standing: Standing,
-}
-
-impl Governs<'_> {
-    fn order(&self) -> (u64, Standing, &ObjectKey) {
-        (
-            self.object.created_at_seconds.unwrap_or(u64::MAX),
-            self.standing,
-            &self.object.key,
-        )
-    }
-}
-
-fn rollouts(translation: &Translation, routes: &Routes<'_>, serving: &Serving<'_>) -> Vec<Problem> {
-    let mut governing: BTreeMap<&FleetName, Vec<Governs<'_>>> = BTreeMap::new();
-    for item in translation.items.values() {
-        if let Some(Meaning::Rollout { fleet, .. }) = &item.meaning {
-            let serves = serving
-                .get(fleet)
-                .is_some_and(|fleet| fleet.snapshot.unit(&item.object.key).is_some());
-            let standing = if serves { Standing::Serves } else { Standing::New };
-            governing.entry(fleet).or_default().push(Governs {
-                object: &item.object,
-                standing,
-            });
-        }
-    }
-    let unseen = |fleet: &FleetName| {
-        let unseen = serving
-            .get(fleet)
-            .into_iter()
-            .flat_map(|fleet| fleet.unseen.iter().copied());
-        unseen.into_iter().find(|key| key.kind == Kind::Rollout)
-    };
-    let mut problems = Vec::new();
-    for (fleet, rollouts) in &mut governing {
-        rollouts.sort_by(|a, b| a.order().cmp(&b.order()));
-        let (first, others) = match (unseen(fleet), rollouts.split_first()) {
-            (Some(first), _) => (first, rollouts.as_slice()),
-            (None, Some((first, others))) => (&first.object.key, others),
-            (None, None) => continue,
-        };
-        problems.extend(others.iter().map(|other| governed(other.object, fleet, first)));
-    }
-    // A Rollout that cannot be read may be the one that is missing.
-    let unreadable = translation
-        .items
-        .iter()
-        .any(|(key, item)| key.kind == Kind::Rollout && item.meaning.is_none());
-    let fleets: Vec<_> = governing.keys().map(|fleet| fleet.as_str()).collect();
-    for (fleet, routes) in routes
-        .iter()
-        .filter(|(fleet, _)| !governing.contains_key(*fleet) && unseen(fleet).is_none())
-    {
-        problems.extend(
-            routes
-                .first()
-                .filter(|_| !unreadable)
-                .map(|route| ungoverned(fleet, routes.len(), route, &fleets)),
-        );
-    }
-    problems
-}
-
-fn governed(object: &Object, fleet: &FleetName, by: &ObjectKey) -> Problem {
-    object.problem(
-        Severity::Error,
-        FieldPath::root("spec").field("fleet"),
-        format!("fleet {fleet} is governed by {by} already"),
-        "remove one of the two, or name another fleet: the older Rollout counts",
-    )
-}
-
-fn ungoverned(fleet: &FleetName, count: usize, route: &Route<'_>, fleets: &[&str]) -> Problem {
-    let near = suggestion(fleet.as_str(), fleets.iter().copied());
-    let only = fleets.first().filter(|_| fleets.len() == 1).copied();
-    let fix = match near.or(only) {
-        Some(near) => format!("set spec.fleet to {near:?}, or add a Rollout with fleet: {fleet}"),
-        None => format!("add a Rollout with fleet: {fleet} and dataPlane.listeners"),
-    };
-    let routes = if count == 1 { "route waits" } else { "routes wait" };
-    let field = FieldPath::root("spec").field("fleet");
-    let place = Some(route.object.origin.place(&field));
-    let message = format!("no Rollout says how fleet {fleet} listens; {count} {routes} for it");
-    // Of no object: the routes themselves are in order.
-    Problem {
-        place,
-        object: None,
-        field,
-        severity: Severity::Error,
-        message,
-        fix,
-        effect: None,
-    }
 }

@@ -838,6 +838,7 @@ fn target(number: u64, record: &Record) -> Target {
             content: Some(revision(number).digest),
         }],
         scopes: vec![],
+        unlisted: 0,
         still_held: record.held.iter().map(|held| held.object.clone()).collect(),
     }
 }

@@ -388,6 +388,7 @@ impl Simulation {
                     content: Some(content(object, 2)),
                 })
                 .collect(),
+            unlisted: 0,
             still_held: contents.keys().filter(|object| held(object)).cloned().collect(),
         };
         self.step(Event::NewTarget(target));

@@ -14,6 +14,7 @@
 pub mod access_log;
 pub mod binaries;
 pub mod client;
+pub mod documents;
 pub mod fleet;
 pub mod load;
 pub mod manifests;

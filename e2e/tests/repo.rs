@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use sluice_e2e::documents;
 use sluice_e2e::repository::{self, Source};
 
 /// A crate of the workspace, which others it may name, and what must not be in its whole graph.
@@ -235,11 +236,20 @@ fn nothing_is_a_stub_and_every_ignored_test_says_why() {
 #[test]
 fn generated_crds_are_current() {
     for crd in sluice_crds::generate::all().unwrap() {
-        let path = format!("crds/yaml/{}", crd.file_name);
         let current = crd.yaml().unwrap();
+        // Helm takes none but the chart's own.
+        for folder in ["crds/yaml", "charts/sluice/crds"] {
+            let path = format!("{folder}/{}", crd.file_name);
+            assert!(
+                repository::read(&path) == current,
+                "{path} is out of date: run `just crds`"
+            );
+        }
+        let listed = format!("- yaml/{}\n", crd.file_name);
         assert!(
-            repository::read(&path) == current,
-            "{path} is out of date: run `just crds`"
+            repository::read("crds/kustomization.yaml").contains(&listed),
+            "crds/kustomization.yaml lacks {}",
+            crd.file_name
         );
     }
 }
@@ -323,6 +333,24 @@ fn links_in_documents_lead_somewhere() {
             assert!(elsewhere || folder.join(target).exists(), "{}: {link}", file.path);
         }
     }
+}
+
+/// Commands that people copy are run by a test, or it is said why not: `sluice_e2e::documents`.
+#[test]
+fn every_command_in_a_document_is_tested_or_says_why_not() {
+    let mut stories = 0;
+    for file in repository::files("md") {
+        for block in documents::blocks(&file) {
+            assert!(
+                block.mark != documents::Mark::Missing,
+                "{}:{}: no <!-- tested: NAME --> or <!-- not tested: REASON --> before it",
+                file.path,
+                block.line
+            );
+        }
+        stories += documents::stories(&file).len();
+    }
+    assert!(stories >= 4, "{stories}");
 }
 
 /// The README's two commands are what CI runs; they have to be there, word for word.

@@ -56,6 +56,23 @@ pub const CLIENT_EXCHANGE_TIMEOUT_MS: u64 = 30_000;
 pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
 /// Manifests that `sluice inject` takes at once: far more than a repository keeps in one file.
 pub const INJECT_INPUT_MAX_BYTES: u64 = 8 << 20;
+/// How long the command waits for a connection to an API server, which may be a continent away.
+pub const KUBE_CONNECT_WAIT_MS: u64 = 10_000;
+/// How long it waits for an answer of an API server: a chunk of a long list takes seconds on a busy one.
+pub const KUBE_ANSWER_WAIT_MS: u64 = 20_000;
+/// Objects that are asked for at a time, as kubectl does.
+pub const KUBE_LIST_CHUNK: u32 = 500;
+/// How long the command waits for the controller's answer to a command given by annotation. It watches Rollouts and
+/// answers within a second; longer than a lease, so that a change of leaders is waited out.
+pub const COMMAND_ANSWER_WAIT_MS: u64 = 30_000;
+/// How often it looks for that answer.
+pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
+/// How long one watch of an API server lasts; then it is begun anew, so that one that is half open is noticed.
+pub const KUBE_WATCH_SECONDS: u32 = 60;
+/// Pods whose admin port is asked at the same time: each is a connection through the API server.
+pub const FORWARDS_AT_A_TIME: usize = 8;
+/// Pods that are asked about one pool: more than a person reads.
+pub const FORWARDED_PODS_MAX: usize = 200;
 /// Instances of one `up`: a laptop has tens of cores, not hundreds.
 pub const UP_INSTANCES_MAX: u16 = 64;
 /// How long `up` waits for its instances to be ready before it says which are not, and goes on waiting.
@@ -87,7 +104,14 @@ pub const DEMO_REQUEST_TIMEOUT_MS: u64 = 5_000;
 pub const SECTION_BUCKETS: u32 = 256;
 /// One section as encoded, before compression. 100,000 units in 256 buckets are 400 a section; 8 KiB each fit.
 pub const MAX_SECTION_BYTES: usize = 4 << 20;
-/// A manifest: 256 section references, the changed objects and the provenance of `MAX_UNITS` objects.
+/// Buckets that the origins of a revision's objects are spread over: with ten thousand objects, what a one-object change
+/// adds (one bucket, and the names of all of them) is smallest near this number.
+pub const ORIGIN_BUCKETS: u32 = 64;
+/// The origins in one bucket as encoded. 100,000 objects in 64 buckets are 1,600 a bucket; 2 KiB each fit.
+pub const MAX_ORIGINS_BYTES: usize = 4 << 20;
+/// A provenance: the names of its buckets of origins, and at most `HELD_CONTENTS_MAX` changed objects.
+pub const MAX_PROVENANCE_BYTES: usize = 1 << 20;
+/// A manifest: 256 section references, and the names of what is quarantined, which may be most of `MAX_UNITS` objects.
 pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
 /// An order: explicit members are the bulk, 10,000 instances of 128 bytes.
 pub const MAX_ORDER_BYTES: usize = 2 << 20;
@@ -251,6 +275,29 @@ pub const CA_DAYS: i64 = 3650;
 pub const CERTIFICATE_DAYS: i64 = 365;
 /// Certificates with fewer days left are renewed when they are looked at: a long holiday fits in.
 pub const CERTIFICATE_RENEWAL_DAYS: i64 = 30;
+/// How long the next keys are believed before they sign, in seconds: kubelets bring a changed ConfigMap to their pods within
+/// two minutes, instances look every few seconds, and a node may have a bad quarter of an hour.
+pub const ROTATION_ANNOUNCED_SECONDS: u64 = 900;
+/// How long the last keys sign along and are believed, in seconds: every certificate of the last authority has ended by
+/// then, and an instance that was there within the day holds what the new keys have signed.
+pub const ROTATION_SIGNING_SECONDS: u64 = ENROLLED_CERTIFICATE_SECONDS + 3_600;
+/// How old the certificate of a running server gets, in seconds, of the year that it lasts.
+pub const SERVER_CERTIFICATE_RENEWAL_SECONDS: u64 = 30 * 24 * 3_600;
+/// How often the Secret of keys is looked at, in milliseconds: what others changed is known well before it matters.
+pub const KEYS_LOOK_MS: u64 = 10_000;
+/// The authority of a cluster is replaced with so many days left to it: a year of controllers that nobody looks at.
+pub const CA_ROTATION_DAYS: i64 = 365;
+/// Pods that the API server is asked about at a time.
+pub const POD_LOOKUPS: usize = 16;
+/// How long an answer about one pod may take, in milliseconds: whoever waits for it may serve on meanwhile.
+pub const POD_LOOKUP_WAIT_MS: u64 = 2_000;
+/// How often somebody is asked about again whose pod is not in view, in milliseconds.
+pub const POD_SUSPICION_MS: u64 = 5_000;
+/// Instances remembered as gone, so that nobody has to ask about them again: a day's worth in a busy cluster.
+pub const GONE_PODS_REMEMBERED: usize = 10_000;
+/// How often the ConfigMaps of trust are looked at when nothing is known to have changed, in milliseconds: one that
+/// somebody deleted or edited is put back within that.
+pub const TRUST_LOOK_MS: u64 = 30_000;
 /// Messages that wait for one instance: an order with its two manifests many times over. More: it does not read.
 pub const STREAM_QUEUE_MESSAGES: usize = 64;
 /// Messages of all instances that wait for the controller; then instances are read more slowly.
@@ -280,6 +327,8 @@ pub const HAND_BACK_WAIT_MS: u64 = 10_000;
 pub const PIPELINE_TICK_MS: u64 = 1_000;
 /// Observed bake is written at most so often when nothing else is, in milliseconds: what a crash may cost.
 pub const RECORD_PROGRESS_MS: u64 = 1_000;
+/// The same where every write is one of the API server's, in milliseconds: a few a minute for each fleet that bakes.
+pub const REMOTE_PROGRESS_MS: u64 = 5_000;
 /// Lines of the story that are kept for whoever asks later.
 pub const STORY_LINES: usize = 1_000;
 /// Lines of the story that a slow listener may be behind.

@@ -1,5 +1,7 @@
 //! Random manifests, orders and stream messages for the tests of this crate.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -12,8 +14,9 @@ use crate::delivery::{Ack, Downward, Hello, LastEnd, LiveRefused, Nack, Refusal,
 use crate::live::{
     EndpointState, HeldValue, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, SealedLive,
 };
-use crate::manifest::{Manifest, ObjectChange, SourceRef};
+use crate::manifest::Manifest;
 use crate::order::{Candidate, Members, Order};
+use crate::provenance::{ObjectChange, Provenance, pack_origins};
 use crate::report::{Report, RoleReport, ScopeReport, ServedRole};
 use crate::sections::{self, revision_digest};
 use crate::signed::Audience;
@@ -35,44 +38,46 @@ fn instances() -> impl Strategy<Value = InstanceId> {
 }
 
 pub(crate) fn manifests() -> impl Strategy<Value = Manifest> {
-    let change = (option::of(digests()), digests()).prop_map(|(old, new)| (old, Some(new)));
-    (
-        snapshots(3),
-        1_u64..,
-        btree_map(any_keys(), change, 0..3),
-        btree_map(any_keys(), (digests(), "\\PC{0,12}"), 0..3),
-        btree_set(any_keys(), 0..3),
-        any::<u64>(),
+    (snapshots(3), 1_u64.., btree_set(any_keys(), 0..3), any::<u64>()).prop_map(
+        |(snapshot, number, quarantined, created_at_unix_ms)| {
+            let packed = sections::encode(&snapshot).unwrap();
+            let sections: Vec<_> = packed.iter().map(|section| sections::pack(section).reference).collect();
+            let digest = revision_digest(&sections);
+            Manifest {
+                cluster: "c-1".parse().unwrap(),
+                fleet: "edge".parse().unwrap(),
+                revision: RevisionId { number, digest },
+                sections,
+                features: snapshot.features().iter().map(Feature::to_string).collect(),
+                controller_build: "0.1.0".to_owned(),
+                created_at_unix_ms,
+                quarantined: quarantined.into_iter().collect(),
+            }
+        },
     )
-        .prop_map(
-            |(snapshot, number, changed, sources, quarantined, created_at_unix_ms)| {
-                let packed = sections::encode(&snapshot).unwrap();
-                let sections: Vec<_> = packed.iter().map(|section| sections::pack(section).reference).collect();
-                let digest = revision_digest(&sections);
-                let changed = changed.into_iter().filter(|(_, (old, new))| old != new);
-                Manifest {
-                    cluster: "c-1".parse().unwrap(),
-                    fleet: "edge".parse().unwrap(),
-                    revision: RevisionId { number, digest },
-                    sections,
-                    features: snapshot.features().iter().map(Feature::to_string).collect(),
-                    changed: changed
-                        .map(|(object, (old, new))| ObjectChange { object, old, new })
-                        .collect(),
-                    sources: sources
-                        .into_iter()
-                        .map(|(object, (content, origin))| SourceRef {
-                            object,
-                            content,
-                            origin,
-                        })
-                        .collect(),
-                    controller_build: "0.1.0".to_owned(),
-                    created_at_unix_ms,
-                    quarantined: quarantined.into_iter().collect(),
-                }
-            },
-        )
+}
+
+/// With the origins that it refers to.
+pub(crate) fn provenances() -> impl Strategy<Value = (Provenance, BTreeMap<ObjectKey, String>)> {
+    let change = (option::of(digests()), digests()).prop_map(|(old, new)| (old, Some(new)));
+    let origins = btree_map(any_keys(), "\\PC{0,12}", 0..5);
+    (revisions(), btree_map(any_keys(), change, 0..3), any::<u64>(), origins).prop_map(
+        |(revision, changed, unlisted, origins)| {
+            let changed = changed.into_iter().filter(|(_, (old, new))| old != new);
+            let packed = pack_origins(origins.clone());
+            let provenance = Provenance {
+                cluster: "c-1".parse().unwrap(),
+                fleet: "edge".parse().unwrap(),
+                revision,
+                changed: changed
+                    .map(|(object, (old, new))| ObjectChange { object, old, new })
+                    .collect(),
+                unlisted,
+                origins: packed.iter().map(|packed| packed.reference).collect(),
+            };
+            (provenance, origins)
+        },
+    )
 }
 
 pub(crate) fn orders() -> impl Strategy<Value = Order> {
@@ -104,7 +109,7 @@ fn scopes() -> impl Strategy<Value = Vec<ScopeReport>> {
             failures,
             client_failures,
             no_route,
-            latency_buckets: std::collections::BTreeMap::into_iter(latency).collect(),
+            latency_buckets: BTreeMap::into_iter(latency).collect(),
         };
         scopes.into_iter().map(scope).collect()
     })
@@ -192,7 +197,7 @@ fn live_values() -> impl Strategy<Value = LiveValue> {
         let endpoint = |(address, (state, zone))| LiveEndpoint { address, state, zone };
         LiveValue::Endpoints {
             service,
-            endpoints: std::collections::BTreeMap::into_iter(endpoints).map(endpoint).collect(),
+            endpoints: BTreeMap::into_iter(endpoints).map(endpoint).collect(),
         }
     });
     let der = || vec(any::<u8>(), 1..20);

@@ -22,6 +22,8 @@ pub enum PayloadType {
     Order,
     /// A [`crate::live::LiveUpdate`].
     Live,
+    /// A [`crate::Provenance`].
+    Provenance,
 }
 
 impl PayloadType {
@@ -31,13 +33,15 @@ impl PayloadType {
             Self::Manifest => "application/vnd.sluice.manifest.v1+protobuf",
             Self::Order => "application/vnd.sluice.order.v1+protobuf",
             Self::Live => "application/vnd.sluice.live.v1+protobuf",
+            Self::Provenance => "application/vnd.sluice.provenance.v1+protobuf",
         }
     }
 
     /// The role of the keys that may sign it.
     pub fn role(self) -> Role {
         match self {
-            Self::Manifest => Role::Manifest,
+            // Whoever says what a revision is says where it came from.
+            Self::Manifest | Self::Provenance => Role::Manifest,
             Self::Order => Role::Order,
             Self::Live => Role::Live,
         }

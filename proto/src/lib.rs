@@ -4,6 +4,7 @@
 //!  Snapshot ─► sections ─► Manifest ─┐
 //!                                    ├─► envelope (signed) ─► delivery stream ─► open_… ─► assemble ─► Config
 //!                          Order ────┘                                        (verify, then decode)
+//!                     Provenance ────► envelope (signed) ─► kept beside the manifest, never sent
 //!                     LiveUpdate ────► envelope (signed, another key) ─► delivery stream ─► open_live
 //! ```
 //!
@@ -87,6 +88,8 @@ pub mod live;
 pub mod manifest;
 mod matches;
 pub mod order;
+mod packing;
+pub mod provenance;
 pub mod report;
 pub mod sections;
 pub mod signed;
@@ -101,8 +104,12 @@ pub use live::{
     EndpointState, HeldValue, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, SealedLive, open_live,
     seal_live,
 };
-pub use manifest::{Manifest, ObjectChange, SourceRef};
+pub use manifest::Manifest;
 pub use order::{Candidate, Members, Order};
+pub use packing::content_digest;
+pub use provenance::{ObjectChange, Origins, OriginsRef, PackedOrigins, Provenance};
 pub use report::{Report, RoleReport, ScopeReport, ServedRole};
 pub use sections::{AssembleError, Section, SectionRef, assemble};
-pub use signed::{Audience, OpenError, open_manifest, open_order, seal_manifest, seal_order};
+pub use signed::{
+    Audience, OpenError, open_manifest, open_order, open_provenance, seal_manifest, seal_order, seal_provenance,
+};

@@ -1,10 +1,11 @@
-//! The manifest of a revision: what it is made of, what it needs, what it changes and where it came from.
+//! The manifest of a revision: what it is made of and what it needs. What it changes and where it came from stands in its
+//! [`crate::Provenance`], which instances have no use for.
 
 use sluice_model::limits::{MAX_REVISION_BYTES, MAX_UNITS};
-use sluice_model::{ClusterId, Digest, FleetName, ObjectKey, RevisionId};
+use sluice_model::{ClusterId, FleetName, ObjectKey, RevisionId};
 
 use crate::canonical::{DecodeError, Wire, ascending, each, wrong};
-use crate::identity::{digest_from, digest_to, key_from, key_in, key_to, revision_in, revision_to, text};
+use crate::identity::{key_from, key_to, revision_in, revision_to, text};
 use crate::pb;
 use crate::sections::{SectionRef, revision_digest};
 
@@ -21,38 +22,12 @@ pub struct Manifest {
     pub sections: Vec<SectionRef>,
     /// What an instance has to understand. Names, since they may be newer than this build.
     pub features: Vec<String>,
-    /// What differs from the revision that was stable when this one was made.
-    pub changed: Vec<ObjectChange>,
-    /// Where each object came from.
-    pub sources: Vec<SourceRef>,
     /// Which controller made it.
     pub controller_build: String,
     /// When, in milliseconds since 1970 by the controller's clock.
     pub created_at_unix_ms: u64,
     /// Objects with an error, whose last good form, or nothing, is in here.
     pub quarantined: Vec<ObjectKey>,
-}
-
-/// One object that differs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ObjectChange {
-    /// Which.
-    pub object: ObjectKey,
-    /// `unit_digest` in stable; `None`: new.
-    pub old: Option<Digest>,
-    /// `unit_digest` in this revision; `None`: removed.
-    pub new: Option<Digest>,
-}
-
-/// Where one object came from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SourceRef {
-    /// Which.
-    pub object: ObjectKey,
-    /// `unit_digest` of what it means: by the same digest contents are held back.
-    pub content: Digest,
-    /// The file, or the resourceVersion.
-    pub origin: String,
 }
 
 impl Wire for Manifest {
@@ -65,8 +40,6 @@ impl Wire for Manifest {
             revision,
             sections,
             features,
-            changed,
-            sources,
             controller_build,
             created_at_unix_ms,
             quarantined,
@@ -77,8 +50,6 @@ impl Wire for Manifest {
             revision: Some(revision_to(revision)),
             sections: sections.iter().map(SectionRef::to_proto).collect(),
             features: features.clone(),
-            changed: changed.iter().map(change_to).collect(),
-            sources: sources.iter().map(source_to).collect(),
             controller_build: controller_build.clone(),
             created_at_unix_ms: *created_at_unix_ms,
             quarantined: quarantined.iter().map(key_to).collect(),
@@ -92,8 +63,6 @@ impl Wire for Manifest {
             revision,
             sections,
             features,
-            changed,
-            sources,
             controller_build,
             created_at_unix_ms,
             quarantined,
@@ -104,8 +73,6 @@ impl Wire for Manifest {
             revision: revision_in("revision", revision)?,
             sections: each("sections", sections, SectionRef::from_proto)?,
             features,
-            changed: each("changed", changed, change_from)?,
-            sources: each("sources", sources, source_from)?,
             controller_build,
             created_at_unix_ms,
             quarantined: each("quarantined", quarantined, key_from)?,
@@ -143,69 +110,13 @@ impl Manifest {
     }
 
     fn check_lists(&self) -> Result<(), DecodeError> {
-        let changed: Vec<_> = self.changed.iter().map(|change| &change.object).collect();
-        let sources: Vec<_> = self.sources.iter().map(|source| &source.object).collect();
-        let quarantined: Vec<_> = self.quarantined.iter().collect();
-        // Twice the units: every object of stable may be gone and as many new ones there.
-        for (field, objects, max) in [
-            ("changed", changed, 2 * MAX_UNITS),
-            ("sources", sources, MAX_UNITS),
-            ("quarantined", quarantined, MAX_UNITS),
-        ] {
-            ascending(field, &objects)?;
-            if objects.len() > max {
-                return Err(wrong(field, format!("{} entries, more than {max}", objects.len())));
-            }
+        ascending("quarantined", &self.quarantined)?;
+        if self.quarantined.len() > MAX_UNITS {
+            let entries = self.quarantined.len();
+            return Err(wrong("quarantined", format!("{entries} entries, more than {MAX_UNITS}")));
         }
         ascending("features", &self.features)
     }
-}
-
-fn change_to(change: &ObjectChange) -> pb::ObjectChange {
-    let ObjectChange { object, old, new } = change;
-    pb::ObjectChange {
-        object: Some(key_to(object)),
-        old: old.as_ref().map(digest_to),
-        new: new.as_ref().map(digest_to),
-    }
-}
-
-fn change_from(change: pb::ObjectChange) -> Result<ObjectChange, DecodeError> {
-    let pb::ObjectChange { object, old, new } = change;
-    if old == new {
-        return Err(wrong("new", "is the same as old"));
-    }
-    Ok(ObjectChange {
-        object: key_in("object", object)?,
-        old: old.map(|old| digest_from("old", &old)).transpose()?,
-        new: new.map(|new| digest_from("new", &new)).transpose()?,
-    })
-}
-
-fn source_to(source: &SourceRef) -> pb::SourceRef {
-    let SourceRef {
-        object,
-        content,
-        origin,
-    } = source;
-    pb::SourceRef {
-        object: Some(key_to(object)),
-        content: digest_to(content),
-        origin: origin.clone(),
-    }
-}
-
-fn source_from(source: pb::SourceRef) -> Result<SourceRef, DecodeError> {
-    let pb::SourceRef {
-        object,
-        content,
-        origin,
-    } = source;
-    Ok(SourceRef {
-        object: key_in("object", object)?,
-        content: digest_from("content", &content)?,
-        origin,
-    })
 }
 
 #[cfg(test)]
@@ -235,8 +146,6 @@ mod tests {
             revision: RevisionId { number: 3, digest },
             sections,
             features: vec!["a/v1".to_owned(), "b/v1".to_owned()],
-            changed: vec![],
-            sources: vec![],
             controller_build: String::new(),
             created_at_unix_ms: 0,
             quarantined: vec![],
@@ -300,48 +209,6 @@ mod tests {
                 ..base()
             },
             Some("quarantined"),
-        );
-        let change = |object: &ObjectKey| ObjectChange {
-            object: object.clone(),
-            old: None,
-            new: Some(sha256(b"")),
-        };
-        check(
-            &Manifest {
-                changed: vec![change(&a), change(&b)],
-                ..base()
-            },
-            None,
-        );
-        check(
-            &Manifest {
-                changed: vec![change(&a), change(&a)],
-                ..base()
-            },
-            Some("changed"),
-        );
-        let nothing = ObjectChange {
-            new: None,
-            ..change(&a)
-        };
-        check(
-            &Manifest {
-                changed: vec![nothing],
-                ..base()
-            },
-            Some("changed[0].new"),
-        );
-        let source = |object: &ObjectKey| SourceRef {
-            object: object.clone(),
-            content: sha256(b""),
-            origin: "f".into(),
-        };
-        check(
-            &Manifest {
-                sources: vec![source(&b), source(&a)],
-                ..base()
-            },
-            Some("sources"),
         );
         check(
             &Manifest {

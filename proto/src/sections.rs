@@ -3,7 +3,6 @@
 //! A change of one object changes one section; an instance asks only for those it lacks. Deltas without a diff engine.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use crate::canonical::{DecodeError, Wire, ascending, each, strict_decode, wrong}
 use crate::hash::{labelled, sha256};
 use crate::identity::{digest_from, digest_to};
 use crate::manifest::Manifest;
+use crate::packing::{deflate, inflate};
 use crate::pb;
 use crate::units::{Entry, entry_to};
 
@@ -151,10 +151,7 @@ impl Wire for Entries {
 
 /// Compresses a section for travel.
 pub fn pack(section: &Section) -> Packed {
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
-    // Writing into memory cannot fail; if it did, the section would be refused by its digest.
-    let _ = encoder.write_all(&section.raw);
-    let wire = Bytes::from(encoder.finish().unwrap_or_default());
+    let wire = deflate(&section.raw);
     let reference = SectionRef {
         bucket: section.bucket,
         digest: section.digest,
@@ -173,11 +170,7 @@ fn size(bytes: &[u8]) -> u32 {
 /// more than it says.
 pub fn unpack(reference: &SectionRef, wire: &[u8]) -> Result<Bytes, SectionError> {
     is_content(wire, reference.wire_bytes, reference.wire_digest)?;
-    let mut raw = Vec::new();
-    flate2::read::DeflateDecoder::new(wire)
-        .take(u64::from(reference.raw_bytes).saturating_add(1))
-        .read_to_end(&mut raw)
-        .map_err(|_| SectionError::Compression)?;
+    let raw = inflate(wire, u64::from(reference.raw_bytes)).ok_or(SectionError::Compression)?;
     is_content(&raw, reference.raw_bytes, reference.digest)?;
     Ok(raw.into())
 }
@@ -340,8 +333,6 @@ mod tests {
             revision: RevisionId { number: 1, digest },
             sections,
             features: vec![],
-            changed: vec![],
-            sources: vec![],
             controller_build: String::new(),
             created_at_unix_ms: 0,
             quarantined: vec![],

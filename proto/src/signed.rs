@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sluice_model::feature::{Feature, UnknownFeature};
 /// See [`sluice_model::limits::MAX_ENVELOPE_OVERHEAD_BYTES`].
 pub use sluice_model::limits::MAX_ENVELOPE_OVERHEAD_BYTES as ENVELOPE_OVERHEAD_BYTES;
-use sluice_model::limits::{MAX_ENVELOPE_OVERHEAD_BYTES, MAX_MANIFEST_BYTES, MAX_ORDER_BYTES};
+use sluice_model::limits::{MAX_ENVELOPE_OVERHEAD_BYTES, MAX_MANIFEST_BYTES, MAX_ORDER_BYTES, MAX_PROVENANCE_BYTES};
 use sluice_model::{ClusterId, FleetName};
 
 use crate::canonical::{DecodeError, Wire, strict_decode};
@@ -13,6 +13,7 @@ use crate::envelope::{PayloadType, VerifyError, sign, verify};
 use crate::keys::{KeySet, Signer};
 use crate::manifest::Manifest;
 use crate::order::Order;
+use crate::provenance::Provenance;
 
 /// Whom signed content is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +82,15 @@ pub fn open_order(keys: &KeySet, audience: &Audience, bytes: &[u8]) -> Result<Or
     Ok(order)
 }
 
+/// Where a revision came from, out of the envelope `bytes`, if a manifest key signed it and it is of this audience.
+pub fn open_provenance(keys: &KeySet, audience: &Audience, bytes: &[u8]) -> Result<Provenance, OpenError> {
+    let max = MAX_PROVENANCE_BYTES.saturating_add(MAX_ENVELOPE_OVERHEAD_BYTES);
+    let verified = verify(keys, PayloadType::Provenance, bytes, max)?;
+    let provenance: Provenance = strict_decode(&verified.payload, MAX_PROVENANCE_BYTES)?;
+    provenance.audience().must_be(audience)?;
+    Ok(provenance)
+}
+
 /// The signed envelope of a manifest, unchecked: whoever signs for a fleet opens what it sealed before it is sent.
 pub fn seal_manifest(signers: &[&Signer], manifest: &Manifest) -> Bytes {
     sign(signers, PayloadType::Manifest, &manifest.encode())
@@ -89,6 +99,11 @@ pub fn seal_manifest(signers: &[&Signer], manifest: &Manifest) -> Bytes {
 /// The signed envelope of an order, unchecked as above.
 pub fn seal_order(signers: &[&Signer], order: &Order) -> Bytes {
     sign(signers, PayloadType::Order, &order.encode())
+}
+
+/// The signed envelope of a revision's provenance, unchecked as above.
+pub fn seal_provenance(signers: &[&Signer], provenance: &Provenance) -> Bytes {
+    sign(signers, PayloadType::Provenance, &provenance.encode())
 }
 
 impl OpenError {
@@ -111,6 +126,16 @@ impl OpenError {
 }
 
 impl Manifest {
+    /// Whom it is for.
+    pub fn audience(&self) -> Audience {
+        Audience {
+            cluster: self.cluster.clone(),
+            fleet: self.fleet.clone(),
+        }
+    }
+}
+
+impl Provenance {
     /// Whom it is for.
     pub fn audience(&self) -> Audience {
         Audience {
@@ -201,8 +226,6 @@ mod tests {
             },
             sections,
             features: vec!["hedging/v1".into(), "routes/v1".into()],
-            changed: vec![],
-            sources: vec![],
             controller_build: String::new(),
             created_at_unix_ms: 0,
             quarantined: vec![],
@@ -251,13 +274,18 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn what_is_sealed_opens(manifest in arbitrary::manifests(), order in arbitrary::orders()) {
+        fn what_is_sealed_opens(
+            manifest in arbitrary::manifests(), order in arbitrary::orders(), (provenance, _) in arbitrary::provenances(),
+        ) {
             let (manifest_key, order_key, keys) = signers();
             let audience = audience("c-1", "edge");
             let bytes = seal_manifest(&[&manifest_key], &manifest);
             prop_assert_eq!(open_manifest(&keys, &audience, &bytes), Ok(manifest));
             let bytes = seal_order(&[&order_key], &order);
             prop_assert_eq!(open_order(&keys, &audience, &bytes), Ok(order));
+            let bytes = seal_provenance(&[&manifest_key], &provenance);
+            prop_assert!(open_manifest(&keys, &audience, &bytes).is_err());
+            prop_assert_eq!(open_provenance(&keys, &audience, &bytes), Ok(provenance));
         }
     }
 }

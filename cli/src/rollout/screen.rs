@@ -102,7 +102,7 @@ fn moving(bake_ms: u64) -> ProgressStyle {
 }
 
 /// `default  Baking  1/2 canary  3/3  5-0a1b2c3d  Healthy  baking 2s of 8s`
-fn line(status: &Status) -> String {
+pub(super) fn line(status: &Status) -> String {
     let stage = status
         .stage
         .as_ref()

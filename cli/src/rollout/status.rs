@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::called::Called;
 use crate::failure::Failure;
 use crate::table::Table;
 
@@ -41,6 +42,8 @@ pub struct Status {
     pub unreached: Vec<String>,
     /// What became of past revisions, the latest last.
     pub history: Vec<Past>,
+    /// What became of the last command that was given by annotation; only in a cluster.
+    pub command: Option<Command>,
 }
 
 /// The stage.
@@ -123,6 +126,20 @@ pub struct Blocked {
     pub reason: String,
 }
 
+/// What became of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Command {
+    /// What was asked for.
+    pub verb: String,
+    /// By whom.
+    pub by: String,
+    /// Done or Refused.
+    pub result: String,
+    /// What follows, or why not.
+    pub message: String,
+}
+
 /// What became of a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -188,7 +205,7 @@ pub fn choose<'a>(all: &'a [Status], fleet: Option<&str>) -> Result<&'a Status, 
 }
 
 /// The table, and under it what has to be said in sentences.
-pub fn table(all: &[Status], now: Timestamp) -> String {
+pub fn table(all: &[Status], now: Timestamp, called: Called) -> String {
     if all.is_empty() {
         return "No fleets: this controller has seen no Rollout.\n".to_owned();
     }
@@ -218,7 +235,7 @@ pub fn table(all: &[Status], now: Timestamp) -> String {
     }
     let mut text = table.render();
     for status in all {
-        remarks(&mut text, status);
+        remarks(&mut text, status, called);
     }
     text
 }
@@ -255,7 +272,7 @@ fn time_of_day(at: &str) -> String {
     }
 }
 
-fn remarks(text: &mut String, status: &Status) {
+fn remarks(text: &mut String, status: &Status, called: Called) {
     let fleet = &status.fleet;
     if !status.message.is_empty() {
         let _ = writeln!(text, "\n{fleet}: {}", status.message);
@@ -292,14 +309,14 @@ fn remarks(text: &mut String, status: &Status) {
     for blocked in &status.blocked {
         let _ = writeln!(
             text,
-            "\nNot tried again in {fleet} (`sluice rollout retry` does): {}: {}",
+            "\nNot tried again in {fleet} (`{called} rollout retry` does): {}: {}",
             blocked.revision, blocked.reason
         );
     }
     if !status.unreached.is_empty() {
         let _ = writeln!(
             text,
-            "\nNot reached, may still carry what was taken back (`sluice rollout forget` one that never comes back): {}",
+            "\nNot reached, may still carry what was taken back (`{called} rollout forget` one that never comes back): {}",
             status.unreached.join(", ")
         );
     }
@@ -323,7 +340,7 @@ mod tests {
             "somethingNewer": {}
         }]);
         let all = read(&answer).unwrap();
-        let text = table(&all, "2026-11-23T10:30:00Z".parse().unwrap());
+        let text = table(&all, "2026-11-23T10:30:00Z".parse().unwrap(), Called::Sluice);
         let expected = "\
 NAME      PHASE        STAGE   INSTANCES   REVISION     HEALTH     BAKE-UNTIL   AGE
 default   RolledBack   -       3/3         1-aaaaaaaa   Degraded   -            30m
@@ -340,7 +357,11 @@ Held back in default (a new content of the object clears it):
             "stage": {"label": "1/2 canary", "bakeUntil": "2026-11-23T10:20:00.123Z"},
             "gates": [{"metric": "ErrorRate", "scope": "fleet", "candidate": "0%", "stable": "0.1%",
                        "requests": 40, "verdict": "Pass"}]});
-        let text = table(&read(&answer).unwrap(), "2026-11-23T10:20:00Z".parse().unwrap());
+        let text = table(
+            &read(&answer).unwrap(),
+            "2026-11-23T10:20:00Z".parse().unwrap(),
+            Called::Sluice,
+        );
         assert!(text.contains("1/2 canary"), "{text}");
         assert!(text.contains("10:20:00Z"), "{text}");
         assert!(

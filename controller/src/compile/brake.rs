@@ -107,7 +107,7 @@ impl Removal<'_> {
         let rollout = chooser.rollouts().next();
         let whose = rollout.map_or_else(|| "its Rollout".to_owned(), |item| item.object.key.to_string());
         Problem {
-            place: rollout.map(|item| item.object.origin.place(&field)),
+            place: rollout.and_then(|item| item.object.origin.place(&field)),
             // Of no object: the Rollout itself is in order.
             object: None,
             field,

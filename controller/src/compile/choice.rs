@@ -11,6 +11,7 @@ use super::{FleetState, UnitDigest, brake};
 use crate::problem::{Effect, FieldPath, Problem, Severity};
 use crate::source::View;
 use crate::translate::{FleetPlan, Item, Meaning, Translation};
+use crate::validate::{Governing, Serves};
 
 /// The form of an object that is served.
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ pub(super) struct Chooser<'a> {
     state: &'a FleetState,
     view: &'a View,
     translation: &'a Translation,
+    governing: &'a Governing<'a>,
     /// Objects with an Error.
     errors: BTreeSet<&'a ObjectKey>,
     /// Objects that did not fit the others.
@@ -85,6 +87,7 @@ impl<'a> Chooser<'a> {
         state: &'a FleetState,
         view: &'a View,
         translation: &'a Translation,
+        governing: &'a Governing<'a>,
         problems: &[Problem],
         digest: UnitDigest,
     ) -> Self {
@@ -100,6 +103,7 @@ impl<'a> Chooser<'a> {
             state,
             view,
             translation,
+            governing,
             errors,
             lifted: BTreeMap::new(),
             braked: BTreeSet::new(),
@@ -185,7 +189,7 @@ impl<'a> Chooser<'a> {
             (None, Written::Not(reason)) => self.last_good(key, reason),
             (None, Written::Counts(item, unit)) => Some(Form {
                 unit: unit.clone(),
-                source: item.object.origin.file.clone(),
+                source: item.object.source(),
                 instead: None,
             }),
         }
@@ -198,8 +202,8 @@ impl<'a> Chooser<'a> {
         let Some(meaning) = &item.meaning else {
             return Written::Not(Reason::Error);
         };
-        if meaning.fleet().is_some_and(|fleet| fleet != self.fleet) {
-            return Written::Nothing;
+        if self.is_elsewhere(item) {
+            return self.removed(key);
         }
         // Of an object that stands in two places the first serves as long as there is no last good form.
         let ambiguous = item
@@ -218,15 +222,30 @@ impl<'a> Chooser<'a> {
     }
 
     fn absent(&self, key: &ObjectKey) -> Written<'a> {
-        let stable = self.state.stable.as_ref();
-        let was_there = stable.is_some_and(|stable| stable.sources.contains_key(key));
-        if was_there && self.view.coverage.may_hide_objects() {
+        let was_there = self.stable_snapshot().is_some_and(|stable| stable.unit(key).is_some());
+        if was_there && self.view.coverage.hides(key) {
             return Written::Not(Reason::Unseen);
         }
+        self.removed(key)
+    }
+
+    /// An object that this fleet has no more.
+    fn removed(&self, key: &ObjectKey) -> Written<'a> {
         if self.is_held(key, None) {
             Written::Not(Reason::Held)
         } else {
             Written::Nothing
+        }
+    }
+
+    /// Whether it is an object of another fleet, or a route of a namespace that this one's Rollout does not select.
+    fn is_elsewhere(&self, item: &Item) -> bool {
+        match &item.meaning {
+            Some(Meaning::Route { fleet, .. }) if fleet == self.fleet => {
+                self.governing.serves(fleet, &item.object.key.namespace) == Serves::No
+            }
+            Some(Meaning::Route { fleet, .. } | Meaning::Rollout { fleet, .. }) => fleet != self.fleet,
+            Some(Meaning::Pool { .. }) | None => false,
         }
     }
 
@@ -327,6 +346,7 @@ impl<'a> Chooser<'a> {
     /// The held objects whose content is still the held one, or cannot be told at the moment.
     pub(super) fn still_held(&self) -> Vec<ObjectKey> {
         let still = |(key, content): &&(ObjectKey, Option<Digest>)| match self.translation.items.get(key) {
+            Some(item) if self.is_elsewhere(item) => content.is_none(),
             Some(Item {
                 meaning: Some(meaning), ..
             }) => *content == Some((self.digest)(key, meaning.unit())),

@@ -30,6 +30,34 @@ impl ChangedObject {
     }
 }
 
+/// What is told and kept of the objects that a revision changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed<'a> {
+    /// These.
+    pub changed: Vec<&'a ChangedObject>,
+    /// And so many more.
+    pub unlisted: usize,
+}
+
+/// All of `changed`, if they could be held back one by one. Of more than that nobody reads a list, and a failure that
+/// cannot be attributed blocks the whole: then only what a counted route depends on is listed, since of that a single
+/// object may be convicted.
+pub(super) fn listed<'a>(changed: &'a [ChangedObject], scopes: &[Scope]) -> Listed<'a> {
+    if changed.len() <= limits::HELD_CONTENTS_MAX {
+        return Listed {
+            changed: changed.iter().collect(),
+            unlisted: 0,
+        };
+    }
+    let suspects: BTreeSet<&ObjectKey> = scopes.iter().flat_map(|scope| &scope.suspects).collect();
+    let suspected = changed.iter().filter(|changed| suspects.contains(&changed.object));
+    let listed: Vec<&ChangedObject> = suspected.take(limits::HELD_CONTENTS_MAX).collect();
+    Listed {
+        unlisted: changed.len() - listed.len(),
+        changed: listed,
+    }
+}
+
 /// The objects that differ between `stable` and `snapshot`, by key.
 pub(super) fn changed(stable: Option<&Snapshot>, snapshot: &Snapshot, digest: UnitDigest) -> Vec<ChangedObject> {
     let none = BTreeMap::new();
@@ -71,4 +99,33 @@ pub(super) fn scopes(snapshot: &Snapshot, changed: &[ChangedObject]) -> Vec<Scop
     scopes.truncate(limits::MAX_COUNTED_SCOPES);
     scopes.sort_by(|a, b| a.route.cmp(&b.route));
     scopes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_changes_those_are_listed_that_could_be_convicted() {
+        let key = |at: usize| -> ObjectKey { format!("ProxyRoute shop/r-{at:05}").parse().unwrap() };
+        let changed = |count: usize| -> Vec<ChangedObject> {
+            let object = |at| ChangedObject {
+                object: key(at),
+                before: None,
+                after: Some(Digest([1; 32])),
+            };
+            (0..count).map(object).collect()
+        };
+        let scopes = [7, 2_000].map(|at| Scope {
+            route: key(at),
+            suspects: vec![key(at)],
+        });
+        let most = changed(limits::HELD_CONTENTS_MAX);
+        let all = listed(&most, &scopes);
+        assert_eq!((all.changed.len(), all.unlisted), (most.len(), 0));
+        let many = changed(10_000);
+        let few = listed(&many, &scopes);
+        let names: Vec<&ObjectKey> = few.changed.iter().map(|changed| &changed.object).collect();
+        assert_eq!((names, few.unlisted), (vec![&key(7), &key(2_000)], 9_998));
+    }
 }

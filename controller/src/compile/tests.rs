@@ -10,6 +10,8 @@ use crate::objects::{Object, Objects};
 use crate::source::{Coverage, manifest, yaml};
 use sluice_proto::sections::unit_digest;
 
+mod cluster;
+
 fn read(text: &str) -> Vec<Arc<Object>> {
     let read = manifest::read(&"a.yaml".into(), yaml::documents(text).unwrap());
     read.objects
@@ -25,6 +27,7 @@ fn view(text: &str) -> View {
         } else {
             Coverage::Whole
         },
+        ..View::default()
     }
 }
 

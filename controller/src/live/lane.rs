@@ -38,6 +38,15 @@ struct Current {
     sealed: Option<SealedLive>,
 }
 
+/// How many endpoints of a service take requests, of all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rotation {
+    /// Those that do.
+    pub ready: usize,
+    /// All.
+    pub all: usize,
+}
+
 /// What a step came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Step {
@@ -312,6 +321,20 @@ impl Lane {
             })?);
         }
         Ok(current.sealed.clone())
+    }
+
+    /// How many endpoints of each service take requests.
+    pub fn rotation(&self) -> impl Iterator<Item = (ServiceRef, Rotation)> {
+        self.current.values().filter_map(|current| match &current.value {
+            LiveValue::Endpoints { service, endpoints } => {
+                let rotation = Rotation {
+                    ready: in_rotation(endpoints),
+                    all: endpoints.len(),
+                };
+                Some((service.clone(), rotation))
+            }
+            LiveValue::Certificate { .. } => None,
+        })
     }
 
     /// How many services' endpoints are doubted now.

@@ -2,13 +2,14 @@
 //! wait for work and work never waits for questions. Written by the pipeline alone.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use sluice_model::limits::{STORY_BEHIND_LINES, STORY_LINES};
 use sluice_model::{FleetName, InstanceId};
 use tokio::sync::{broadcast, watch};
 
+use super::situation::{FleetSituation, Situation, Written};
 use super::story::{Happening, StoryLine, written};
 use crate::problem::Problem;
 use crate::rollout::{Millis, RolloutStatus};
@@ -46,17 +47,27 @@ pub struct ConfigView {
     /// The proven revision, with its whole digest.
     pub stable: Option<String>,
     /// The objects of the proven revision.
-    pub objects: Vec<String>,
+    pub objects: Arc<[String]>,
     /// The objects that do not serve as they are written.
     pub quarantined: Vec<String>,
 }
 
+/// Everything that is shown of one fleet.
+#[derive(Clone, Debug)]
+pub struct FleetShown {
+    /// What serves, in short.
+    pub config: ConfigView,
+    /// Every instance that was connected since the controller started.
+    pub instances: Vec<InstanceView>,
+    /// What status is made of.
+    pub situation: FleetSituation,
+}
+
 #[derive(Default)]
 struct Shown {
-    rollouts: BTreeMap<FleetName, RolloutStatus>,
     configs: BTreeMap<FleetName, ConfigView>,
     instances: BTreeMap<FleetName, Vec<InstanceView>>,
-    problems: Vec<Problem>,
+    problems: Arc<[Problem]>,
     lines: VecDeque<StoryLine>,
     told: u64,
 }
@@ -66,6 +77,7 @@ pub struct Board {
     shown: Mutex<Shown>,
     story: broadcast::Sender<StoryLine>,
     told: watch::Sender<u64>,
+    situation: watch::Sender<Arc<Situation>>,
 }
 
 impl std::fmt::Debug for Board {
@@ -80,6 +92,7 @@ impl Default for Board {
             shown: Mutex::default(),
             story: broadcast::channel(STORY_BEHIND_LINES).0,
             told: watch::channel(0).0,
+            situation: watch::channel(Arc::default()).0,
         }
     }
 }
@@ -112,32 +125,67 @@ impl Board {
         self.told.send_replace(shown.told);
     }
 
-    pub(super) fn show_fleet(&self, status: RolloutStatus, config: ConfigView, instances: Vec<InstanceView>) {
+    /// Shows fleets, and the objects if they were compiled. Whoever follows the situation sees it change as a whole, and
+    /// only if something did.
+    pub(super) fn show(&self, fleets: Vec<FleetShown>, written: Option<&Arc<Written>>) {
+        let mut situations = Vec::with_capacity(fleets.len());
         let mut shown = self.shown();
-        let fleet = status.fleet.clone();
-        shown.rollouts.insert(fleet.clone(), status);
-        shown.configs.insert(fleet.clone(), config);
-        shown.instances.insert(fleet, instances);
+        for fleet in fleets {
+            let name = fleet.config.fleet.clone();
+            shown.configs.insert(name.clone(), fleet.config);
+            shown.instances.insert(name.clone(), fleet.instances);
+            situations.push((name, fleet.situation));
+        }
+        drop(shown);
+        self.situation.send_if_modified(|now| {
+            let is_known = |(name, situation): &(FleetName, FleetSituation)| {
+                now.fleets.get(name).is_some_and(|known| known.is_same(situation))
+            };
+            let same_objects = written.map(Arc::as_ptr) == now.written.as_ref().map(Arc::as_ptr);
+            if same_objects && situations.iter().all(is_known) {
+                return false;
+            }
+            let now = Arc::make_mut(now);
+            now.written = written.cloned();
+            now.fleets.extend(situations);
+            true
+        });
+    }
+
+    /// Forgets the situation: a pipeline begins, and what one before it knew may be long past.
+    pub(super) fn begin_anew(&self) {
+        self.situation.send_replace(Arc::default());
     }
 
     /// Shows what is wrong; says whether that is news.
-    pub(super) fn show_problems(&self, problems: &[Problem]) -> bool {
+    pub(super) fn show_problems(&self, problems: &Arc<[Problem]>) -> bool {
         let mut shown = self.shown();
-        if shown.problems == problems {
+        if *shown.problems == **problems {
             return false;
         }
-        shown.problems = problems.to_vec();
+        shown.problems = problems.clone();
         true
+    }
+
+    /// The situation, for whoever follows it.
+    pub fn situation(&self) -> watch::Receiver<Arc<Situation>> {
+        self.situation.subscribe()
     }
 
     /// Every fleet's rollout, by name.
     pub fn rollouts(&self) -> Vec<RolloutStatus> {
-        self.shown().rollouts.values().cloned().collect()
+        let situation = self.situation.borrow();
+        situation
+            .fleets
+            .values()
+            .map(|fleet| (*fleet.rollout).clone())
+            .collect()
     }
 
     /// One fleet's rollout.
     pub fn rollout(&self, fleet: &FleetName) -> Option<RolloutStatus> {
-        self.shown().rollouts.get(fleet).cloned()
+        let situation = self.situation.borrow();
+        situation.fleets.get(fleet).map(|fleet| (*fleet.rollout).clone())
     }
 
     /// What serves in every fleet.
@@ -152,7 +200,7 @@ impl Board {
 
     /// What is wrong with the objects, in the order of the files.
     pub fn problems(&self) -> Vec<Problem> {
-        self.shown().problems.clone()
+        self.shown().problems.to_vec()
     }
 
     /// The lines after `seq` that are still known.

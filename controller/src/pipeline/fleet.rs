@@ -8,6 +8,8 @@ mod delivery;
 mod hand_back;
 mod live;
 mod record_keeping;
+mod signatures;
+mod standing;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,13 +24,14 @@ use super::board::{Board, InstanceView};
 use super::story::Happening;
 use crate::compile::Stable;
 use crate::live::Lane;
-use crate::revisions::{BundleError, LoadError, Revisions, Version};
+use crate::revisions::{BundleError, LoadError, Remote, Revisions, Version};
 use crate::rollout::{Action, Beginning, Commit, Core, Event, Millis, Outcome, Plan, Recipients, Record};
 use crate::sign::Signers;
 use crate::stream::Link;
 use crate::telemetry::Telemetry;
 
 use hand_back::Lost;
+use standing::Standings;
 
 /// Why a fleet cannot be governed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,8 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     /// The state folder.
     pub state: std::path::PathBuf,
+    /// What outlives it, if it does not outlive this process.
+    pub remote: Option<Arc<dyn Remote>>,
     /// Which cluster this is.
     pub cluster: sluice_model::ClusterId,
 }
@@ -82,6 +87,15 @@ struct Connected {
     /// What it holds of the live lane, or was sent.
     values: BTreeMap<LiveSubject, Digest>,
     view: InstanceView,
+}
+
+/// Whether what outlives the state folder is still what was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kept {
+    /// As far as anybody knows.
+    AsWritten,
+    /// Somebody wrote or put back the record: the rest is looked for.
+    Perhaps,
 }
 
 /// One fleet.
@@ -116,6 +130,8 @@ pub struct Fleet {
     progress_since: Option<Millis>,
     /// Why the record cannot be written, told once.
     unwritten: Option<String>,
+    /// Whether what should outlive the state folder may have been taken away behind our back.
+    kept: Kept,
     /// What else does not work, and when it was last met.
     troubles: BTreeMap<String, Millis>,
     /// When to make a revision again after that failed: a full disk has room again without any object changing.
@@ -126,6 +142,11 @@ pub struct Fleet {
     pub(super) withheld: Option<String>,
     /// Why the last command was not carried out, until it is answered.
     pub(super) last_refusal: Option<String>,
+    /// Whether there was no record when this controller began with the fleet.
+    began_here: bool,
+    standings: Standings,
+    /// The objects of a stable revision, as people are shown them.
+    listed: Option<(RevisionId, Arc<[String]>)>,
 }
 
 impl Fleet {
@@ -145,12 +166,14 @@ impl Fleet {
             fleet: name.clone(),
         };
         let lane = Lane::begin(audience.clone(), now);
-        let revisions = Revisions::open(&shared.state, shared.trusted.clone(), audience)?;
-        let (core, version, committed) = match revisions.load_record()? {
+        let revisions = Revisions::open(&shared.state, shared.trusted.clone(), audience, shared.remote.clone())?;
+        let loaded = revisions.load_record()?;
+        let began_here = loaded.is_none();
+        let (core, version, committed) = match loaded {
             Some((record, version)) => (Core::resume(record.clone()), version, Some(record)),
             None => (Core::begin(name.clone(), plan, beginning), Version::default(), None),
         };
-        Ok(Self {
+        let fleet = Self {
             shared,
             name,
             core,
@@ -170,13 +193,19 @@ impl Fleet {
             unanswered_since: None,
             progress_since: None,
             unwritten: None,
+            kept: Kept::AsWritten,
             troubles: BTreeMap::new(),
             retry_at: None,
             history_limit: 10,
             quarantined: vec![],
             withheld: None,
             last_refusal: None,
-        })
+            began_here,
+            standings: Standings::default(),
+            listed: None,
+        };
+        fleet.sign_anew();
+        Ok(fleet)
     }
 
     /// What the core makes of `event`: its record is written, then its actions are carried out.
@@ -256,6 +285,7 @@ mod tests {
             board: Arc::new(Board::default()),
             telemetry: Arc::new(Telemetry::new().unwrap()),
             state: state.to_owned(),
+            remote: None,
             cluster: keys::cluster(state).unwrap(),
         }
     }
@@ -303,6 +333,7 @@ mod tests {
             basis: fleet.core.record().basis(),
             changed: vec![],
             scopes: vec![],
+            unlisted: 0,
             still_held: vec![],
         })
     }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use sluice_model::limits::REVISION_RETRY_MS;
 use sluice_model::{RevisionId, Snapshot};
 use sluice_proto::sections::revision_digest;
-use sluice_proto::{Manifest, ObjectChange, SectionRef, SourceRef};
+use sluice_proto::{Manifest, ObjectChange, OriginsRef, Provenance, SectionRef};
 
 use super::fleet::{Fleet, Next};
 use super::story::Happening;
-use crate::compile::Compiled;
+use crate::compile::{ChangedObject, Compiled};
 use crate::live::Values;
 use crate::rollout::{Event, Millis, Target};
 
@@ -32,6 +32,7 @@ impl Fleet {
             .map(|quarantined| quarantined.object.clone())
             .collect();
         self.shared.telemetry.quarantined(&self.name, self.quarantined.len());
+        self.note_chosen(&compiled);
         let Some(snapshot) = &compiled.snapshot else {
             return Next::Nothing;
         };
@@ -61,14 +62,13 @@ impl Fleet {
                 return Next::Nothing;
             }
         };
+        self.note_offered(revision);
+        let listed = compiled.listed_changes();
         let target = Target {
             revision,
             basis: self.core.record().basis(),
-            changed: compiled
-                .changed
-                .iter()
-                .map(crate::compile::ChangedObject::to_rollout)
-                .collect(),
+            changed: listed.changed.iter().map(|changed| changed.to_rollout()).collect(),
+            unlisted: listed.unlisted,
             scopes: compiled.scopes,
             still_held: compiled.still_held,
         };
@@ -101,14 +101,19 @@ impl Fleet {
             None => self.greatest_number().saturating_add(1),
         };
         let revision = RevisionId { number, digest };
+        let origins = compiled.sources.iter();
+        let origins = origins.map(|(object, source)| (object.clone(), source.to_string()));
+        let origins = self.revisions.put_origins(origins.collect())?;
         let began = Instant::now();
-        let manifest = self.manifest(revision, sections, features, compiled, now);
+        let manifest = self.manifest(revision, sections, features, now);
         let envelope = self.shared.signers.manifest(&manifest)?;
+        let provenance = self.provenance(revision, compiled, origins);
+        let provenance = self.shared.signers.provenance(&provenance)?;
         self.shared
             .telemetry
             .sign_seconds
             .observe(began.elapsed().as_secs_f64());
-        self.revisions.put_manifest(revision, &envelope)?;
+        self.revisions.put_manifest(revision, &envelope, Some(provenance))?;
         self.is_stored(revision);
         Ok(Some(revision))
     }
@@ -128,27 +133,8 @@ impl Fleet {
         revision: RevisionId,
         sections: Vec<SectionRef>,
         features: Vec<String>,
-        compiled: &Compiled,
         now: Millis,
     ) -> Manifest {
-        let mut changed: Vec<ObjectChange> = compiled
-            .changed
-            .iter()
-            .map(|change| ObjectChange {
-                object: change.object.clone(),
-                old: change.before,
-                new: change.after,
-            })
-            .collect();
-        changed.sort_by(|one, next| one.object.cmp(&next.object));
-        let units = compiled.snapshot.iter().flat_map(|snapshot| &snapshot.config().units);
-        let sources = units.filter_map(|(object, unit)| {
-            Some(SourceRef {
-                object: object.clone(),
-                content: sluice_proto::sections::unit_digest(object, unit),
-                origin: compiled.sources.get(object)?.to_string(),
-            })
-        });
         let mut quarantined = self.quarantined.clone();
         quarantined.sort();
         quarantined.dedup();
@@ -158,11 +144,28 @@ impl Fleet {
             revision,
             sections,
             features,
-            changed,
-            sources: sources.collect(),
             controller_build: concat!("sluice-controller ", env!("CARGO_PKG_VERSION")).to_owned(),
             created_at_unix_ms: now.0,
             quarantined,
+        }
+    }
+
+    fn provenance(&self, revision: RevisionId, compiled: &Compiled, origins: Vec<OriginsRef>) -> Provenance {
+        let listed = compiled.listed_changes();
+        let change = |change: &ChangedObject| ObjectChange {
+            object: change.object.clone(),
+            old: change.before,
+            new: change.after,
+        };
+        let mut changed: Vec<ObjectChange> = listed.changed.into_iter().map(change).collect();
+        changed.sort_by(|one, next| one.object.cmp(&next.object));
+        Provenance {
+            cluster: self.shared.cluster.clone(),
+            fleet: self.name.clone(),
+            revision,
+            changed,
+            unlisted: u64::try_from(listed.unlisted).unwrap_or(u64::MAX),
+            origins,
         }
     }
 

@@ -77,7 +77,7 @@ fn named(name: &str, validity: Validity) -> CertificateParams {
 }
 
 /// Whole days until a certificate ends; negative or zero if it has, or cannot be read.
-pub(super) fn days_left(pem: &str) -> i64 {
+pub(crate) fn days_left(pem: &str) -> i64 {
     let Ok((_, pem)) = parse_x509_pem(pem.as_bytes()) else {
         return 0;
     };

@@ -19,7 +19,8 @@ use super::gates::{self, Assessment};
 use super::record::{Blocked, Held, Rollout};
 use super::story::Story;
 
-/// The changed objects that answer for `failure`, given what the gates say at this moment.
+/// The changed objects that answer for `failure`, given what the gates say at this moment. None if it is all of them, and
+/// they are more than can be held.
 pub(super) fn culprits(rollout: &Rollout, failure: &Failure, assessments: &[Assessment]) -> Vec<ObjectKey> {
     let convicted = failing_routes(failure, assessments);
     let scopes = rollout
@@ -30,10 +31,10 @@ pub(super) fn culprits(rollout: &Rollout, failure: &Failure, assessments: &[Asse
     let suspects: BTreeSet<&ObjectKey> = scopes.flat_map(|scope| &scope.suspects).collect();
     let changed = || rollout.target.changed.iter().map(|changed| &changed.object);
     let blamed: Vec<ObjectKey> = changed().filter(|object| suspects.contains(object)).cloned().collect();
-    if blamed.is_empty() {
-        changed().cloned().collect()
-    } else {
-        blamed
+    match (blamed.is_empty(), rollout.target.unlisted) {
+        (false, _) => blamed,
+        (true, 0) => changed().cloned().collect(),
+        (true, _) => Vec::new(),
     }
 }
 
@@ -65,11 +66,18 @@ fn failing_routes(failure: &Failure, assessments: &[Assessment]) -> BTreeSet<Obj
 }
 
 impl Turn<'_> {
-    /// Holds the contents of `culprits` in `rollout`; blocks its digest if there are none, or too many to hold.
-    pub(super) fn hold_back(&mut self, rollout: &Rollout, culprits: &[ObjectKey], failure: &Failure) {
+    /// Holds the contents of `culprits` in `rollout`, and says whose; blocks its digest if there are none, or too many to
+    /// hold.
+    pub(super) fn hold_back(
+        &mut self,
+        rollout: &Rollout,
+        culprits: Vec<ObjectKey>,
+        failure: &Failure,
+    ) -> Vec<ObjectKey> {
         let room = limits::HELD_CONTENTS_MAX.saturating_sub(self.record.held.len());
         if culprits.is_empty() || culprits.len() > room {
-            return self.block(rollout, failure);
+            self.block(rollout, failure);
+            return Vec::new();
         }
         self.record.blamed_on_nobody = 0;
         self.record.held.retain(|held| !culprits.contains(&held.object));
@@ -90,6 +98,7 @@ impl Turn<'_> {
             });
         }
         self.record.held_generation = self.record.held_generation.saturating_add(1);
+        culprits
     }
 
     fn block(&mut self, rollout: &Rollout, failure: &Failure) {
@@ -102,7 +111,7 @@ impl Turn<'_> {
             self.record.blocked.pop_front();
         }
         self.record.blamed_on_nobody = self.record.blamed_on_nobody.saturating_add(1);
-        let too_many = !rollout.target.changed.is_empty();
+        let too_many = !rollout.target.changed.is_empty() || rollout.target.unlisted > 0;
         if too_many || self.record.blamed_on_nobody >= 2 {
             let revision = rollout.target.revision;
             let why = if too_many {

@@ -120,13 +120,22 @@ pub struct Target {
     /// What it was compiled against. A target compiled against something else than the record says is not used, and
     /// [`super::Action::Recompile`] asks for another.
     pub basis: Basis,
-    /// The objects whose content differs from stable's; empty when only the controller or shared settings changed.
+    /// The objects whose content differs from stable's; none when only the controller or shared settings changed. All of
+    /// them if they could be held back one by one, else those that a counted route depends on.
     pub changed: Vec<Changed>,
+    /// How many more objects differ.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unlisted: usize,
     /// The routes to count on their own: those that exist in the target and that any changed object can affect.
     pub scopes: Vec<Scope>,
     /// The held objects that still have the content that is held. Other holds are lifted.
     #[serde(with = "stored::texts")]
     pub still_held: Vec<ObjectKey>,
+}
+
+// By reference, as serde wants it.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What a target was compiled against; see [`super::Record::basis`].

@@ -27,7 +27,7 @@ impl Turn<'_> {
             failure: failure.clone(),
             culprits: culprits.clone(),
         });
-        self.hold_back(&rollout, &culprits, &failure);
+        let culprits = self.hold_back(&rollout, culprits, &failure);
         self.order_back(&rollout, PastResult::RolledBack { failure, culprits });
     }
 

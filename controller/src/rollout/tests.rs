@@ -172,6 +172,7 @@ impl Bench {
             basis: self.core.record().basis(),
             changed: changed.collect(),
             scopes: vec![scope("shop"), scope("other")],
+            unlisted: 0,
             still_held: self.core.record().held.iter().map(|held| held.object.clone()).collect(),
         }
     }
@@ -546,6 +547,35 @@ fn two_in_a_row_without_a_suspect_freeze_until_retried() {
     bench.command(Verb::Retry, 3);
     bench.offer(4, &["shop"]);
     assert_eq!(bench.stage(), Some(0));
+}
+
+#[test]
+fn more_changes_than_can_be_listed_are_held_one_by_one_or_blocked_as_a_whole() {
+    let tried = || {
+        let mut bench = three();
+        let target = Target {
+            unlisted: 5_000,
+            ..bench.target(2, &["shop"])
+        };
+        bench.step(Event::NewTarget(target));
+        bench
+    };
+    let mut attributed = tried();
+    attributed.second(shop_fails);
+    let held = &attributed.record().held;
+    assert_eq!((held.len(), &held[0].object), (1, &route("shop")));
+    assert_eq!(attributed.record().frozen, None);
+
+    let mut unattributed = tried();
+    unattributed.command(Verb::Abort, 2);
+    let record = unattributed.record();
+    assert_eq!(
+        (record.held.len(), record.blocked.len()),
+        (0, 1),
+        "holding one would not do"
+    );
+    let why = record.frozen.as_ref().unwrap();
+    assert!(why.contains("more objects than can be held one by one"), "{why}");
 }
 
 #[test]

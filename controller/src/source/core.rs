@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 use sluice_model::{CertificateRef, Name, ServiceRef};
 use tokio::sync::watch;
 
-use super::Coverage;
+use super::shares::{Share, Sharing};
 use super::yaml::Node;
+use super::{Coverage, Shares};
 use crate::live::resolve::{self, SERVICE_NAME_LABEL, TLS_SECRET_TYPE};
 use crate::live::{CertificateState, Feed, Lack, ServiceState, Values, Wanted};
 
@@ -25,8 +26,8 @@ pub enum Document {
     Service(Place, Arc<Service>),
     /// Some endpoints of the Service at this place.
     Slice(Place, Arc<EndpointSlice>),
-    /// A Secret, as what it is on the live lane.
-    Secret(Place, CertificateState),
+    /// A Secret, as what it is on the live lane, and with whom it is shared.
+    Secret(Place, CertificateState, Share),
 }
 
 /// A namespace and a name.
@@ -111,7 +112,8 @@ fn secret(document: &Node) -> Result<Document, Unreadable> {
             "give tls.crt and tls.key as text under stringData, or in base64 under data",
         )
     })?;
-    Ok(Document::Secret(place, resolve::certificate(&secret)))
+    let share = Share::of(secret.metadata.annotations.as_ref());
+    Ok(Document::Secret(place, resolve::certificate(&secret), share))
 }
 
 impl Core {
@@ -125,7 +127,7 @@ impl Core {
             match document {
                 Document::Service(place, service) => drop(core.services.insert(place.clone(), service.clone())),
                 Document::Slice(place, slice) => core.slices.entry(place.clone()).or_default().push(slice.clone()),
-                Document::Secret(place, state) => drop(core.secrets.insert(place.clone(), state.clone())),
+                Document::Secret(place, state, _) => drop(core.secrets.insert(place.clone(), state.clone())),
             }
         }
         core
@@ -153,7 +155,7 @@ impl Core {
         // Endpoints are as a whole or not at all: slices may be in what was not seen.
         match self.coverage {
             Coverage::Whole => resolve::service(wanted, found, slices),
-            Coverage::Except(_) | Coverage::Nothing => ServiceState::Unknown,
+            Coverage::Except(_) | Coverage::Without(_) | Coverage::Nothing => ServiceState::Unknown,
         }
     }
 
@@ -161,7 +163,7 @@ impl Core {
         let CertificateRef { namespace, name } = wanted;
         match (self.secrets.get(&(namespace.clone(), name.clone())), &self.coverage) {
             (Some(state), _) => state.clone(),
-            (None, Coverage::Except(_) | Coverage::Nothing) => CertificateState::Unknown,
+            (None, Coverage::Except(_) | Coverage::Without(_) | Coverage::Nothing) => CertificateState::Unknown,
             (None, Coverage::Whole) => CertificateState::Missing(Lack::new(
                 format!(
                     "there is no Secret {:?} of type {TLS_SECRET_TYPE} in namespace {namespace}",
@@ -170,6 +172,31 @@ impl Core {
                 "add it, as `kubectl create secret tls` does, or correct the name",
             )),
         }
+    }
+}
+
+/// With whom the Secrets among `documents` are shared, out of a folder of which so much was seen.
+pub fn shares<'a>(documents: impl IntoIterator<Item = &'a Document>, coverage: &Coverage) -> Shares {
+    let known = documents.into_iter().filter_map(|document| match document {
+        Document::Service(..) | Document::Slice(..) => None,
+        Document::Secret((namespace, name), _, share) => Some((
+            CertificateRef {
+                namespace: namespace.clone(),
+                name: name.clone(),
+            },
+            Sharing::Known(share.clone()),
+        )),
+    });
+    let others = match coverage {
+        Coverage::Whole => Sharing::Missing,
+        Coverage::Except(_) | Coverage::Without(_) | Coverage::Nothing => Sharing::Unseen(Lack::new(
+            "it may be in a file that cannot be read",
+            "mend that file: another Problem says how",
+        )),
+    };
+    Shares {
+        known: known.collect(),
+        others,
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::core::Core;
+use super::core::{self, Core};
 use super::limits;
 use super::manifest::{self, Manifests};
 use super::{Coverage, View, yaml};
@@ -160,7 +160,14 @@ fn joined(parts: &[(Arc<str>, Arc<Manifests>)]) -> View {
         .filter(|(_, part)| part.incomplete)
         .map(|(name, _)| name.clone())
         .collect();
+    let coverage = if incomplete.is_empty() {
+        Coverage::Whole
+    } else {
+        Coverage::Except(incomplete)
+    };
+    let documents = parts.iter().flat_map(|(_, part)| &part.core);
     View {
+        shares: Arc::new(core::shares(documents, &coverage)),
         objects: parts
             .iter()
             .flat_map(|(_, part)| part.objects.iter().cloned())
@@ -169,11 +176,8 @@ fn joined(parts: &[(Arc<str>, Arc<Manifests>)]) -> View {
             .iter()
             .flat_map(|(_, part)| part.problems.iter().cloned())
             .collect(),
-        coverage: if incomplete.is_empty() {
-            Coverage::Whole
-        } else {
-            Coverage::Except(incomplete)
-        },
+        coverage,
+        cluster: None,
     }
 }
 

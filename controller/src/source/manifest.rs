@@ -4,18 +4,16 @@
 //! quarantined, not gone. A document that cannot be told at all makes its file *incomplete*: whatever the file held
 //! before is not taken for deleted.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use sluice_crds::{API_VERSION, GROUP};
 use sluice_model::{Kind, Name, ObjectKey};
 
+use super::content::{self, Content};
 use super::core;
-use super::limits;
-use super::schema::{Finding, Schema, shorten, suggestion, unknown_field_fix};
-use super::yaml::{Node, Position};
-use crate::objects::{Object, Origin, Spec};
+use super::schema::{Finding, shorten, suggestion};
+use super::yaml::Node;
+use crate::objects::{Object, Origin};
 use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 
 /// What the documents of one file are.
@@ -33,30 +31,6 @@ pub struct Manifests {
 
 /// The namespace of objects that name none, as in `kubectl apply` without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
-
-/// Fields of `metadata` that Kubernetes knows (`metav1.ObjectMeta`).
-const METADATA_FIELDS: [&str; 15] = [
-    "name",
-    "namespace",
-    "annotations",
-    "labels",
-    "creationTimestamp",
-    "deletionGracePeriodSeconds",
-    "deletionTimestamp",
-    "finalizers",
-    "generateName",
-    "generation",
-    "managedFields",
-    "ownerReferences",
-    "resourceVersion",
-    "selfLink",
-    "uid",
-];
-
-static SCHEMAS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
-    let crds = sluice_crds::generate::all().unwrap_or_default();
-    crds.iter().map(|crd| (crd.kind, Schema::new(crd.schema()))).collect()
-});
 
 /// The objects in `documents`, which were read from `file`.
 pub fn read(file: &Arc<str>, documents: Vec<Node>) -> Manifests {
@@ -86,19 +60,15 @@ fn one(file: &Arc<str>, document: Node, out: &mut Manifests) {
     }
     let Some(kind) = reading.kind(out) else { return };
     let Some(key) = reading.key(kind, out) else { return };
-    let mut findings = Vec::new();
-    reading.check(kind, &mut findings);
-    let created_at_seconds = reading.created(&mut findings);
-    let annotations = reading.annotations(&mut findings);
-    let spec = if findings.is_empty() {
-        reading.spec(kind, &mut findings)
-    } else {
-        Spec::Unreadable
-    };
-    findings.truncate(limits::PROBLEMS_PER_DOCUMENT);
+    let Content {
+        created_at_seconds,
+        annotations,
+        spec,
+        findings,
+    } = content::read(kind, &document);
     out.problems
         .extend(findings.into_iter().map(|finding| reading.problem(Some(&key), finding)));
-    let origin = Origin {
+    let origin = Origin::File {
         file: file.clone(),
         manifest: Arc::new(document),
     };
@@ -274,107 +244,12 @@ impl Reading<'_> {
         let namespace = parsed("metadata.namespace", namespace, out)?;
         Some(ObjectKey::new(kind, namespace, name))
     }
-
-    /// Checks top level, `metadata` and `spec`. `status` is ours to write, so whatever a copy of it says is not read.
-    fn check(&self, kind: Kind, findings: &mut Vec<Finding>) {
-        const TOP: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
-        let metadata = self.document.get("metadata").map(Node::entries).unwrap_or_default();
-        unknown(&FieldPath::default(), self.document.entries(), &TOP, findings);
-        unknown(&FieldPath::root("metadata"), metadata, &METADATA_FIELDS, findings);
-        let Some(schema) = SCHEMAS.get(kind.as_str()).and_then(|schema| schema.property("spec")) else {
-            return;
-        };
-        match self.document.get("spec") {
-            Some(spec) => schema.check(&FieldPath::root("spec"), spec, findings),
-            None => findings.push(Finding {
-                field: FieldPath::root("spec"),
-                at: self.document.at,
-                message: "this field is required".into(),
-                fix: format!("add it: see `kubectl explain {}.spec`", kind.as_str().to_lowercase()),
-            }),
-        }
-    }
-
-    fn created(&self, findings: &mut Vec<Finding>) -> Option<u64> {
-        let node = self.document.get("metadata")?.get("creationTimestamp")?;
-        let text = node.text()?; // `null` is what kubectl writes into manifests that it drafts.
-        let parsed = text
-            .parse::<jiff::Timestamp>()
-            .ok()
-            .and_then(|time| u64::try_from(time.as_second()).ok());
-        if parsed.is_none() {
-            findings.push(Finding {
-                field: FieldPath::root("metadata").field("creationTimestamp"),
-                at: node.at,
-                message: format!("{:?} is not a time", shorten(text)),
-                fix: "leave it out, or write it as 2026-11-23T10:20:00Z".into(),
-            });
-        }
-        parsed
-    }
-
-    fn annotations(&self, findings: &mut Vec<Finding>) -> BTreeMap<String, String> {
-        let node = self
-            .document
-            .get("metadata")
-            .and_then(|metadata| metadata.get("annotations"));
-        let entries = node.map(Node::entries).unwrap_or_default();
-        let mut annotations = BTreeMap::new();
-        for (key, value) in entries {
-            match value.text() {
-                Some(text) => drop(annotations.insert(key.text.clone(), text.to_owned())),
-                None => findings.push(Finding {
-                    field: FieldPath::root("metadata").field("annotations").field(&key.text),
-                    at: value.at,
-                    message: "an annotation is a text".into(),
-                    fix: "put it in quotes".into(),
-                }),
-            }
-        }
-        annotations
-    }
-
-    fn spec(&self, kind: Kind, findings: &mut Vec<Finding>) -> Spec {
-        match kind {
-            Kind::ProxyRoute => self.typed(findings).map(Spec::ProxyRoute),
-            Kind::Pool => self.typed(findings).map(Spec::Pool),
-            Kind::Rollout => self.typed(findings).map(Spec::Rollout),
-        }
-        .unwrap_or(Spec::Unreadable)
-    }
-
-    fn typed<T: DeserializeOwned>(&self, findings: &mut Vec<Finding>) -> Option<T> {
-        let spec = self.document.get("spec")?;
-        serde_json::from_value(spec.to_json())
-            .map_err(|error| findings.push(refused_by_type(spec.at, &error)))
-            .ok()
-    }
-}
-
-/// The schema let it through and the type does not: a gap between the two, said as well as it can be.
-fn refused_by_type(at: Position, error: &serde_json::Error) -> Finding {
-    Finding {
-        field: FieldPath::root("spec"),
-        at,
-        message: error.to_string(),
-        fix: "compare with the documentation".into(),
-    }
-}
-
-fn unknown(field: &FieldPath, entries: &[(super::yaml::Key, Node)], known: &[&str], findings: &mut Vec<Finding>) {
-    for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
-        findings.push(Finding {
-            field: field.field(&key.text),
-            at: key.at,
-            message: "there is no such field".into(),
-            fix: unknown_field_fix(&key.text, known.iter().copied()),
-        });
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::Spec;
     use crate::source::yaml;
 
     fn check(text: &str, objects: &[&str], problems: &[&str]) {

@@ -115,11 +115,7 @@ fn selector(field: &FieldPath, spec: &NamespaceSelector, findings: &mut Findings
         });
     }
     for (index, spec) in match_expressions.iter().enumerate() {
-        demands.push(demand(
-            &field.field("matchExpressions").index(index),
-            spec,
-            findings,
-        )?);
+        demands.push(demand(&field.field("matchExpressions").index(index), spec, findings)?);
     }
     Some(Selector { demands })
 }

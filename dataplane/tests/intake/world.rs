@@ -109,8 +109,6 @@ impl Signers {
             revision: id,
             sections: references,
             features,
-            changed: Vec::new(),
-            sources: Vec::new(),
             controller_build: "test".to_owned(),
             created_at_unix_ms: 0,
             quarantined: Vec::new(),

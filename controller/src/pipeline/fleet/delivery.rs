@@ -89,6 +89,7 @@ impl Fleet {
     /// An instance said hello. It replaces an older stream of the same instance.
     pub fn opened(&mut self, instance: &InstanceId, hello: Hello, link: Link, now: Millis) -> Next {
         let facts = self.facts(instance, &hello);
+        let is_behind = self.holds_only_old_signatures(&hello);
         let holds = hello.stable.into_iter().chain(hello.candidate).collect();
         let view = InstanceView {
             instance: instance.clone(),
@@ -118,13 +119,15 @@ impl Fleet {
         self.may_be_asked_again(instance);
         self.tell(Happening::Joined(instance.clone()), now);
         self.send_values(instance, now);
-        self.happen(
-            Event::Connected {
-                instance: instance.clone(),
-                facts,
-            },
-            now,
-        )
+        let connected = Event::Connected {
+            instance: instance.clone(),
+            facts,
+        };
+        let next = self.happen(connected, now);
+        if is_behind {
+            self.send_signed_anew(instance, now);
+        }
+        next
     }
 
     /// What an instance holds, as far as the order that it shows proves it.
@@ -196,6 +199,22 @@ impl Fleet {
         }
         self.instances.remove(instance);
         Ok(next)
+    }
+
+    /// Everybody whom this fleet counts or waits for, some of them twice.
+    pub fn counted(&self) -> impl Iterator<Item = &InstanceId> {
+        self.instances.keys().chain(self.core.record().mentioned())
+    }
+
+    /// An instance's pod is gone for good: nothing is sent to it or waited for any more, whatever its stream says.
+    pub fn gone(&mut self, instance: &InstanceId, now: Millis) -> Next {
+        let connected = self.instances.remove(instance);
+        if let Some(link) = connected.and_then(|connected| connected.link) {
+            link.refuse(tonic::Status::permission_denied("the pod of this instance is deleted"));
+            link.cut();
+            self.tell(Happening::Left(instance.clone()), now);
+        }
+        self.happen(Event::Removed(instance.clone()), now)
     }
 
     /// An instance said something over the stream `link`.

@@ -60,7 +60,7 @@ struct AskedBack {
 
 impl Fleet {
     /// The revisions that orders may name: they have to be here.
-    fn needed(&self) -> BTreeSet<RevisionId> {
+    pub(super) fn needed(&self) -> BTreeSet<RevisionId> {
         let record = self.core.record();
         let tried = record.rollout.iter().map(|rollout| rollout.target.revision);
         record.stable.into_iter().chain(tried).collect()
@@ -133,6 +133,7 @@ impl Fleet {
     /// Goes on asking for what is lost.
     pub fn pursue(&mut self, now: Millis) -> Next {
         self.notice_losses(now);
+        self.mend_what_is_kept(now);
         let lost: Vec<RevisionId> = self.lost.keys().copied().collect();
         lost.into_iter()
             .fold(Next::Nothing, |next, revision| self.pursue_one(revision, now).or(next))
@@ -283,7 +284,7 @@ impl Fleet {
         let (Some(signed), Some(wire)) = (&lost.manifest, wire) else {
             return self.give_up_on(from.0, revision, "it does not hold all sections", now);
         };
-        match self.revisions.put_section(&signed.manifest, &digest, &wire) {
+        match self.revisions.put_section(&signed.manifest, &digest, wire) {
             Ok(()) => {
                 lost.sections.remove(&digest);
                 let is_last = lost.asked.as_mut().is_some_and(|asked| {
@@ -297,8 +298,8 @@ impl Fleet {
                 Next::Nothing
             }
             Err(error @ BundleError::Damaged { .. }) => self.give_up_on(from.0, revision, &error.to_string(), now),
-            Err(error @ BundleError::File { .. }) => {
-                lost.asked = None; // our own disk: the same again with the next look
+            Err(error @ (BundleError::File(_) | BundleError::Remote(_))) => {
+                lost.asked = None; // our own trouble: the same again with the next look
                 self.trouble(error.to_string(), now);
                 Next::Nothing
             }
@@ -312,7 +313,7 @@ impl Fleet {
             return Next::Nothing;
         };
         let envelope = signed.envelope.clone();
-        if let Err(error) = self.revisions.put_manifest(revision, &envelope) {
+        if let Err(error) = self.revisions.put_manifest(revision, &envelope, None) {
             self.trouble(error.to_string(), now);
             return Next::Nothing;
         }

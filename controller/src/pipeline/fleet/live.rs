@@ -59,6 +59,9 @@ impl Fleet {
     pub fn live(&mut self, values: &Values, brakes: &BTreeMap<ServiceRef, RemovalBrake>, now: Millis) {
         self.wants_anew = false;
         let step = self.lane.step(values, &self.wanted, brakes, now);
+        if !step.changed.is_empty() {
+            self.note_rotation();
+        }
         for news in step.news {
             self.tell(Happening::Live(news), now);
         }

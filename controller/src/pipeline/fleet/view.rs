@@ -1,14 +1,15 @@
 //! What others are shown of the fleet: compile its stable revision and held contents, people its state. And what of its
 //! revisions nobody needs any more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sluice_model::RevisionId;
-use sluice_proto::Manifest;
 
 use super::{Connected, Fleet};
 use crate::compile::{FleetState, Stable};
-use crate::pipeline::board::ConfigView;
+use crate::pipeline::board::{ConfigView, FleetShown};
+use crate::pipeline::situation::FleetSituation;
 use crate::revisions::BundleError;
 use crate::rollout::{Millis, Record, RolloutStatus};
 
@@ -23,7 +24,12 @@ impl Fleet {
         }
     }
 
-    fn stable(&mut self, now: Millis) -> Option<Stable> {
+    /// Whether it serves something, as far as its record says.
+    pub fn has_a_revision(&self) -> bool {
+        self.core.record().stable.is_some()
+    }
+
+    pub(super) fn stable(&mut self, now: Millis) -> Option<Stable> {
         let revision = self.core.record().stable?;
         if let Some((known, stable)) = &self.stable
             && *known == revision
@@ -51,12 +57,16 @@ impl Fleet {
             return Ok(None);
         };
         let snapshot = self.revisions.snapshot(&signed.manifest)?;
-        let Manifest { sources, .. } = signed.manifest;
+        let sources = self.revisions.origins(revision).unwrap_or_else(|error| {
+            // What serves counts; where it came from is for people.
+            tracing::warn!(%error, "where the objects came from is lost");
+            BTreeMap::new()
+        });
         Ok(Some(Stable {
             snapshot: Arc::new(snapshot),
             sources: sources
                 .into_iter()
-                .map(|source| (source.object, source.origin.into()))
+                .map(|(object, source)| (object, source.into()))
                 .collect(),
         }))
     }
@@ -74,12 +84,13 @@ impl Fleet {
         missing.first().map(|first| (missing.len(), first.clone()))
     }
 
-    /// Removes revisions that nobody needs. Only while nothing is being tried.
+    /// Removes revisions that nobody needs. Only while nothing is being tried, and not before the instances that there
+    /// are had time to say what they hold.
     pub fn collect(&mut self, now: Millis) {
         let record = self.core.record();
         // What is handed back has no manifest until all of it is here.
         let busy = record.rollout.is_some() || record.restoring.is_some() || self.misses_something();
-        if busy || record.stable.is_none() {
+        if busy || record.stable.is_none() || !self.core.has_settled() {
             return;
         }
         let reported = self
@@ -103,28 +114,46 @@ impl Fleet {
         held.chain(here).max().unwrap_or(0)
     }
 
-    /// Shows the fleet on the board.
-    pub fn show(&mut self, now: Millis) {
-        let record: &Record = self.core.record();
-        let objects = self
-            .stable
-            .iter()
-            .flat_map(|(_, stable)| stable.snapshot.config().units.keys());
-        let config = ConfigView {
-            fleet: self.name.clone(),
-            epoch: record.epoch,
-            stable: record
-                .stable
-                .map(|revision| format!("{}-{}", revision.number, revision.digest)),
-            objects: objects.map(ToString::to_string).collect(),
-            quarantined: self.quarantined.iter().map(ToString::to_string).collect(),
+    /// What the board shows of the fleet.
+    pub fn shown(&mut self, now: Millis) -> FleetShown {
+        let situation = FleetSituation {
+            rollout: Arc::new(self.status(now)),
+            served: self.served(now),
+            rotation: self.rotation(),
         };
-        let instances = self
-            .instances
-            .values()
-            .map(|connected| connected.view.clone())
-            .collect();
-        self.shared.board.show_fleet(self.status(now), config, instances);
+        let objects = self.listed();
+        let record: &Record = self.core.record();
+        FleetShown {
+            config: ConfigView {
+                fleet: self.name.clone(),
+                epoch: record.epoch,
+                stable: record
+                    .stable
+                    .map(|revision| format!("{}-{}", revision.number, revision.digest)),
+                objects,
+                quarantined: self.quarantined.iter().map(ToString::to_string).collect(),
+            },
+            instances: self
+                .instances
+                .values()
+                .map(|connected| connected.view.clone())
+                .collect(),
+            situation,
+        }
+    }
+
+    fn listed(&mut self) -> Arc<[String]> {
+        let Some((revision, stable)) = &self.stable else {
+            return Arc::default();
+        };
+        match &self.listed {
+            Some((known, objects)) if known == revision => objects.clone(),
+            Some(_) | None => {
+                let objects: Arc<[String]> = stable.snapshot.config().units.keys().map(ToString::to_string).collect();
+                self.listed = Some((*revision, objects.clone()));
+                objects
+            }
+        }
     }
 
     /// Its rollout, as people are shown it.

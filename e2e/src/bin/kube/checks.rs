@@ -1,13 +1,16 @@
 //! The checks, one file for each matter. `registry` lists them.
 
+pub(crate) mod admission;
 pub(crate) mod api_away;
 pub(crate) mod bad_objects;
+pub(crate) mod argocd;
 pub(crate) mod cel;
 pub(crate) mod certificate;
 pub(crate) mod changes;
 pub(crate) mod chart_install;
 pub(crate) mod columns;
 pub(crate) mod crds;
+pub(crate) mod docs;
 pub(crate) mod examples;
 pub(crate) mod explain;
 pub(crate) mod harness;
@@ -15,6 +18,7 @@ pub(crate) mod images;
 pub(crate) mod incomplete_view;
 pub(crate) mod instruments;
 pub(crate) mod leader;
+pub(crate) mod packaging;
 pub(crate) mod permissions;
 pub(crate) mod programmed;
 pub(crate) mod quiet;

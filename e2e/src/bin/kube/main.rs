@@ -26,6 +26,7 @@ mod registry;
 mod report;
 mod sluice;
 mod tls;
+mod tool;
 mod traffic;
 mod views;
 mod world;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::checks::{
-    api_away, bad_objects, cel, certificate, changes, chart_install, columns, crds, examples, explain, harness, images,
-    incomplete_view, instruments, leader, permissions, programmed, quiet, record_lost, restarts, scale, scale_backend,
+    admission, api_away, argocd, bad_objects, cel, certificate, changes, chart_install, columns, crds, docs, examples,
+    explain, harness, images, incomplete_view, instruments, leader, packaging, permissions, programmed, quiet,
+    record_lost, restarts, scale, scale_backend,
 };
 use crate::options::{Form, Options};
 use crate::world::World;
@@ -85,6 +86,26 @@ const CHECKS: &[Check] = &[
         "crds-client-side",
         "CRDs applied twice by plain apply: no warning, unchanged, below 256 KiB",
         |world| Box::pin(crds::client_side(world)),
+    ),
+    check(
+        "chart-lint",
+        "helm lint, kubeconform and the API server accept every way of installing; bad values are refused by name",
+        |world| Box::pin(packaging::chart_lint(world)),
+    ),
+    check(
+        "kustomize",
+        "the kustomize base is what the chart makes; base and overlay conform",
+        |world| Box::pin(packaging::kustomize(world)),
+    ),
+    check(
+        "argocd-lua",
+        "Argo CD's health and actions for every phase, in its interpreter",
+        |world| Box::pin(argocd::lua(world)),
+    ),
+    check(
+        "admission",
+        "who may give commands, in whose name; what the chart's accounts may write; warnings where nobody looks",
+        |world| Box::pin(admission::table(world)),
     ),
     check("explain", "kubectl explain has a text for every field", |world| {
         Box::pin(explain::every_field(world))
@@ -199,6 +220,14 @@ const CHECKS: &[Check] = &[
         "installed, upgraded, rolled back and uninstalled under load; users' objects stay, nothing else",
         |world| Box::pin(chart_install::life(world)),
     ),
+    Check {
+        limit: Duration::from_secs(900),
+        ..check(
+            "docs",
+            "the commands of the documents, run as a reader would: install, permissions, upgrade, uninstall",
+            |world| Box::pin(docs::told(world)),
+        )
+    },
 ];
 
 /// The checks asked for by name, or by the beginning of one; without names all of the form.

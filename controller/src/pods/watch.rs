@@ -1,0 +1,121 @@
+//! Watches the pods of members' namespaces: their metadata alone, and only those that are not at their end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use sluice_model::InstanceId;
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Pods;
+use crate::members::Memberships;
+use crate::pki::instance_of_pod;
+
+/// When a pod is at its end it leaves the watch, as one that is deleted does.
+const ALIVE: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// Watches until `stop`, in the namespaces that `memberships` name. Needs `list` and `watch` on pods there.
+pub async fn watch(
+    client: Client,
+    pods: Pods,
+    mut memberships: Receiver<Option<Arc<Memberships>>>,
+    stop: CancellationToken,
+) {
+    let mut watched: BTreeMap<String, Watch> = BTreeMap::new();
+    loop {
+        let members = memberships.borrow_and_update().clone();
+        if let Some(members) = members {
+            let namespaces = members.namespaces();
+            pods.update(|view| view.look_at(&namespaces));
+            watched.retain(|namespace, _| namespaces.contains(namespace));
+            for namespace in namespaces {
+                let begin = || Watch::begin(client.clone(), pods.clone(), namespace.clone());
+                watched.entry(namespace.clone()).or_insert_with(begin);
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = memberships.changed() => if changed.is_err() { return stop.cancelled().await },
+        }
+    }
+}
+
+/// One namespace's; ends when dropped.
+struct Watch(JoinHandle<()>);
+
+impl Watch {
+    fn begin(client: Client, pods: Pods, namespace: String) -> Self {
+        Self(tokio::spawn(follow(client, pods, namespace)))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn follow(client: Client, pods: Pods, namespace: String) {
+    let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &namespace);
+    let config = watcher::Config::default().fields(ALIVE);
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut listing = BTreeSet::new();
+    let mut trouble = None;
+    loop {
+        match events.try_next().await {
+            Ok(Some(event)) => {
+                trouble = None;
+                take(event, &pods, &namespace, &mut listing);
+            }
+            Ok(None) => return,
+            Err(error) => {
+                let met = error.to_string();
+                if trouble.as_ref() != Some(&met) {
+                    tracing::warn!(
+                        namespace,
+                        error = met,
+                        "pods cannot be watched: instances that are gone are still counted; the controller needs list and watch on pods there"
+                    );
+                    trouble = Some(met);
+                }
+            }
+        }
+    }
+}
+
+fn take(
+    event: watcher::Event<PartialObjectMeta<Pod>>,
+    pods: &Pods,
+    namespace: &str,
+    listing: &mut BTreeSet<InstanceId>,
+) {
+    match event {
+        watcher::Event::Init => listing.clear(),
+        watcher::Event::InitApply(pod) => listing.extend(instance(&pod)),
+        watcher::Event::InitDone => {
+            let all = std::mem::take(listing);
+            pods.update(|view| view.listed(namespace, all));
+        }
+        watcher::Event::Apply(pod) => {
+            if let Some(instance) = instance(&pod) {
+                pods.update(|view| view.came(namespace, instance));
+            }
+        }
+        watcher::Event::Delete(pod) => {
+            if let Some(instance) = instance(&pod) {
+                pods.update(|view| view.went(namespace, &instance));
+            }
+        }
+    }
+}
+
+/// What the instance in a pod is called.
+fn instance(pod: &PartialObjectMeta<Pod>) -> Option<InstanceId> {
+    instance_of_pod(&pod.name_any(), &pod.metadata.uid.as_deref()?.parse().ok()?)
+}
