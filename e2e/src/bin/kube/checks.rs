@@ -2,8 +2,8 @@
 
 pub(crate) mod admission;
 pub(crate) mod api_away;
-pub(crate) mod bad_objects;
 pub(crate) mod argocd;
+pub(crate) mod bad_objects;
 pub(crate) mod cel;
 pub(crate) mod certificate;
 pub(crate) mod changes;
