@@ -75,6 +75,8 @@ pub fn lint_manifests(manifests: impl IntoIterator<Item = (Arc<str>, String)>) -
         objects: objects.into_iter().collect(),
         problems,
         coverage: Coverage::Whole,
+        cluster: None,
+        shares: Arc::default(),
     };
     let unseen = Core::new([], Coverage::Nothing);
     lint_view(&view, &unseen, jiff::Timestamp::now().as_second())

@@ -113,7 +113,10 @@ impl Manifest {
         ascending("quarantined", &self.quarantined)?;
         if self.quarantined.len() > MAX_UNITS {
             let entries = self.quarantined.len();
-            return Err(wrong("quarantined", format!("{entries} entries, more than {MAX_UNITS}")));
+            return Err(wrong(
+                "quarantined",
+                format!("{entries} entries, more than {MAX_UNITS}"),
+            ));
         }
         ascending("features", &self.features)
     }

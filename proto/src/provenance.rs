@@ -176,7 +176,10 @@ impl Provenance {
         ascending("changed", &changed)?;
         if changed.len() > HELD_CONTENTS_MAX {
             let entries = changed.len();
-            return Err(wrong("changed", format!("{entries} entries, more than {HELD_CONTENTS_MAX}")));
+            return Err(wrong(
+                "changed",
+                format!("{entries} entries, more than {HELD_CONTENTS_MAX}"),
+            ));
         }
         let buckets: Vec<_> = self.origins.iter().map(|origins| origins.bucket).collect();
         ascending("origins", &buckets)
@@ -288,7 +291,10 @@ mod tests {
             bucket,
             digest: sha256(b""),
         };
-        check(&provenance(vec![change("a"), change("b")], vec![origins(0), origins(63)]), None);
+        check(
+            &provenance(vec![change("a"), change("b")], vec![origins(0), origins(63)]),
+            None,
+        );
         check(&provenance(vec![change("b"), change("a")], vec![]), Some("changed"));
         check(&provenance(vec![], vec![origins(1), origins(1)]), Some("origins"));
         check(&provenance(vec![], vec![origins(64)]), Some("origins[0].bucket"));
@@ -331,10 +337,7 @@ mod tests {
         };
         let refused = unpack_origins(&wrong, &packed[0].wire).unwrap_err();
         assert!(matches!(refused, OriginsError::Digest { .. }), "{refused}");
-        assert_eq!(
-            unpack_origins(&wrong, &[0xff; 20]),
-            Err(OriginsError::Compression)
-        );
+        assert_eq!(unpack_origins(&wrong, &[0xff; 20]), Err(OriginsError::Compression));
         let bomb = deflate(&vec![0; MAX_ORIGINS_BYTES + 1]);
         assert_eq!(unpack_origins(&wrong, &bomb), Err(OriginsError::Compression));
     }
