@@ -1,6 +1,7 @@
 //! What the checks under load stand on: that the load sees what goes wrong and nothing else, that a backend restarts
 //! without losing a request, and that processes stand still and end when told.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -28,7 +29,14 @@ pub(crate) async fn hold(world: &World) -> anyhow::Result<()> {
         .spec
         .and_then(|spec| spec.cluster_ip)
         .context("no address")?;
-    let service = (address.parse::<std::net::IpAddr>()?, 80).into();
+    let service = SocketAddr::new(address.parse()?, 80);
+    // Ready pods are in the Service a moment later.
+    wait_until("the Service to answer", PATIENCE, || async {
+        client::get(service, "alone", "/")
+            .await
+            .map_err(|error| format!("{error:#}"))
+    })
+    .await;
     let mut plan = Plan::new(service, "alone", "/", PER_SECOND);
     // A connection to a Service stays with its pod, whichever leaves; what is kept there is the gateway's business.
     plan.new_connections_percent = 100;
