@@ -61,7 +61,7 @@ impl<'a> Wish<'a> {
             "rollouts.sluice.dev" | "proxyroutes.sluice.dev" | "pools.sluice.dev" if reads => {
                 Some("sluice-view, of Sluice's chart,")
             }
-            "pods" | "leases.coordination.k8s.io" if reads => Some("view, which every cluster has,"),
+            "pods" | "namespaces" | "leases.coordination.k8s.io" if reads => Some("view, which every cluster has,"),
             "pods/portforward" => Some("edit, which every cluster has,"),
             _ => None,
         }
@@ -139,7 +139,7 @@ fn names_no_object(status: &Status) -> bool {
 fn missing(wish: &Wish<'_>) -> String {
     let place = wish.namespace.map(|namespace| format!(" in namespace {namespace}"));
     format!(
-        "there is no {} {:?}{}",
+        "{} {:?} not found{}",
         wish.resource,
         wish.name.unwrap_or_default(),
         place.unwrap_or_default()
@@ -251,7 +251,7 @@ mod tests {
         let told = |name| of(&refused(404, "NotFound", "not found", name), &edge, "https://a").to_string();
         assert_eq!(
             told("edge"),
-            r#"there is no rollouts.sluice.dev "edge" in namespace sluice-system"#
+            r#"rollouts.sluice.dev "edge" not found in namespace sluice-system"#
         );
         assert!(told("").contains("CRDs are not installed"), "{}", told(""));
     }

@@ -17,6 +17,7 @@ pub(crate) mod harness;
 pub(crate) mod images;
 pub(crate) mod incomplete_view;
 pub(crate) mod instruments;
+pub(crate) mod isolation;
 pub(crate) mod leader;
 pub(crate) mod packaging;
 pub(crate) mod permissions;
@@ -26,5 +27,6 @@ pub(crate) mod record_lost;
 pub(crate) mod restarts;
 pub(crate) mod scale;
 pub(crate) mod scale_backend;
+pub(crate) mod sidecar;
 
 mod served;

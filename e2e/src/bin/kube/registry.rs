@@ -207,6 +207,16 @@ const CHECKS: &[Check] = &[
         |world| Box::pin(checks::permissions::used(world)),
     ),
     own(
+        "isolation",
+        "a pod that is no member gets nothing of a fleet; a member of another gets that one's alone",
+        |world| Box::pin(checks::isolation::kept_apart(world)),
+    ),
+    own(
+        "sidecar",
+        "the example in a restricted namespace: start, Job, restart under load, a bad change undone",
+        |world| Box::pin(checks::sidecar::in_front(world)),
+    ),
+    own(
         "incomplete-view",
         "without CRDs, with a kind forbidden, with an object that cannot be read: nothing is signed from a part",
         |world| Box::pin(checks::incomplete_view::nothing_from_a_part(world)),
