@@ -152,11 +152,12 @@ async fn state(world: &World) -> anyhow::Result<BTreeMap<String, Value>> {
     let items = list["items"].as_array().context("a list")?;
     let one = |item: &Value| {
         let metadata = &item["metadata"];
-        let version = match &metadata["generation"] {
-            Value::Null => metadata["resourceVersion"].clone(),
-            generation => generation.clone(),
-        };
-        (format!("{} {}", item["kind"], metadata["name"]), version)
+        let moving = ["generation", "resourceVersion"].map(|field| &metadata[field]);
+        let version = moving.into_iter().find(|value| !value.is_null()).cloned();
+        (
+            format!("{} {}", item["kind"], metadata["name"]),
+            version.unwrap_or_default(),
+        )
     };
     ensure!(items.len() > 10, "the release has only {} objects", items.len());
     Ok(items.iter().map(one).collect())
