@@ -19,7 +19,7 @@ use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use sluice_model::Name;
-use sluice_model::limits::{KUBE_ANSWER_WAIT_MS, KUBE_CONNECT_WAIT_MS};
+use sluice_model::limits::{KUBE_ANSWER_WAIT_MS, COMMAND_CONNECT_WAIT_MS};
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -99,7 +99,7 @@ impl Cluster {
     /// When there is no kubeconfig, or it cannot be used.
     pub async fn connect(args: &ConnectionArgs) -> Result<Self, Failure> {
         let mut config = config(args).await?;
-        config.connect_timeout = Some(Duration::from_millis(KUBE_CONNECT_WAIT_MS));
+        config.connect_timeout = Some(Duration::from_millis(COMMAND_CONNECT_WAIT_MS));
         if let Some(user) = &args.as_user {
             config.auth_info.impersonate = Some(user.clone());
             config.auth_info.impersonate_groups = (!args.as_groups.is_empty()).then(|| args.as_groups.clone());

@@ -12,14 +12,18 @@
 //! `standalone` composes them in front of a folder; `admin`, `audit` and `telemetry` are what they say.
 
 pub mod admin;
+pub mod api_server;
 pub mod audit;
 pub mod compile;
+pub mod debounce;
 pub mod durable;
 pub mod enrol;
 pub mod health;
 pub mod keyring;
 pub mod keys;
+pub mod kubernetes;
 pub mod labels;
+pub mod leader;
 pub mod lint;
 pub mod live;
 pub mod members;
@@ -35,6 +39,7 @@ pub mod selector;
 pub mod sign;
 pub mod source;
 pub mod standalone;
+pub mod status;
 pub mod stream;
 pub mod telemetry;
 pub mod translate;

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use sluice_controller::pki;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command, EnrollArgs, StandaloneArgs};
+use crate::args::{Cli, Command, EnrollArgs, KubernetesArgs, StandaloneArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         .init();
     let ended = match Cli::parse().command {
         Command::Standalone(args) => standalone(args),
+        Command::Kubernetes(args) => kubernetes(args),
         Command::Enroll(args) => enroll(&args),
     };
     match ended {
@@ -45,6 +47,21 @@ async fn standalone(args: StandaloneArgs) -> anyhow::Result<()> {
     }
     handle.shutdown().await;
     Ok(())
+}
+
+#[tokio::main]
+async fn kubernetes(args: KubernetesArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = CancellationToken::new();
+    let running = args.into_kubernetes().run(stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return Ok(ended?),
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    stop.cancel();
+    Ok(running.await?)
 }
 
 fn enroll(args: &EnrollArgs) -> anyhow::Result<()> {

@@ -156,6 +156,16 @@ impl Objects {
         self.iter().filter(move |object| object.key.kind == kind)
     }
 
+    /// Puts an object in, in place of one of the same key.
+    pub fn insert(&mut self, object: Arc<Object>) {
+        self.by_key.insert(object.key.clone(), object);
+    }
+
+    /// Takes the object called `key` out.
+    pub fn remove(&mut self, key: &ObjectKey) {
+        self.by_key.remove(key);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_key.len()

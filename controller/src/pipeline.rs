@@ -7,7 +7,6 @@
 
 pub mod board;
 pub mod commands;
-pub mod debounce;
 pub mod fleet;
 mod observed;
 pub mod offer;
@@ -16,7 +15,7 @@ pub mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sluice_model::ServiceRef;
 use sluice_model::limits::{PIPELINE_TICK_MS, REVISION_RETRY_MS};
@@ -40,11 +39,17 @@ pub use fleet::{Fleet, FleetError, Next, Shared};
 pub use situation::Situation;
 pub use story::{Happening, StoryLine};
 
-use debounce::Debounce;
+use crate::debounce::Debounce;
 use situation::Written;
 
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// What the system's clock says.
+pub fn wall_clock() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// What people may set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -133,7 +133,7 @@ pub enum Effect {
     LastGoodServes,
     /// It never had a good form.
     NotServed,
-    /// Which object it is cannot be told; what its file (or folder) held before.
+    /// Which object it is cannot be told; what its file (or folder, or kind) held before.
     FileAsBefore,
 }
 
@@ -152,6 +152,19 @@ impl Problem {
     pub fn of_file(severity: Severity, place: Place, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             place: Some(place),
+            object: None,
+            field: FieldPath::default(),
+            severity,
+            message: message.into(),
+            fix: fix.into(),
+            effect: None,
+        }
+    }
+
+    /// A Problem about no particular object and no file, such as a kind that cannot be seen.
+    pub fn of_source(severity: Severity, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            place: None,
             object: None,
             field: FieldPath::default(),
             severity,

@@ -15,8 +15,11 @@
 //! the record alone; the folder is a copy of the rest, for whoever sends it.
 
 pub mod bundles;
+pub mod config_map;
 pub mod folder;
+pub mod kubernetes;
 pub mod piece;
+pub mod pull;
 pub mod record;
 pub mod remote;
 
@@ -32,7 +35,9 @@ use sluice_proto::{Audience, KeySet, Manifest, OriginsRef, SectionRef};
 
 pub use bundles::{BundleError, Bundles, Loss, Signed};
 pub use folder::Folder;
+pub use kubernetes::ConfigMaps;
 pub use piece::{ManifestName, Piece, PieceName};
+pub use pull::{PullError, Pulled};
 pub use record::{CommitError, LoadError, RecordFile, Version};
 pub use remote::{Remote, RemoteError};
 
@@ -68,7 +73,7 @@ impl Revisions {
         audience: Audience,
         remote: Option<Arc<dyn Remote>>,
     ) -> Result<Self, BundleError> {
-        let dir = folder(state, &audience.fleet);
+        let dir = fleet_folder(state, &audience.fleet);
         Ok(Self {
             fleet: audience.fleet.clone(),
             record: RecordFile::new(&dir),
@@ -242,7 +247,7 @@ impl Revisions {
     }
 }
 
-fn folder(state: &Path, fleet: &FleetName) -> PathBuf {
+fn fleet_folder(state: &Path, fleet: &FleetName) -> PathBuf {
     state.join("fleets").join(fleet.as_str())
 }
 
@@ -260,7 +265,7 @@ pub fn fleets(state: &Path) -> BTreeSet<FleetName> {
 /// A section of one fleet as it travels; `None` if it is not here. Sections never change, so that whoever sends them
 /// need not ask whoever writes them.
 pub fn section(state: &Path, fleet: &FleetName, digest: &Digest) -> Option<Bytes> {
-    let path = folder(state, fleet).join("sections").join(digest.to_string());
+    let path = fleet_folder(state, fleet).join("sections").join(digest.to_string());
     fs::read(path).ok().map(Bytes::from)
 }
 

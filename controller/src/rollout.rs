@@ -165,7 +165,10 @@ impl Core {
     pub fn reload(&mut self, record: Record) {
         self.record = record;
         self.view.expect(&self.record);
-        self.view.instances.values_mut().for_each(|seen| seen.credit_ms = 0);
+        for seen in self.view.instances.values_mut() {
+            seen.credit_ms = 0;
+            seen.sent = None; // what was about to be sent was not
+        }
         self.view.recompile = view::Recompile::Due;
     }
 

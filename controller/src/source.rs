@@ -8,6 +8,7 @@ pub mod content;
 pub mod core;
 pub mod directory;
 pub mod folder;
+pub mod kubernetes;
 pub mod limits;
 pub mod manifest;
 pub mod schema;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use sluice_model::limits::{COMMANDS_WAITING, FIRST_VIEW_WAIT_MS, STREAM_EVENTS};
@@ -22,10 +22,10 @@ use crate::admin::{self, Admin, Commands};
 use crate::audit::Audit;
 use crate::enrol::Enrolment;
 use crate::keys::{self, KeyError, Keys};
-use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine};
+use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine, wall_clock};
 use crate::pki::{Pki, PkiError};
 use crate::problem::Problem;
-use crate::rollout::{Millis, RolloutStatus};
+use crate::rollout::RolloutStatus;
 use crate::source::directory::Directory;
 use crate::source::{self, Coverage, Source, View};
 use crate::stream::{self, Desk, Port, Post};
@@ -294,11 +294,6 @@ fn local(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, Start
         what,
         source,
     })
-}
-
-fn wall_clock() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Handle {

@@ -57,7 +57,7 @@ pub const CLIENT_ANSWER_MAX_BYTES: usize = 64 << 20;
 /// Manifests that `sluice inject` takes at once: far more than a repository keeps in one file.
 pub const INJECT_INPUT_MAX_BYTES: u64 = 8 << 20;
 /// How long the command waits for a connection to an API server, which may be a continent away.
-pub const KUBE_CONNECT_WAIT_MS: u64 = 10_000;
+pub const COMMAND_CONNECT_WAIT_MS: u64 = 10_000;
 /// How long it waits for an answer of an API server: a chunk of a long list takes seconds on a busy one.
 pub const KUBE_ANSWER_WAIT_MS: u64 = 20_000;
 /// Objects that are asked for at a time, as kubectl does.
@@ -67,8 +67,6 @@ pub const KUBE_LIST_CHUNK: u32 = 500;
 pub const COMMAND_ANSWER_WAIT_MS: u64 = 30_000;
 /// How often it looks for that answer.
 pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
-/// How long one watch of an API server lasts; then it is begun anew, so that one that is half open is noticed.
-pub const KUBE_WATCH_SECONDS: u32 = 60;
 /// Pods whose admin port is asked at the same time: each is a connection through the API server.
 pub const FORWARDS_AT_A_TIME: usize = 8;
 /// Pods that are asked about one pool: more than a person reads.
@@ -285,6 +283,9 @@ pub const ROTATION_SIGNING_SECONDS: u64 = ENROLLED_CERTIFICATE_SECONDS + 3_600;
 pub const SERVER_CERTIFICATE_RENEWAL_SECONDS: u64 = 30 * 24 * 3_600;
 /// How often the Secret of keys is looked at, in milliseconds: what others changed is known well before it matters.
 pub const KEYS_LOOK_MS: u64 = 10_000;
+/// Before a replica tries again to read its keys, or to begin to lead: soon enough for people who watch, seldom enough
+/// for an API server that comes back, in milliseconds.
+pub const KUBERNETES_RETRY_MS: u64 = 2_000;
 /// The authority of a cluster is replaced with so many days left to it: a year of controllers that nobody looks at.
 pub const CA_ROTATION_DAYS: i64 = 365;
 /// Pods that the API server is asked about at a time.
@@ -329,6 +330,38 @@ pub const PIPELINE_TICK_MS: u64 = 1_000;
 pub const RECORD_PROGRESS_MS: u64 = 1_000;
 /// The same where every write is one of the API server's, in milliseconds: a few a minute for each fleet that bakes.
 pub const REMOTE_PROGRESS_MS: u64 = 5_000;
+/// For how long a lease that nobody renews is held: the time after which a dead leader is replaced.
+pub const LEASE_MS: u64 = 10_000;
+/// How often the leader renews it, in milliseconds.
+pub const LEASE_RENEW_MS: u64 = 2_000;
+/// From its last renewal that was answered, in milliseconds: then the leader leads no more, whatever else it hears. Less
+/// than `LEASE_MS` by what clocks of different speed and a process that is not scheduled make up.
+pub const LEASE_DEADLINE_MS: u64 = 7_000;
+/// How often the others look at it, in milliseconds: a lease that was given back is taken within this.
+pub const LEASE_LOOK_MS: u64 = 1_000;
+/// How long after a request about it that was not answered the next one follows, in milliseconds.
+pub const LEASE_RETRY_MS: u64 = 500;
+/// How long one request about the lease may take, in milliseconds: two attempts fit before the deadline.
+pub const LEASE_REQUEST_WAIT_MS: u64 = 3_000;
+/// How long the pipeline may wait for an answer of the API server, in milliseconds: meanwhile nobody is heard. Longer than a
+/// busy one takes; shorter than the lease, so that a leader does not outlive it waiting.
+pub const API_ANSWER_WAIT_MS: u64 = 5_000;
+/// The same after one that was not answered, in milliseconds.
+pub const API_PROBE_WAIT_MS: u64 = 1_000;
+/// For how long nothing is asked after that, in milliseconds; doubles each time, up to `API_RETRY_MAX_MS`.
+pub const API_RETRY_FIRST_MS: u64 = 1_000;
+/// The longest of these pauses, in milliseconds.
+pub const API_RETRY_MAX_MS: u64 = 16_000;
+/// Requests to the API server at a time, when there are many: a first revision is some hundred objects.
+pub const API_QUESTIONS_AT_ONCE: usize = 16;
+/// Objects in one page of a list.
+pub const API_PAGE_OBJECTS: u32 = 500;
+/// How often a list is begun anew because the API server has forgotten where it was.
+pub const API_LIST_ATTEMPTS: usize = 3;
+/// What the data of one ConfigMap may add up to, as the API server checks it.
+pub const MAX_CONFIG_MAP_BYTES: usize = 1 << 20;
+/// A record as text: a fleet of `MAX_MEMBERS` instances in all its lists is a few MiB.
+pub const MAX_RECORD_BYTES: usize = 32 << 20;
 /// Lines of the story that are kept for whoever asks later.
 pub const STORY_LINES: usize = 1_000;
 /// Lines of the story that a slow listener may be behind.
@@ -376,6 +409,46 @@ pub const ENROLMENT_ADDRESSES: usize = 4_096;
 pub const MAX_ENROL_REQUEST_BYTES: usize = 32 << 10;
 /// The answer: a certificate, two authorities, and the keys of two rotations, with plenty of room.
 pub const MAX_ENROL_RESPONSE_BYTES: usize = 1 << 20;
+// --- the Kubernetes source (controller/src/source/kubernetes) -----------------------------------------------------
+
+/// How long one watch lasts before it is begun anew where it was, in seconds. A connection that is half open is noticed
+/// within this and five seconds more: the API server ends a watch, or says something on it, earlier.
+pub const KUBE_WATCH_SECONDS: u32 = 60;
+/// How long the API server may say nothing on a connection, in milliseconds; longer than a watch.
+pub const KUBE_READ_WAIT_MS: u64 = 75_000;
+/// Opening a connection to the API server, TLS included, in milliseconds.
+pub const KUBE_CONNECT_WAIT_MS: u64 = 5_000;
+/// The longest wait before a watch is tried again, in milliseconds: what an API server that is back has waited for us at
+/// most. There are a dozen watches, so this is no crowd. (Those of single Secrets wait longer, up to 30 s.)
+pub const KUBE_RETRY_WAIT_MAX_MS: u64 = 5_000;
+/// Objects in one page of a list.
+pub const KUBE_PAGE_OBJECTS: u32 = 500;
+/// Sightings of all watches that wait to be taken in; then watches are read more slowly.
+pub const KUBE_SIGHTINGS: usize = 1_024;
+/// How long the first view waits for kinds that the API server does not answer about, in milliseconds.
+pub const KUBE_FIRST_SIGHT_WAIT_MS: u64 = 10_000;
+/// How long the first view, or one with new references, waits to know whether Secrets of other namespaces are shared, in
+/// milliseconds.
+pub const KUBE_SHARES_WAIT_MS: u64 = 2_000;
+/// A kind whose watch fails for so long is out of sight, in milliseconds: an API server that restarts is back earlier.
+pub const KUBE_FAILING_MAX_MS: u64 = 30_000;
+/// How long an object that is said to be deleted is still shown, in milliseconds. Long enough to see whether its whole kind
+/// is being deleted, or whether the list that lacked it was an old one.
+pub const KUBE_REMOVAL_HOLD_MS: u64 = 2_000;
+/// How long objects that went with their CRD are still shown once the CRD is back, in milliseconds: GitOps tools apply them
+/// again within minutes.
+pub const KUBE_LOST_KEEP_MS: u64 = 15 * 60_000;
+/// How often it is asked whether the API server's history was set back (restored from a copy), in milliseconds.
+pub const KUBE_HISTORY_LOOK_MS: u64 = 15_000;
+/// How often a namespace is looked at that may not be watched, in milliseconds.
+pub const KUBE_NAMESPACE_LOOK_MS: u64 = 15_000;
+/// How long objects must be at rest before they are shown, in milliseconds, so that a list is one view; ten times that for
+/// objects that never are.
+pub const KUBE_VIEW_QUIET_MS: u64 = 25;
+/// UIDs of deleted objects that are remembered by each watch. What is forgotten is compared by version.
+pub const KUBE_DELETED_UIDS: usize = 10_000;
+/// Secrets whose watch may begin at a time.
+pub const KUBE_SECRETS_BEGINNING: usize = 16;
 
 // --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
 
@@ -417,3 +490,75 @@ pub const PARENT_WATCH_MS: u64 = 200;
 
 /// How long after a revision could not be kept it is tried again: soon after somebody made room, seldom enough to be cheap.
 pub const REVISION_RETRY_MS: u64 = 5_000;
+
+// --- status, Events and commands on an API server (controller/src/{status,events,annotations}) ---------------------
+
+/// Status writes a second, of all objects together: a thousand new routes are told within 20 s, and an API server is not
+/// busy with it.
+pub const STATUS_WRITES_PER_SECOND: u64 = 50;
+/// Status writes at once after a quiet time: as many as in a second.
+pub const STATUS_WRITES_BURST: u64 = 50;
+/// Status writes on their way at a time.
+pub const STATUS_WRITES_IN_FLIGHT: usize = 8;
+/// How long an API server may take for one write, in milliseconds.
+pub const STATUS_WRITE_WAIT_MS: u64 = 10_000;
+/// The stage that tries an object is written into its status while a revision changes at most so many; of larger ones the
+/// Rollout speaks for all. A thousand new routes cost one write each, not one for every stage.
+pub const STATUS_PASSING_OBJECTS: usize = 20;
+/// How long something that passes (a stage, a wait) has lasted before it is written, in milliseconds: most changes are over by then.
+pub const STATUS_PASSING_SETTLE_MS: u64 = 5_000;
+/// How long an object has been in error before that is written, in milliseconds: what it refers to may come a moment later.
+pub const STATUS_FAILING_SETTLE_MS: u64 = 2_000;
+/// Between two writes of one object, in milliseconds.
+pub const STATUS_OBJECT_SPACING_MS: u64 = 2_000;
+/// How long a pool's endpoints have been others than written before they are written, in milliseconds: one that comes and
+/// goes is not news.
+pub const STATUS_COUNTS_SETTLE_MS: u64 = 10_000;
+/// Between two writes of a pool's endpoints, in milliseconds.
+pub const STATUS_COUNTS_SPACING_MS: u64 = 30_000;
+/// Between two writes of a Rollout in which nothing but its stage or its instances moved, in milliseconds: a busy
+/// repository begins a revision a second.
+pub const STATUS_MOVING_SPACING_MS: u64 = 5_000;
+/// How long such a move waits for others to go with it, in milliseconds.
+pub const STATUS_MOVING_SETTLE_MS: u64 = 1_000;
+/// Between two writes of a Rollout whatever the news, commands' answers excepted, in milliseconds.
+pub const STATUS_ROLLOUT_SPACING_MS: u64 = 1_000;
+/// Between two writes of a Rollout in which only figures and words moved, in milliseconds.
+pub const STATUS_FIGURES_SPACING_MS: u64 = 60_000;
+/// By how much the end of a bake has to move to be news, in milliseconds: reports jitter by a second.
+pub const STATUS_BAKE_UNTIL_TOLERANCE_MS: u64 = 10_000;
+/// How often the statuses that an API server shows are compared with what was written, in milliseconds: somebody may have
+/// changed one.
+pub const STATUS_SWEEP_MS: u64 = 10_000;
+/// At most so often the situation is looked at, in milliseconds.
+pub const STATUS_LOOK_MS: u64 = 200;
+/// A status that somebody else owns a part of, or that the API server calls invalid, is tried again after so long, in
+/// milliseconds.
+pub const STATUS_REFUSED_RETRY_MS: u64 = 300_000;
+/// Where status may not be written, that is tried again after so long, in milliseconds: somebody may have granted it.
+pub const STATUS_FORBIDDEN_RETRY_MS: u64 = 60_000;
+/// The longest wait after an API server did not answer, in milliseconds; the first is a second, each twice the one before.
+pub const STATUS_BACKOFF_MAX_MS: u64 = 30_000;
+/// Characters of a sentence in a status or an Event. An Event's note may have 1,024 bytes.
+pub const STATUS_SENTENCE_CHARS: usize = 900;
+
+/// Within this long the same happening to the same object adds to an Event that is there, in milliseconds; as in kubectl's
+/// own clients.
+pub const EVENT_SERIES_MS: u64 = 360_000;
+/// Between two writes of one Event, in milliseconds: a flapping object costs a write a minute.
+pub const EVENT_REPEAT_MS: u64 = 60_000;
+/// Events about one object at once; then as many as `EVENT_OBJECT_REFILL_MS` says.
+pub const EVENT_OBJECT_BURST: u64 = 25;
+/// One more Event about one object in so many milliseconds: the figures of client-go.
+pub const EVENT_OBJECT_REFILL_MS: u64 = 300_000;
+/// Events a second, of all objects together.
+pub const EVENT_WRITES_PER_SECOND: u64 = 5;
+/// Events at once after a quiet time.
+pub const EVENT_WRITES_BURST: u64 = 50;
+/// Happenings that wait to become Events; further ones are counted and dropped.
+pub const EVENTS_WAITING: usize = 1_024;
+/// Objects named in Events about what several of them refer to, such as a certificate.
+pub const EVENT_OBJECTS_MAX: usize = 5;
+
+/// Characters of a command's id, verb, revision or giver in annotations: longer ones are refused.
+pub const COMMAND_WORD_CHARS: usize = 256;

@@ -199,7 +199,7 @@ impl Lane {
             // Said so that instances need not wait for it. One that was there keeps what it had: a reference that breaks
             // is mended by people, and takes nothing out of service.
             ServiceState::Missing(_) if !is_held => nobody,
-            ServiceState::Missing(_) | ServiceState::Unknown => return None,
+            ServiceState::Missing(_) | ServiceState::Unknown | ServiceState::Unseen(_) => return None,
         };
         let served = match self
             .current
@@ -251,7 +251,7 @@ impl Lane {
         news: &mut Vec<News>,
     ) -> Option<LiveValue> {
         let material = match state {
-            CertificateState::Unknown => return None,
+            CertificateState::Unknown | CertificateState::Unseen(_) => return None,
             CertificateState::Missing(_) => {
                 self.refused.remove(certificate);
                 return None;

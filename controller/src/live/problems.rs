@@ -48,7 +48,7 @@ impl<'a> Found<'a> {
         let field = FieldPath::root("spec").field("service");
         match self.values.service(service) {
             ServiceState::Unknown => {}
-            ServiceState::Missing(lack) => {
+            ServiceState::Missing(lack) | ServiceState::Unseen(lack) => {
                 let message = format!("{}; the pool keeps the endpoints it had, if any", lack.message);
                 self.warn(object, field, Lack::new(message, lack.fix.clone()));
             }
@@ -100,7 +100,7 @@ impl<'a> Found<'a> {
     fn certificate(&mut self, object: &Object, field: &FieldPath, wanted: &CertificateRef) -> Option<&'a Material> {
         let lack = match self.values.certificate(wanted) {
             CertificateState::Unknown => return None,
-            CertificateState::Missing(lack) => lack.clone(),
+            CertificateState::Missing(lack) | CertificateState::Unseen(lack) => lack.clone(),
             CertificateState::Refused(lack) => Lack::new(format!("{wanted}: {}", lack.message), lack.fix.clone()),
             CertificateState::Material(material) => match material.out_of_time(self.now_seconds) {
                 None => return Some(material),

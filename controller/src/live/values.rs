@@ -46,6 +46,8 @@ pub struct Values {
 pub enum ServiceState {
     /// It was not seen yet.
     Unknown,
+    /// It cannot be seen, for this reason. As with `Unknown`, whatever was sent before stays; but nobody waits for it.
+    Unseen(Lack),
     /// There is no such Service, or no such port.
     Missing(Lack),
     /// Its endpoints, in ascending order of address, none twice. None: nobody is there.
@@ -57,6 +59,8 @@ pub enum ServiceState {
 pub enum CertificateState {
     /// It was not seen yet.
     Unknown,
+    /// It cannot be seen, for this reason. As with `Unknown`, whatever was sent before stays; but nobody waits for it.
+    Unseen(Lack),
     /// There is no such Secret.
     Missing(Lack),
     /// There is, but it cannot serve.

@@ -265,6 +265,9 @@ impl Fleet {
 }
 
 #[cfg(test)]
+mod remote_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::keys::{self, Keys};
@@ -275,9 +278,9 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
-    const NOW: Millis = Millis(1_800_000_000_000);
+    pub(super) const NOW: Millis = Millis(1_800_000_000_000);
 
-    fn shared(state: &std::path::Path) -> Shared {
+    pub(super) fn shared(state: &std::path::Path) -> Shared {
         let keys = Keys::open(state).unwrap();
         Shared {
             trusted: keys.trusted().clone(),
@@ -290,14 +293,14 @@ mod tests {
         }
     }
 
-    fn fleet(shared: &Shared) -> Fleet {
+    pub(super) fn fleet(shared: &Shared) -> Fleet {
         let name = "edge".parse().unwrap();
         Fleet::open(shared.clone(), name, Plan::built_in(), Beginning::NewFleet, NOW).unwrap()
     }
 
-    type Sent = mpsc::Receiver<Result<pb::Downward, tonic::Status>>;
+    pub(super) type Sent = mpsc::Receiver<Result<pb::Downward, tonic::Status>>;
 
-    fn join(fleet: &mut Fleet) -> Sent {
+    pub(super) fn join(fleet: &mut Fleet) -> Sent {
         let (queue, sent) = mpsc::channel(64);
         let link = Link::new(LinkId(1), queue, CancellationToken::new());
         fleet.opened(&"i-1".parse().unwrap(), Hello::default(), link, NOW);
@@ -305,7 +308,7 @@ mod tests {
     }
 
     /// The epochs of the orders that were sent.
-    fn epochs(fleet: &Fleet, sent: &mut Sent) -> Vec<u64> {
+    pub(super) fn epochs(fleet: &Fleet, sent: &mut Sent) -> Vec<u64> {
         let audience = Audience {
             cluster: fleet.shared.cluster.clone(),
             fleet: fleet.name.clone(),
@@ -324,7 +327,7 @@ mod tests {
         orders.collect()
     }
 
-    fn first_target(fleet: &Fleet) -> Event {
+    pub(super) fn first_target(fleet: &Fleet) -> Event {
         Event::NewTarget(Target {
             revision: RevisionId {
                 number: 1,

@@ -32,7 +32,7 @@ pub enum Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("none"),
+            Self::None => f.write_str("0"),
             Self::Count(count) => write!(f, "{count}"),
             Self::Resource(version) => f.write_str(version),
         }
@@ -70,12 +70,12 @@ pub enum LoadError {
 pub enum CommitError {
     /// Somebody else wrote since it was read.
     #[error(
-        "the record is at version {found}, not at {expected}: another controller wrote it, or it was removed or put back"
+        "the record is {found}, not at version {expected} (0: there is none): another controller wrote it, or it was removed or put back"
     )]
     Stale {
         /// What the writer had read.
         expected: Version,
-        /// What is there, in words.
+        /// What is there: "at version 7", "gone".
         found: String,
     },
     /// It cannot be told what is there.
@@ -192,7 +192,10 @@ impl RecordFile {
         if found != *expected {
             return Err(CommitError::Stale {
                 expected: expected.clone(),
-                found: found.to_string(),
+                found: match found {
+                    Version::None => "gone".to_owned(),
+                    Version::Count(_) | Version::Resource(_) => format!("at version {found}"),
+                },
             });
         }
         let count = before.unwrap_or(0).saturating_add(1);

@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use sluice_model::FleetName;
+use sluice_model::limits::MAX_CONFIG_MAP_BYTES;
 
 use super::piece::{Piece, PieceName};
 use super::record::Version;
+use crate::api_server::ApiError;
 
 /// Where revisions and records are kept. Calls may block, for a bounded time; one that is bound to fail does so at once.
 pub trait Remote: Send + Sync + fmt::Debug {
@@ -60,28 +62,18 @@ pub enum Kept {
 /// Why something could not be read or written.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// It may work later.
-    #[error("the API server does not answer: {0}; it is asked again soon, and until then nothing new is ordered")]
-    Unavailable(String),
-    /// It will not work until somebody does something.
-    #[error("the API server refuses {what}: {why}")]
-    Refused {
-        /// What was asked.
-        what: String,
-        /// In its words, and what to do.
-        why: String,
-    },
+    /// Whoever keeps it does not answer, or does not want to.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// It does not fit.
     #[error(
-        "{what} would have {bytes} bytes, and an object of the API server holds {max}: spread the routes over several fleets"
+        "{what} would have {bytes} bytes, and one object holds {MAX_CONFIG_MAP_BYTES}: spread the routes over several fleets"
     )]
     TooLarge {
         /// What.
         what: String,
         /// How large it is.
         bytes: usize,
-        /// How large it may be.
-        max: usize,
     },
     /// What is there is nothing of ours.
     #[error("{place} is damaged: {what}; delete it, and it is made again or asked back from the instances")]
@@ -96,8 +88,8 @@ pub enum RemoteError {
 /// Why a record was not written.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum WriteError {
-    /// It is at another version.
-    #[error("it is at version {0}")]
+    /// It is at another version: what is there, as in [`super::CommitError::Stale`].
+    #[error("it is {0}")]
     Stale(String),
     /// See [`RemoteError`].
     #[error(transparent)]
@@ -110,7 +102,10 @@ pub(crate) mod memory {
     use std::collections::BTreeMap;
     use std::sync::{Mutex, MutexGuard};
 
+    use k8s_openapi::api::core::v1::ConfigMap;
+
     use super::*;
+    use crate::revisions::config_map;
 
     /// How it answers.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -128,8 +123,16 @@ pub(crate) mod memory {
         pub(crate) records: BTreeMap<FleetName, (Vec<u8>, u64)>,
         pub(crate) pieces: BTreeMap<PieceName, Piece>,
         pub(crate) mood: Mood,
+        /// How large each write was, as an object of the API server.
+        pub(crate) sizes: Vec<usize>,
         /// Writes so far: versions, as an API server counts them.
         pub(crate) writes: u64,
+    }
+
+    fn size(object: &ConfigMap) -> usize {
+        let data = object.binary_data.iter().flatten();
+        // A name, labels, managed fields: what etcd holds of an object besides its data.
+        1_000 + data.map(|(_, data)| data.0.len()).sum::<usize>()
     }
 
     #[derive(Debug, Default)]
@@ -143,7 +146,7 @@ pub(crate) mod memory {
         fn answer<T>(&self, mood: Mood, answer: T) -> Result<T, RemoteError> {
             match mood {
                 Mood::Answers => Ok(answer),
-                Mood::Away | Mood::AnswersAreLost => Err(RemoteError::Unavailable("no answer within 5 s".to_owned())),
+                Mood::Away | Mood::AnswersAreLost => Err(ApiError::Unavailable("no answer in time".to_owned()).into()),
             }
         }
     }
@@ -172,21 +175,25 @@ pub(crate) mod memory {
             let found = state.records.get(fleet).map(|(_, version)| version.to_string());
             let found = found.map_or(Version::None, Version::Resource);
             if found != *expected {
-                return Err(WriteError::Stale(found.to_string()));
+                return Err(WriteError::Stale(format!("at version {found}")));
             }
+            let object = config_map::of_record(fleet, record, None)?;
+            state.sizes.push(size(&object));
             state.writes += 1;
             let version = state.writes;
             state.records.insert(fleet.clone(), (record.to_vec(), version));
             Ok(self.answer(state.mood, Version::Resource(version.to_string()))?)
         }
 
-        fn keep(&self, _: &FleetName, pieces: &[Piece]) -> Vec<Result<Kept, RemoteError>> {
+        fn keep(&self, fleet: &FleetName, pieces: &[Piece]) -> Vec<Result<Kept, RemoteError>> {
             let mut state = self.state();
             let mood = state.mood;
             let keep = |piece: &Piece| {
                 if mood == Mood::Away {
                     return self.answer(mood, Kept::ThisOne);
                 }
+                let object = config_map::of_piece(fleet, piece)?;
+                state.sizes.push(size(&object));
                 state.writes += 1;
                 let kept = match state.pieces.get(&piece.name()) {
                     Some(there) if there != piece => Kept::Another(there.clone()),

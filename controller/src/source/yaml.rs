@@ -133,6 +133,30 @@ impl Node {
         at
     }
 
+    /// The same value, written nowhere: as an API server has it.
+    pub fn from_json(json: &serde_json::Value) -> Self {
+        let at = Position::default();
+        let value = match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(*value),
+            serde_json::Value::Number(number) => match (number.as_i128(), number.as_f64()) {
+                (Some(whole), _) => Value::Integer(whole),
+                (None, Some(float)) => Value::Float(float),
+                (None, None) => Value::Null,
+            },
+            serde_json::Value::String(text) => Value::Text(text.clone()),
+            serde_json::Value::Array(items) => Value::List(items.iter().map(Self::from_json).collect()),
+            serde_json::Value::Object(entries) => {
+                let entries = entries.iter().map(|(text, value)| {
+                    let text = text.clone();
+                    (Key { at, text }, Self::from_json(value))
+                });
+                Value::Map(entries.collect())
+            }
+        };
+        Self { at, value }
+    }
+
     /// The same without places.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
