@@ -13,13 +13,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kube::core::DynamicObject;
 use rcgen::{CertificateParams, KeyPair};
+use serde_json::json;
 use sluice_controller::compile::{Compiled, Compiler, FleetState, Output, Stable};
 use sluice_controller::lint::lint;
 use sluice_controller::problem::Problem;
-use sluice_controller::source::View;
 use sluice_controller::source::folder::Folder;
-use sluice_model::FleetName;
+use sluice_controller::source::kubernetes::read;
+use sluice_controller::source::yaml::{self, Node};
+use sluice_controller::source::{View, manifest};
+use sluice_model::{FleetName, Kind};
 use sluice_proto::sections::unit_digest;
 
 fn golden(path: &str) -> PathBuf {
@@ -211,6 +215,55 @@ fn broken_manifests_harm_only_themselves() {
             .unwrap_or("broken.yaml");
         report(name, &broken)
     });
+}
+
+/// The documents of `text` as an API server would give them out, where it can be told which objects they are.
+fn as_stored(text: &str) -> Vec<DynamicObject> {
+    let documents = yaml::documents(text).unwrap_or_default();
+    let read = manifest::read(&"file.yaml".into(), documents.clone());
+    // Where one cannot be told, or stands twice, the API server never had it.
+    if read.incomplete || read.objects.iter().any(|object| !object.also_in.is_empty()) {
+        return vec![];
+    }
+    let ours = documents.iter().map(Node::to_json);
+    let ours = ours.filter(|json| json["apiVersion"] == "sluice.dev/v1alpha1");
+    ours.map(|mut json| {
+        let namespace = json["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
+        // What an API server lets through of `metadata` is of its own form.
+        json["metadata"] = json!({"name": json["metadata"]["name"], "namespace": namespace, "resourceVersion": "1"});
+        serde_json::from_value(json).unwrap()
+    })
+    .collect()
+}
+
+#[test]
+fn an_api_servers_objects_are_told_what_files_are_told() {
+    let files = entries("cases", |path| {
+        path.extension().is_some_and(|extension| extension == "yaml")
+    });
+    let mut compared = 0;
+    for file in files {
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let of_file = manifest::read(&"file.yaml".into(), yaml::documents(&text).unwrap_or_default());
+        let is_of_content =
+            |problem: &Problem| problem.object.is_some() && !problem.field.as_str().starts_with("metadata");
+        let of_file = of_file.problems.into_iter().filter(is_of_content);
+        let without_places = of_file.map(|problem| Problem { place: None, ..problem });
+        let stored = as_stored(&text);
+        if stored.is_empty() {
+            continue;
+        }
+        let told = stored.iter().flat_map(|object| {
+            let kind = Kind::ALL
+                .into_iter()
+                .find(|kind| kind.as_str() == object.types.as_ref().unwrap().kind);
+            read::object(kind.unwrap(), object).unwrap().1
+        });
+        let told: Vec<Problem> = told.collect();
+        assert_eq!(told, without_places.collect::<Vec<_>>(), "{}", file.display());
+        compared += told.len();
+    }
+    assert!(compared >= 30, "{compared}");
 }
 
 /// The text with certificates put in: `@a.crt@` and `@a.key@` belong together, and so on.

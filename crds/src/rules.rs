@@ -124,10 +124,7 @@ pub const VALUES_BY_OPERATOR: CelRule = CelRule {
 /// A certificate is named once.
 pub const CERTIFICATES_DIFFER: CelRule = CelRule {
     id: "certificates-differ",
-    // `namespace` is a word of CEL's own, and has to be escaped: unescaped, an API server takes it for a field of unknown
-    // length and refuses the rule for what it might cost.
-    cel: "self.all(c, self.exists_one(d, d.secretName == c.secretName && \
-          (has(d.__namespace__) ? d.__namespace__ : '') == (has(c.__namespace__) ? c.__namespace__ : '')))",
+    cel: "self.all(c, self.exists_one(d, d == c))",
     message: "each certificate may stand here once",
 };
 

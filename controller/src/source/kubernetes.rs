@@ -23,6 +23,8 @@ mod references;
 mod run;
 mod sight;
 mod store;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use std::collections::BTreeSet;
