@@ -27,7 +27,7 @@ pub(crate) mod record_lost;
 pub(crate) mod restarts;
 pub(crate) mod scale;
 pub(crate) mod scale_backend;
-pub(crate) mod source;
 pub(crate) mod sidecar;
+pub(crate) mod source;
 
 mod served;
