@@ -195,7 +195,10 @@ impl Recorder {
             subject,
             text,
         } = &write.note;
-        let unique = Sha256::digest(format!("{uid} {occasion:?} {subject} {} {}", write.first.0, self.instance));
+        let unique = Sha256::digest(format!(
+            "{uid} {occasion:?} {subject} {} {}",
+            write.first.0, self.instance
+        ));
         let unique: String = unique.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Event {
             metadata: ObjectMeta {

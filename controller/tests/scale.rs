@@ -55,7 +55,10 @@ fn objects(routes: usize) -> Objects {
     });
     let spec = json!({"fleet": "edge", "dataPlane": {"listeners": [{"name": "http", "port": 8080}]}});
     let rollout = object(Kind::Rollout, "sluice-system", "edge", 1, spec);
-    pools.chain([rollout]).chain((0..routes).map(|number| route(number, 1))).collect()
+    pools
+        .chain([rollout])
+        .chain((0..routes).map(|number| route(number, 1)))
+        .collect()
 }
 
 fn view(objects: Objects) -> View {
@@ -109,8 +112,14 @@ fn changes(routes: usize) -> Vec<(Duration, Duration)> {
         let began = Instant::now();
         let now = sections::encode(compiled.snapshot.as_ref().unwrap()).unwrap();
         took.push((compiled_in, began.elapsed()));
-        let same = now.iter().zip(&known).filter(|(now, before)| now.digest == before.digest);
-        assert!(now.len() == known.len() && same.count() + 1 >= known.len(), "one change, one section");
+        let same = now
+            .iter()
+            .zip(&known)
+            .filter(|(now, before)| now.digest == before.digest);
+        assert!(
+            now.len() == known.len() && same.count() + 1 >= known.len(),
+            "one change, one section"
+        );
         known = now;
     }
     took

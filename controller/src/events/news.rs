@@ -129,7 +129,10 @@ fn of_live(news: &News, text: &str, situation: &Situation) -> Vec<Note> {
             Some(Unit::Pool(_) | Unit::Route(_) | Unit::DataPlane(_)) | None,
         ) => false,
     };
-    let items = situation.written.iter().flat_map(|written| written.translation.items.values());
+    let items = situation
+        .written
+        .iter()
+        .flat_map(|written| written.translation.items.values());
     let note = |item: &Item| {
         let stored = item.object.stored.as_ref()?;
         Some(Note::new(&item.object.key, &stored.uid, occasion_of(news), text))

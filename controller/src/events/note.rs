@@ -137,7 +137,9 @@ mod tests {
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
         for occasion in Occasion::ALL {
             let word = format!("`{}`", occasion.as_str());
-            let told = rows.iter().any(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&word)));
+            let told = rows
+                .iter()
+                .any(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&word)));
             assert!(told, "docs/status.md has no row for the Event {word}");
         }
     }

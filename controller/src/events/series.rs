@@ -124,7 +124,10 @@ impl Series {
     /// The next Event to write, if one is due. It counts as written from now on.
     pub fn due(&mut self, now: Millis) -> Option<EventWrite> {
         self.objects.retain(|_, bucket| !bucket.is_full(now));
-        let due = self.known.values_mut().filter(|entry| entry.due_at().is_some_and(|at| at <= now));
+        let due = self
+            .known
+            .values_mut()
+            .filter(|entry| entry.due_at().is_some_and(|at| at <= now));
         // New ones first, in the order in which they happened.
         let entry = due.min_by_key(|entry| (entry.name.is_some(), entry.first.steady))?;
         if !self.all.take(now) {

@@ -68,12 +68,20 @@ fn the_same_once_more_is_counted_and_not_told_again() {
     }
     assert_eq!((bench.made, bench.counts()), (1, vec![1]));
     bench.pass(60_000);
-    assert_eq!((bench.made, bench.counts()), (1, vec![1, 50]), "a minute later, together");
+    assert_eq!(
+        (bench.made, bench.counts()),
+        (1, vec![1, 50]),
+        "a minute later, together"
+    );
     bench.pass(600_000);
     assert_eq!(bench.written.len(), 2, "and nothing while nothing happens");
     bench.happens(SHOP, Occasion::Quarantined, "");
     bench.pass(1_000);
-    assert_eq!((bench.made, bench.counts()), (2, vec![1, 50, 1]), "after some minutes it is news");
+    assert_eq!(
+        (bench.made, bench.counts()),
+        (2, vec![1, 50, 1]),
+        "after some minutes it is news"
+    );
 }
 
 #[test]
@@ -104,7 +112,11 @@ fn what_differs_is_told_apart_up_to_a_bound() {
     assert!(bench.made <= 25 + 2, "{}", bench.made);
     bench.happens(SHOP, Occasion::RolledBack, "");
     bench.pass(1_000);
-    assert_eq!(bench.written.last().unwrap().1.note.object.to_string(), SHOP, "others are not held up");
+    assert_eq!(
+        bench.written.last().unwrap().1.note.object.to_string(),
+        SHOP,
+        "others are not held up"
+    );
 }
 
 #[test]

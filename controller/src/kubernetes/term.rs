@@ -23,6 +23,7 @@ use crate::revisions::kubernetes::ConfigMaps;
 use crate::revisions::pull::PullError;
 use crate::sign::SecretMarks;
 use crate::stream::Post;
+use crate::users::Users;
 
 /// Why a term did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -166,10 +167,20 @@ impl Replica {
     /// Status and Events for users, and their commands.
     fn face_users(
         &self,
-        _beside: &mut JoinSet<()>,
-        _board: &Arc<Board>,
-        _commands: mpsc::Sender<Asked>,
-        _over: &CancellationToken,
+        beside: &mut JoinSet<()>,
+        board: &Arc<Board>,
+        commands: mpsc::Sender<Asked>,
+        over: &CancellationToken,
     ) {
+        let users = Users {
+            client: self.client.clone(),
+            board: Arc::clone(board),
+            watched: Arc::new(self.shown.clone()),
+            commands,
+            proof: self.config.proof,
+            pod: self.config.pod.to_string(),
+            clock: Arc::clone(&self.clock),
+        };
+        users.serve(beside, over);
     }
 }

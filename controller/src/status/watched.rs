@@ -9,18 +9,10 @@ use sluice_model::ObjectKey;
 
 use crate::source::kubernetes::Shown;
 
-use crate::source::kubernetes::Shown;
-
 /// See the file's comment.
 pub trait Watched: Send + Sync {
     /// The object called `key`, if there is one, with its `status`.
     fn object(&self, key: &ObjectKey) -> Option<Arc<DynamicObject>>;
-}
-
-impl Watched for Shown {
-    fn object(&self, key: &ObjectKey) -> Option<Arc<DynamicObject>> {
-        self.get(key)
-    }
 }
 
 impl Watched for Shown {

@@ -54,7 +54,9 @@ pub fn given(annotations: &BTreeMap<String, String>) -> Option<Given> {
         .filter(|key| *key != REASON)
         .find(|key| text(key).chars().count() > COMMAND_WORD_CHARS);
     let wish = match too_long {
-        Some(key) => Err(format!("{key} is too long; use at most {COMMAND_WORD_CHARS} characters")),
+        Some(key) => Err(format!(
+            "{key} is too long; use at most {COMMAND_WORD_CHARS} characters"
+        )),
         None => wish(text(COMMAND), text(REVISION), text(INSTANCE)),
     };
     let wish = match (text(ID), text(BY)) {
@@ -82,7 +84,9 @@ fn wish(verb: &str, revision: &str, instance: &str) -> Result<Wish, String> {
         return Err(format!("there is no command {verb:?}; there are {}", VERBS.join(", ")));
     };
     if revision.is_empty() {
-        return Err(format!("it does not say which revision it is about; set {REVISION} to status.targetRevision"));
+        return Err(format!(
+            "it does not say which revision it is about; set {REVISION} to status.targetRevision"
+        ));
     }
     Ok(Wish::Steer {
         verb,
@@ -95,7 +99,9 @@ mod tests {
     use super::*;
 
     fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let owned = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let owned = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         owned.collect()
     }
 
@@ -108,9 +114,17 @@ mod tests {
             verb: Verb::Abort,
             revision: Some("42-c01d9a3f".to_owned()),
         };
-        assert_eq!((found.id.as_str(), found.by.as_str(), found.wish), ("x", "ada", Ok(wish)));
+        assert_eq!(
+            (found.id.as_str(), found.by.as_str(), found.wish),
+            ("x", "ada", Ok(wish))
+        );
         assert_eq!(given(&annotations(&[("other", "x")])), None);
-        let forget = [(COMMAND, "forget"), (INSTANCE, "edge-1.0a1b2c3d"), (BY, "ada"), (ID, "y")];
+        let forget = [
+            (COMMAND, "forget"),
+            (INSTANCE, "edge-1.0a1b2c3d"),
+            (BY, "ada"),
+            (ID, "y"),
+        ];
         let found = given(&annotations(&forget)).unwrap();
         assert_eq!(found.wish, Ok(Wish::Forget("edge-1.0a1b2c3d".parse().unwrap())));
     }
@@ -124,7 +138,10 @@ mod tests {
             let why = given(&all).unwrap().wish.unwrap_err();
             assert!(why.contains(expected), "{why}");
         };
-        check(&[(COMMAND, "explode")], "there is no command \"explode\"; there are pause, resume");
+        check(
+            &[(COMMAND, "explode")],
+            "there is no command \"explode\"; there are pause, resume",
+        );
         check(&[(COMMAND, "")], "there is no command \"\"");
         check(&[(REVISION, "")], "which revision");
         check(&[(BY, "")], "who gives it");

@@ -106,7 +106,9 @@ impl Desk {
     }
 
     fn tell(&self, open: &Open, answer: Result<String, String>) {
-        let Open { rollout, uid, given, .. } = open;
+        let Open {
+            rollout, uid, given, ..
+        } = open;
         let by = self.actor(given);
         let note = match (&answer, &given.wish) {
             (Err(why), _) => {
@@ -137,7 +139,8 @@ impl Desk {
             message: sentence(&message),
             at: written((self.clock)()),
         };
-        self.answers.send_modify(|answers| drop(answers.insert(rollout.clone(), status)));
+        self.answers
+            .send_modify(|answers| drop(answers.insert(rollout.clone(), status)));
     }
 }
 
@@ -148,7 +151,9 @@ fn open(situation: &Situation, watched: &dyn Watched, known: &BTreeMap<ObjectKey
     let open = rollouts.filter_map(|(key, item)| {
         let given = annotations::given(&item.object.annotations)?;
         let stored = item.object.stored.as_ref()?;
-        let object = watched.object(key).filter(|object| object.metadata.uid.as_deref() == Some(&*stored.uid))?;
+        let object = watched
+            .object(key)
+            .filter(|object| object.metadata.uid.as_deref() == Some(&*stored.uid))?;
         let is_answered = |status: &CommandStatus| status.id == given.id;
         if known.get(key).is_some_and(is_answered) || answered(&object).as_ref().is_some_and(is_answered) {
             return None;
@@ -172,10 +177,17 @@ fn governed(situation: &Situation, key: &ObjectKey) -> Option<Result<FleetName, 
     let written = situation.written.as_ref()?;
     let item = written.translation.items.get(key)?;
     let other = item.meaning.as_ref().and_then(|meaning| by(meaning.fleet()?));
-    let is_wrong = written.problems.iter().any(|problem| problem.is_error() && problem.object.as_ref() == Some(key));
+    let is_wrong = written
+        .problems
+        .iter()
+        .any(|problem| problem.is_error() && problem.object.as_ref() == Some(key));
     match other {
-        Some(other) => Some(Err(format!("this Rollout governs no fleet; {other} does: command that one"))),
-        None => is_wrong.then(|| Err("this Rollout governs no fleet; its status says what is wrong with it".to_owned())),
+        Some(other) => Some(Err(format!(
+            "this Rollout governs no fleet; {other} does: command that one"
+        ))),
+        None => {
+            is_wrong.then(|| Err("this Rollout governs no fleet; its status says what is wrong with it".to_owned()))
+        }
     }
 }
 

@@ -10,7 +10,10 @@ fn commanded(verb: &str, id: &str) -> String {
     let annotations = format!(
         "annotations: {{sluice.dev/command: {verb}, sluice.dev/command-revision: 1-01010101, sluice.dev/command-by: ada, sluice.dev/command-id: {id}}}"
     );
-    GOOD.replace("{name: edge, namespace: sluice-system}", &format!("{{name: edge, namespace: sluice-system, {annotations}}}"))
+    GOOD.replace(
+        "{name: edge, namespace: sluice-system}",
+        &format!("{{name: edge, namespace: sluice-system, {annotations}}}"),
+    )
 }
 
 /// Lets a desk look at `bench` for a while. What the pipeline was asked, what was answered, and the Events.
@@ -33,10 +36,26 @@ async fn look(bench: &Bench, proof: Proof) -> (Vec<Asked>, Option<CommandStatus>
     let mut all = Vec::new();
     while let Ok(Some(asked)) = tokio::time::timeout(Duration::from_millis(300), asked.recv()).await {
         let core = Core::begin("edge".parse().unwrap(), Plan::built_in(), Beginning::NewFleet);
-        let Asked { answer, fleet, wish, actor, proof, reason, id } = asked;
+        let Asked {
+            answer,
+            fleet,
+            wish,
+            actor,
+            proof,
+            reason,
+            id,
+        } = asked;
         answer.send(Answer::Done(Box::new(core.status(Millis(0))))).unwrap();
         let (answer, _) = oneshot::channel();
-        all.push(Asked { answer, fleet, wish, actor, proof, reason, id });
+        all.push(Asked {
+            answer,
+            fleet,
+            wish,
+            actor,
+            proof,
+            reason,
+            id,
+        });
     }
     stop.cancel();
     working.await.unwrap();
@@ -57,7 +76,10 @@ async fn a_command_is_asked_once_and_answered() {
     let mut bench = bench(&commanded("pause", "a"));
     let (asked, answer, _) = look(&bench, Proof::Admission).await;
     assert_eq!(asked.len(), 1);
-    assert_eq!((asked[0].actor.as_str(), asked[0].id.as_deref()), ("ada", Some("Rollout sluice-system/edge a")));
+    assert_eq!(
+        (asked[0].actor.as_str(), asked[0].id.as_deref()),
+        ("ada", Some("Rollout sluice-system/edge a"))
+    );
     let answer = answer.unwrap();
     assert_eq!((answer.id.as_str(), answer.result), ("a", CommandResult::Done));
     // The answer is on its way, or in the status: nobody asks again.
@@ -74,7 +96,10 @@ async fn a_command_is_asked_once_and_answered() {
 #[tokio::test(start_paused = true)]
 async fn a_name_that_nobody_vouches_for_is_told_as_such() {
     let (asked, ..) = look(&bench(&commanded("abort", "a")), Proof::Claimed).await;
-    assert_eq!((asked[0].actor.as_str(), asked[0].proof), ("ada (not proven)", Proof::Claimed));
+    assert_eq!(
+        (asked[0].actor.as_str(), asked[0].proof),
+        ("ada (not proven)", Proof::Claimed)
+    );
 }
 
 #[tokio::test(start_paused = true)]
