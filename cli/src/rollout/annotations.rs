@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
+use sluice_controller::pipeline::commands::FORGET;
+use sluice_controller::users::annotations::{BY, COMMAND, ID, INSTANCE, REASON, REVISION};
 use sluice_model::InstanceId;
 use sluice_model::limits::COMMAND_ANSWER_LOOK_MS;
 use tokio::time::{Instant, sleep};
@@ -18,9 +20,6 @@ use crate::cluster::objects::{Kind, text};
 use crate::cluster::refusal::Wish;
 use crate::failure::{Exit, Failure};
 use crate::output;
-
-/// The prefix of all of them.
-const COMMAND: &str = "sluice.dev/command";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -45,7 +44,7 @@ impl<'a> Asked<'a> {
     /// To wait no longer for an instance.
     pub fn to_forget(instance: &'a InstanceId, reason: &'a str) -> Self {
         Self {
-            verb: "forget",
+            verb: FORGET,
             revision: None,
             instance: Some(instance),
             reason,
@@ -58,11 +57,11 @@ impl<'a> Asked<'a> {
         let reason = Some(self.reason).filter(|reason| !reason.is_empty());
         json!({"metadata": {"annotations": {
             COMMAND: self.verb,
-            format!("{COMMAND}-revision"): revision,
-            format!("{COMMAND}-instance"): self.instance,
-            format!("{COMMAND}-by"): by,
-            format!("{COMMAND}-reason"): reason,
-            format!("{COMMAND}-id"): id,
+            REVISION: revision,
+            INSTANCE: self.instance,
+            BY: by,
+            REASON: reason,
+            ID: id,
         }}})
     }
 
@@ -97,13 +96,13 @@ pub fn answer(object: &DynamicObject, id: &str) -> Answer {
     }
     let annotation = |name: &str| -> String {
         let annotations = object.metadata.annotations.as_ref();
-        let found = annotations.and_then(|annotations| annotations.get(&format!("{COMMAND}-{name}")));
+        let found = annotations.and_then(|annotations| annotations.get(name));
         found.cloned().unwrap_or_default()
     };
-    if annotation("id") == id {
+    if annotation(ID) == id {
         Answer::Waiting
     } else {
-        Answer::Replaced(annotation("by"))
+        Answer::Replaced(annotation(BY))
     }
 }
 

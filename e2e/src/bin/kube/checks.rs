@@ -21,6 +21,7 @@ pub(crate) mod isolation;
 pub(crate) mod leader;
 pub(crate) mod packaging;
 pub(crate) mod permissions;
+pub(crate) mod plugin;
 pub(crate) mod programmed;
 pub(crate) mod quiet;
 pub(crate) mod record_lost;

@@ -157,6 +157,11 @@ const CHECKS: &[Check] = &[
         |world| Box::pin(checks::bad_objects::refused_or_told(world)),
     ),
     own(
+        "plugin",
+        "kubectl sluice by users with few rights and enough: refusals, commands in their names, views of live instances",
+        |world| Box::pin(checks::plugin::as_kubectl_runs_it(world)),
+    ),
+    own(
         "programmed",
         "whoever waits for Programmed gets what was written, from every instance, also from one that stood still",
         |world| Box::pin(checks::programmed::truth(world)),

@@ -239,12 +239,7 @@ fn contents() -> Vec<(&'static str, Value)> {
 
 /// `kubectl get rollouts` may mean the other; our full and short names do not.
 async fn beside_another(world: &World, namespace: &str) -> anyhow::Result<()> {
-    world.kubectl_with(OTHER, &["apply", "-f", "-"]).await?;
-    let crd = "crd/rollouts.argoproj.example.com";
-    let both = async {
-        world
-            .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", crd])
-            .await?;
+    with_another_kind_of_this_name(world, || async {
         for name in ["rollouts.sluice.dev", "slr", "rollouts.v1alpha1.sluice.dev"] {
             wait_until(name, PATIENCE, || async {
                 let get = ["-n", namespace, "get", name, "idle"];
@@ -256,11 +251,27 @@ async fn beside_another(world: &World, namespace: &str) -> anyhow::Result<()> {
             .kubectl(&["-n", namespace, "get", "rollouts.argoproj.example.com"])
             .await?;
         ensure!(!other.contains("idle"), "{other}");
-        anyhow::Ok(())
+        Ok(())
+    })
+    .await
+}
+
+/// Does something while there is another kind whose plural is `rollouts`.
+pub(crate) async fn with_another_kind_of_this_name(
+    world: &World,
+    something: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    world.kubectl_with(OTHER, &["apply", "-f", "-"]).await?;
+    let crd = "crd/rollouts.argoproj.example.com";
+    let done = async {
+        world
+            .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", crd])
+            .await?;
+        something().await
     }
     .await;
     world.kubectl(&["delete", "--wait=true", crd]).await?;
-    both
+    done
 }
 
 #[cfg(test)]
