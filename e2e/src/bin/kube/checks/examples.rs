@@ -46,6 +46,8 @@ enum Watched {
 
 /// Every folder of examples, and after it each of its changes.
 pub(crate) async fn no_drift(world: &World) -> anyhow::Result<()> {
+    // An installation that an earlier run left would warn of a Rollout that governs nothing.
+    world.no_sluice().await?;
     world.crds().await?;
     all(world, Watched::No).await
 }
@@ -177,6 +179,9 @@ impl<'a> Namespaces<'a> {
             return Ok(instead.clone());
         }
         let instead = self.world.namespace(&format!("{}-{name}", self.way)).await?;
+        // Published images cannot be had here, and pods that wait for one take minutes to go.
+        let no_pods = ["-n", &instead, "create", "quota", "no-pods", "--hard=pods=0"];
+        self.world.kubectl(&no_pods).await?;
         self.instead.insert(name.to_owned(), instead.clone());
         Ok(instead)
     }

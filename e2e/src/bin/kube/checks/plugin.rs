@@ -81,13 +81,15 @@ async fn user(world: &World, namespace: &str, name: &str, role: Option<&str>) ->
     world
         .kubectl(&["-n", namespace, "create", "serviceaccount", name])
         .await?;
-    let token = world.kubectl(&["-n", namespace, "create", "token", name]).await?;
     let kubeconfig = world.folder().canonicalize()?.join(format!("{name}.kubeconfig"));
     fs::copy(std::env::var("KUBECONFIG").context("KUBECONFIG")?, &kubeconfig)?;
     let at = kubeconfig.to_string_lossy().into_owned();
     let config = ["--kubeconfig", &at, "config"];
-    let token = format!("--token={}", token.trim());
-    // Not by `kubectl`, whose calls are logged with their arguments.
+    // Not by `world`, which writes what is said and answered into the log.
+    let token = Command::new("kubectl")
+        .args(["-n", namespace, "create", "token", name])
+        .output();
+    let token = format!("--token={}", String::from_utf8(token.await?.stdout)?.trim());
     let set = Command::new("kubectl")
         .args(config)
         .args(["set-credentials", name, &token])
@@ -130,12 +132,24 @@ impl Scene<'_> {
 
     /// `kubectl sluice` by this user.
     async fn plugin(&self, user: &User, arguments: &[&str]) -> anyhow::Result<Said> {
-        let (path, kubeconfig) = (
-            format!("PATH={}", self.path),
-            format!("KUBECONFIG={}", user.kubeconfig.display()),
-        );
-        let call = [&[&*path, &*kubeconfig, "kubectl", "sluice"], arguments].concat();
-        self.world.tool_raw("env", "", &call).await
+        let output = Command::new("kubectl")
+            .arg("sluice")
+            .args(arguments)
+            .env("PATH", &self.path)
+            .env("KUBECONFIG", &user.kubeconfig)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let said = Said {
+            status: output.status,
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        };
+        let (who, call) = (&user.name, arguments.join(" "));
+        self.world
+            .say(&format!("{who}: kubectl sluice {call}\n{}{}", said.stdout, said.stderr));
+        Ok(said)
     }
 
     async fn done(&self, user: &User, arguments: &[&str]) -> anyhow::Result<String> {
@@ -253,7 +267,7 @@ impl Scene<'_> {
     /// What an administrator sees.
     async fn views(&self) -> anyhow::Result<()> {
         let admin = User {
-            name: String::new(),
+            name: "the administrator".to_owned(),
             kubeconfig: std::env::var("KUBECONFIG").context("KUBECONFIG")?.into(),
         };
         let Served {
@@ -261,7 +275,8 @@ impl Scene<'_> {
         } = &self.served;
         let routes = self.done(&admin, &["routes", "-n", namespace]).await?;
         ensure!(routes.contains(host) && routes.contains("True"), "{routes}");
-        let explained = self.done(&admin, &["explain", "--host", host, "--path", "/x"]).await?;
+        let request = ["explain", "--fleet", FLEET, "--host", host, "--path", "/x"];
+        let explained = self.done(&admin, &request).await?;
         ensure!(
             explained.starts_with(&format!("goes to Pool {namespace}/{name}\n")),
             "{explained}"
