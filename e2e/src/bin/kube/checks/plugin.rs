@@ -220,9 +220,14 @@ impl Scene<'_> {
         let told = format!("Rollout {NAMESPACE}/{FLEET}: pause {revision}: done");
         ensure!(said.starts_with(&told), "{said}");
         watching.hears("pause by").await?;
-        let status = self.sluice.rollout().await?["status"].clone();
-        ensure!(status["pausedBy"]["by"] == *self.operator.name, "{status:#}");
-        ensure!(status["command"]["by"] == *self.operator.name, "{status:#}");
+        // The answer and what came of it need not be written at once.
+        wait_until("the pause in the status", PATIENCE, || async {
+            let rollout = self.sluice.rollout().await.map_err(|error| format!("{error:#}"))?;
+            let by = ["pausedBy", "command"].map(|field| &rollout["status"][field]["by"]);
+            let all = by.iter().all(|by| **by == *self.operator.name);
+            if all { Ok(()) } else { Err(format!("{by:?}")) }
+        })
+        .await;
         let older = ["rollout", "abort", "--revision", "1-0badc0de"];
         self.refused(&self.operator, &older, &["abort 1-0badc0de: refused: ", "1-0badc0de"])
             .await?;
