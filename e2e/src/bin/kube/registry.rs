@@ -8,8 +8,8 @@ use anyhow::bail;
 
 use crate::checks::{
     admission, api_away, argocd, bad_objects, cel, certificate, changes, chart_install, columns, crds, docs, examples,
-    explain, harness, images, incomplete_view, leader, packaging, permissions, programmed, quiet, record_lost,
-    restarts, scale, scale_backend,
+    explain, harness, identity, images, incomplete_view, keys, leader, packaging, permissions, programmed, quiet,
+    record_lost, restarts, scale, scale_backend,
 };
 use crate::options::{Form, Options};
 use crate::world::World;
@@ -119,6 +119,20 @@ const CHECKS: &[Check] = &[
         "images",
         "both images serve a route: restricted, not root, read-only root file system",
         |world| Box::pin(images::serve(world)),
+    ),
+    Check {
+        // Nobody may ask for a token that ends within ten minutes.
+        limit: Duration::from_secs(1_200),
+        ..check(
+            "identity",
+            "no, expired, wrong-audience, deleted-pod and other-fleet credentials are refused on every RPC",
+            |world| Box::pin(identity::refusals(world)),
+        )
+    },
+    check(
+        "keys",
+        "the Secret of keys and the ConfigMaps of trust: made once, mended, never replaced; keys replaced in steps",
+        |world| Box::pin(keys::kept(world)),
     ),
     check(
         "columns",
