@@ -5,8 +5,11 @@ use super::*;
 use crate::source::cluster::{Cluster, Namespace};
 use crate::source::{Area, Shares};
 
+/// A namespace's name, when it was created, and its labels.
+type Known<'a> = (&'a str, u64, &'a [(&'a str, &'a str)]);
+
 /// The objects of `text`, in a cluster whose controller is in namespace `shop`; namespaces as `name created labels`.
-fn cluster_view(text: &str, namespaces: &[(&str, u64, &[(&str, &str)])]) -> View {
+fn cluster_view(text: &str, namespaces: &[Known<'_>]) -> View {
     let known = namespaces.iter().map(|(name, created, labels)| {
         let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into()));
         let namespace = Namespace {
@@ -25,7 +28,7 @@ fn cluster_view(text: &str, namespaces: &[(&str, u64, &[(&str, &str)])]) -> View
     }
 }
 
-const ALIKE: &[(&str, u64, &[(&str, &str)])] = &[("shop", 1, &[]), ("blog", 1, &[]), ("zoo", 1, &[])];
+const ALIKE: &[Known<'static>] = &[("shop", 1, &[]), ("blog", 1, &[]), ("zoo", 1, &[])];
 
 fn in_cluster(text: &str) -> View {
     cluster_view(text, ALIKE)
