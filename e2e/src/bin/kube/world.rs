@@ -189,7 +189,16 @@ impl World {
     pub(crate) async fn clear(&self) {
         for name in self.namespaces() {
             let namespace = ["delete", "namespace", &name, "--ignore-not-found", "--wait=false"];
-            let pods = ["-n", &name, "delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false"];
+            let pods = [
+                "-n",
+                &name,
+                "delete",
+                "pods",
+                "--all",
+                "--force",
+                "--grace-period=0",
+                "--wait=false",
+            ];
             for delete in [&namespace[..], &pods[..]] {
                 if let Err(error) = self.kubectl(delete).await {
                     self.say(&format!("{error:#}"));
