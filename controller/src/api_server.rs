@@ -118,6 +118,8 @@ pub(crate) async fn in_time<T>(question: impl Future<Output = kube::Result<T>>) 
 }
 
 /// What the API server said, for people, and whether it may say something else later.
+// An enum of kube's: whatever else goes wrong between here and there may not do so again.
+#[allow(clippy::wildcard_enum_match_arm)]
 pub(crate) fn explain(error: &kube::Error) -> ApiError {
     match error {
         kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {

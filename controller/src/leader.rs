@@ -141,7 +141,7 @@ impl Running {
         let outcome = match self.send(&lease).await {
             Some(Sent::Written(lease)) => {
                 let seen = seen(&lease);
-                self.lease = Some(lease);
+                self.lease = Some(*lease);
                 Outcome::Written(seen)
             }
             Some(Sent::Conflict) => Outcome::Conflict,
@@ -222,7 +222,7 @@ impl Running {
                 false => leases.replace(LEASE, &writing, lease).await,
             };
             match written {
-                Ok(lease) => Ok(Sent::Written(lease)),
+                Ok(lease) => Ok(Sent::Written(Box::new(lease))),
                 Err(kube::Error::Api(status))
                     if status.is_conflict() || status.is_already_exists() || status.is_not_found() =>
                 {
@@ -267,7 +267,7 @@ impl Running {
 
 /// What became of a lease that was sent.
 enum Sent {
-    Written(Lease),
+    Written(Box<Lease>),
     /// Another one is there, or none any more.
     Conflict,
 }

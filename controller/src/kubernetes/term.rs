@@ -69,19 +69,13 @@ impl Replica {
         let (mut leadership, mut keys) = (self.leadership.clone(), self.keys.clone());
         keys.mark_unchanged();
         let watching = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    changed = leadership.wait_for(|now| *now != Leadership::Leads) => {
-                        drop(changed);
-                        tracing::info!("does not lead any more");
-                        break;
-                    }
-                    Ok(()) = keys.changed() => {
-                        tracing::info!("the keys changed: beginning anew with them");
-                        break;
-                    }
-                    () = watched.cancelled() => return,
+            tokio::select! {
+                changed = leadership.wait_for(|now| *now != Leadership::Leads) => {
+                    drop(changed);
+                    tracing::info!("does not lead any more");
                 }
+                Ok(()) = keys.changed() => tracing::info!("the keys changed: beginning anew with them"),
+                () = watched.cancelled() => return,
             }
             watched.cancel();
         });

@@ -39,6 +39,8 @@ impl Trouble {
     }
 
     /// What a request's error means.
+    // An enum of kube's: all but answers means that there was none.
+    #[allow(clippy::wildcard_enum_match_arm)]
     pub(super) fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(status),
@@ -91,7 +93,7 @@ impl Trouble {
         match self {
             Self::Forbidden => Lack::new("the API server forbids it (403)", grant(watch)),
             Self::NoSuchKind => no_such_kind(watch),
-            common => common.common(),
+            Self::NotBelieved | Self::Expired | Self::Busy | Self::Silent(_) | Self::Other(_) => self.common(),
         }
     }
 
@@ -105,7 +107,7 @@ impl Trouble {
                 ),
             ),
             Self::NoSuchKind => Lack::new("the API server serves no Secrets", "ask whoever runs it"),
-            common => common.common(),
+            Self::NotBelieved | Self::Expired | Self::Busy | Self::Silent(_) | Self::Other(_) => self.common(),
         }
     }
 

@@ -18,6 +18,7 @@ mod etcd;
 mod evidence;
 mod install;
 mod kubectl;
+mod memberships;
 mod node;
 mod objects;
 mod options;

@@ -141,6 +141,20 @@ const CHECKS: &[Check] = &[
         "both images serve a route: restricted, not root, read-only root file system",
         |world| Box::pin(checks::images::serve(world)),
     ),
+    Check {
+        // Nobody may ask for a token that ends within ten minutes.
+        limit: Duration::from_secs(1_200),
+        ..check(
+            "identity",
+            "no, expired, wrong-audience, deleted-pod and other-fleet credentials are refused on every RPC",
+            |world| Box::pin(checks::identity::refusals(world)),
+        )
+    },
+    check(
+        "keys",
+        "the Secret of keys and the ConfigMaps of trust: made once, mended, never replaced; keys replaced in steps",
+        |world| Box::pin(checks::keys::kept(world)),
+    ),
     check(
         "columns",
         "kubectl get of all kinds in every phase; the full name works beside another CRD of that name",
