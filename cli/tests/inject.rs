@@ -236,6 +236,21 @@ fn an_unknown_kind_that_makes_pods_is_left_alone_and_told() {
     );
 }
 
+/// What stands in the repository beside the app as its team wrote it.
+#[test]
+fn the_example_is_injected() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/sidecar");
+    let before = std::fs::read_to_string(example.join("before/app.yaml")).unwrap();
+    let (out, said) = injected(&before, &[]);
+    assert_eq!(said, "", "nothing to remark");
+    let committed = std::fs::read_to_string(example.join("app.yaml")).unwrap();
+    assert_eq!(
+        out, committed,
+        "`sluice inject -f examples/sidecar/before/app.yaml` writes it anew"
+    );
+    assert_eq!(injected(&committed, &[]).0, committed);
+}
+
 mod any_layout {
     use clap::Parser;
     use proptest::prelude::*;
