@@ -157,6 +157,7 @@ impl Wanted {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; the rest has one piece of advice
 fn trouble(namespace: &str, error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.is_forbidden() => format!(
