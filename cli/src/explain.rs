@@ -6,16 +6,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use kube::api::DynamicObject;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{DynamicObject, ListParams};
 use serde_json::json;
-use sluice_controller::lint::{LintReport, lint_manifests};
+use sluice_controller::lint::{LintReport, lint_cluster};
 use sluice_controller::problem::Severity;
+use sluice_controller::source::{self, Cluster as Namespaces};
 use sluice_model::explain::{Explanation, explain};
-use sluice_model::{FleetName, RequestFacts, Snapshot, authority, path};
+use sluice_model::{FleetName, Name, RequestFacts, Snapshot, authority, path};
 
 use crate::called::Called;
 use crate::cluster::objects::{self, Kind};
-use crate::cluster::{Cluster, ConnectionArgs};
+use crate::cluster::refusal::Wish;
+use crate::cluster::{Cluster, ConnectionArgs, controller_namespace};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, TextFormat};
 use crate::{lint, waiting_runtime};
@@ -29,6 +33,14 @@ pub struct Args {
     /// Look at the objects of a Kubernetes cluster, in all namespaces.
     #[arg(long, conflicts_with = "folder", help_heading = "Kubernetes")]
     pub kube: bool,
+    /// The controller's namespace, whose Rollouts govern [default: $SLUICE_NAMESPACE, else sluice-system].
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        conflicts_with = "folder",
+        help_heading = "Kubernetes"
+    )]
+    pub controller_namespace: Option<Name>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub connection: ConnectionArgs,
@@ -86,17 +98,17 @@ pub fn run(args: &Args, called: Called) -> Result<Exit, Failure> {
 /// Where the objects are.
 enum Place<'a> {
     Folder(&'a PathBuf),
-    Cluster(&'a ConnectionArgs),
+    Cluster(&'a Args),
 }
 
 impl<'a> Place<'a> {
     fn find(args: &'a Args, called: Called) -> Result<Self, Failure> {
-        let cluster = args.kube || args.connection.are_given();
+        let cluster = args.kube || args.controller_namespace.is_some() || args.connection.are_given();
         match (&args.folder, called) {
             (Some(_), _) if cluster => Err(Failure::usage("give a folder, or options for a cluster, and not both")),
             (Some(folder), _) => Ok(Self::Folder(folder)),
-            (None, Called::Plugin) => Ok(Self::Cluster(&args.connection)),
-            (None, Called::Sluice) if cluster => Ok(Self::Cluster(&args.connection)),
+            (None, Called::Plugin) => Ok(Self::Cluster(args)),
+            (None, Called::Sluice) if cluster => Ok(Self::Cluster(args)),
             (None, Called::Sluice) => Err(Failure::usage(
                 "give the folder of manifests, or --kube to look at a cluster",
             )),
@@ -106,7 +118,7 @@ impl<'a> Place<'a> {
     fn report(&self) -> Result<LintReport, Failure> {
         match self {
             Self::Folder(folder) => lint::report(folder),
-            Self::Cluster(connection) => waiting_runtime()?.block_on(in_cluster(connection)),
+            Self::Cluster(args) => waiting_runtime()?.block_on(in_cluster(args)),
         }
     }
 
@@ -127,21 +139,49 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Reads the objects of all namespaces. Rollouts that govern nothing are left out.
-async fn in_cluster(connection: &ConnectionArgs) -> Result<LintReport, Failure> {
-    let cluster = Cluster::connect(connection).await?;
+/// Reads the Rollouts that govern, and the routes and pools of all namespaces.
+async fn in_cluster(args: &Args) -> Result<LintReport, Failure> {
+    let controller = controller_namespace(args.controller_namespace.as_ref())?;
+    let cluster = Cluster::connect(&args.connection).await?;
     let mut manifests = Vec::new();
-    for kind in [Kind::Rollout, Kind::ProxyRoute, Kind::Pool] {
-        let objects = cluster.list(kind, None).await?.items;
-        let governs = |object: &&DynamicObject| kind != Kind::Rollout || !is_refused(object);
-        manifests.extend(objects.iter().filter(governs).map(manifest));
+    for (kind, namespace) in [
+        (Kind::Rollout, Some(controller.as_str())),
+        (Kind::ProxyRoute, None),
+        (Kind::Pool, None),
+    ] {
+        let objects = cluster.list(kind, namespace).await?.items;
+        manifests.extend(objects.iter().map(manifest));
     }
-    Ok(lint_manifests(manifests))
+    let namespaces = match namespaces(&cluster, controller).await {
+        Ok(namespaces) => Some(namespaces),
+        Err(failure) => {
+            output::remark(&format!(
+                "{failure}; without it, every fleet counts as serving every namespace, and every namespace as equally old"
+            ));
+            None
+        }
+    };
+    Ok(lint_cluster(manifests, namespaces))
 }
 
-fn is_refused(object: &DynamicObject) -> bool {
-    let accepted = objects::condition(object, "Accepted");
-    accepted.is_some_and(|accepted| accepted.get("status").is_some_and(|status| status == "False"))
+/// How old and how labelled the namespaces are: it decides who owns a host, and whose routes a fleet serves.
+async fn namespaces(cluster: &Cluster, controller: String) -> Result<Namespaces, Failure> {
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let list = cluster
+        .call(&Wish::list("namespaces", None), api.list(&ListParams::default()))
+        .await?;
+    let known = |namespace: Namespace| {
+        let created = namespace.metadata.creation_timestamp.map(|time| time.0.as_second());
+        let known = source::cluster::Namespace {
+            created_at_seconds: created.and_then(|seconds| u64::try_from(seconds).ok()),
+            labels: namespace.metadata.labels.unwrap_or_default(),
+        };
+        Some((namespace.metadata.name?.parse().ok()?, known))
+    };
+    Ok(Namespaces {
+        controller: controller.parse().map_err(|error| Failure::usage(format!("{error}")))?,
+        namespaces: list.items.into_iter().filter_map(known).collect(),
+    })
 }
 
 fn manifest(object: &DynamicObject) -> (Arc<str>, String) {

@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sluice_controller::members::DEFAULT_SERVICE_ACCOUNT;
 use sluice_model::Name;
 use sluice_model::limits::{FORWARDED_PODS_MAX, FORWARDS_AT_A_TIME};
 
@@ -23,8 +24,6 @@ use crate::waiting_runtime;
 
 /// For whom the token of a pod of ours is: by it they are known among pods of the same account.
 const AUDIENCE: &str = "sluice-controller";
-/// The account of instances, where a Rollout names no members.
-const DEFAULT_ACCOUNT: &str = "sluice-dataplane";
 
 /// Arguments of `kubectl sluice pool`.
 #[derive(Clone, Debug, clap::Args)]
@@ -149,7 +148,7 @@ fn members_of(rollout: &DynamicObject, system: &str) -> Vec<Member> {
         Some(members) if !members.is_empty() => members.iter().filter_map(member).collect(),
         Some(_) | None => vec![Member {
             namespace: system.to_owned(),
-            account: DEFAULT_ACCOUNT.to_owned(),
+            account: DEFAULT_SERVICE_ACCOUNT.to_owned(),
         }],
     }
 }

@@ -16,6 +16,8 @@ pub mod screen;
 pub mod status;
 pub mod watch;
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::called::Called;
@@ -104,9 +106,10 @@ async fn command(verb: Verb, steer: &Steer, called: Called) -> Result<Exit, Fail
     match steer.place.find(called).await? {
         Place::Local(admin) => command::send(&admin, verb, steer).await,
         Place::Cluster(cluster, namespace) => {
+            nobody_else(steer.actor.as_deref())?;
             let (name, revision) = (steer.name.as_deref(), steer.revision.as_deref());
             let asked = annotations::Asked::about_revision(verb, revision, &steer.reason);
-            annotations::give(&cluster, &namespace, name, &asked, steer.actor.as_deref()).await
+            annotations::give(&cluster, &namespace, name, &asked, seconds(steer.timeout)).await
         }
     }
 }
@@ -115,16 +118,25 @@ async fn forget(forget: &Forget, called: Called) -> Result<Exit, Failure> {
     match forget.place.find(called).await? {
         Place::Local(admin) => command::forget(&admin, forget).await,
         Place::Cluster(cluster, namespace) => {
+            nobody_else(forget.actor.as_deref())?;
             let asked = annotations::Asked::to_forget(&forget.instance, &forget.reason);
-            annotations::give(
-                &cluster,
-                &namespace,
-                forget.fleet.as_deref(),
-                &asked,
-                forget.actor.as_deref(),
-            )
-            .await
+            let (name, patience) = (forget.fleet.as_deref(), seconds(forget.timeout));
+            annotations::give(&cluster, &namespace, name, &asked, patience).await
         }
+    }
+}
+
+fn seconds(number: u16) -> Duration {
+    Duration::from_secs(number.into())
+}
+
+/// In a cluster nobody can be claimed to be the actor.
+fn nobody_else(actor: Option<&str>) -> Result<(), Failure> {
+    match actor {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(
+            "--actor is for a controller on this machine; a cluster's API server knows who you are",
+        )),
     }
 }
 

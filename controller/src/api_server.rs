@@ -16,7 +16,10 @@ use sluice_model::limits::{
     API_ANSWER_WAIT_MS, API_PROBE_WAIT_MS, API_QUESTIONS_AT_ONCE, API_RETRY_FIRST_MS, API_RETRY_MAX_MS,
 };
 use tokio::runtime::Handle;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
+
+/// The same words each time: what goes on is told once.
+pub(crate) const NO_ANSWER: &str = "no answer in time";
 
 /// Why the API server did not do what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -81,7 +84,7 @@ impl ApiServer {
         let bounded = questions.into_iter().map(|question| async move {
             match timeout_at(deadline, question).await {
                 Ok(answer) => answer.map_err(|error| explain(&error)),
-                Err(_) => Err(ApiError::Unavailable("no answer in time".to_owned())),
+                Err(_) => Err(ApiError::Unavailable(NO_ANSWER.to_owned())),
             }
         });
         let all = futures::stream::iter(bounded).buffered(API_QUESTIONS_AT_ONCE).collect();
@@ -103,13 +106,26 @@ impl ApiServer {
     }
 }
 
+/// One question by whoever need not block: the answer, if it comes in time.
+///
+/// # Errors
+/// When it does not, or is none.
+pub(crate) async fn in_time<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    match timeout(Duration::from_millis(API_ANSWER_WAIT_MS), question).await {
+        Ok(answer) => answer.map_err(|error| explain(&error)),
+        Err(_) => Err(ApiError::Unavailable(NO_ANSWER.to_owned())),
+    }
+}
+
 /// What the API server said, for people, and whether it may say something else later.
+// An enum of kube's: whatever else goes wrong between here and there may not do so again.
+#[allow(clippy::wildcard_enum_match_arm)]
 pub(crate) fn explain(error: &kube::Error) -> ApiError {
     match error {
         kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {
             ApiError::Unavailable(format!("{} {}", status.code, status.message))
         }
-        kube::Error::Api(status) if status.is_forbidden() => ApiError::Refused(format!(
+        kube::Error::Api(status) if status.code == 403 => ApiError::Refused(format!(
             "{}; grant it in the Role of the controller's service account",
             status.message
         )),

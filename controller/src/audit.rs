@@ -1,5 +1,6 @@
-//! The audit log: who asked for what, about which revision, and what became of it; one JSON object a line in
-//! `audit.jsonl`, on disk before the answer is given.
+//! The audit log: who asked for what, about which revision, and what became of it; one JSON object a line, written before
+//! the answer is given. In `audit.jsonl` of the state folder; where that does not outlive the process, on standard output,
+//! which whoever runs it collects. Everything else that is logged goes to standard error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -39,7 +40,13 @@ pub struct Entry {
 /// Where entries go.
 #[derive(Debug)]
 pub struct Audit {
-    file: File,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    File(File),
+    Output(io::Stdout),
 }
 
 impl Audit {
@@ -53,17 +60,32 @@ impl Audit {
             .create(true)
             .mode(0o600)
             .open(state.join("audit.jsonl"))?;
-        Ok(Self { file })
+        Ok(Self { to: To::File(file) })
     }
 
-    /// Appends `entry`. A log that cannot be written is said, and does not keep a person from stopping an outage.
+    /// Writes to standard output.
+    pub fn to_output() -> Self {
+        Self {
+            to: To::Output(io::stdout()),
+        }
+    }
+
+    /// Writes `entry`. A log that cannot be written is said, and does not keep a person from stopping an outage.
     pub fn note(&mut self, entry: &Entry) {
         let written = serde_json::to_string(entry)
             .map_err(io::Error::from)
-            .and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()))
-            .and_then(|()| self.file.sync_data());
+            .and_then(|line| self.to.write(&format!("{line}\n")));
         if let Err(error) = written {
             tracing::error!(%error, ?entry, "the audit log could not be written");
+        }
+    }
+}
+
+impl To {
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write_all(line.as_bytes()).and_then(|()| file.sync_data()),
+            Self::Output(output) => output.write_all(line.as_bytes()).and_then(|()| output.flush()),
         }
     }
 }

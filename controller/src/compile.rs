@@ -162,8 +162,7 @@ impl Compiler {
         for name in self.fleets(fleets) {
             let state = fleets.get(&name).unwrap_or(&unknown);
             let chooser = Chooser::new(
-                &name,
-                state,
+                (&name, state),
                 view,
                 &self.translation,
                 &governing,

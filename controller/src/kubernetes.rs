@@ -38,7 +38,7 @@ use crate::keyring::Pace;
 use crate::keyring::secret::{KeptKeys, WorkingCopy};
 use crate::leader::{Election, Leadership};
 use crate::live::Feed;
-use crate::members::{Memberships, members};
+use crate::members::{Memberships, members_seen};
 use crate::pipeline::commands::Proof;
 use crate::pipeline::{Clock, Settings, wall_clock};
 use crate::pods::{self, PodLookup, Pods};
@@ -140,6 +140,7 @@ struct Replica {
     telemetry: Arc<Telemetry>,
     cluster: sluice_model::ClusterId,
     source: source::Kubernetes,
+    shown: source::Shown,
     feed: Feed,
     pods: Pods,
     post: watch::Sender<Post>,
@@ -193,6 +194,7 @@ impl Kubernetes {
             telemetry: Arc::clone(&telemetry),
             cluster: keys.cluster().clone(),
             source: started.source,
+            shown: started.shown,
             feed: started.feed,
             pods: pods.clone(),
             leadership,
@@ -363,11 +365,11 @@ fn memberships(
         loop {
             let view = views.borrow_and_update().clone();
             if let Some(view) = view {
-                let now = members(&view.objects, namespace.as_str());
                 tell.send_if_modified(|told: &mut Option<Arc<Memberships>>| {
-                    let differs = told.as_deref() != Some(&now);
+                    let now = members_seen(&view, &namespace, told.as_deref());
+                    let differs = told.as_deref() != now.as_ref();
                     if differs {
-                        *told = Some(Arc::new(now));
+                        *told = now.map(Arc::new);
                     }
                     differs
                 });

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::{ApiError, explain};
+use crate::api_server::{ApiError, NO_ANSWER, explain};
 use candidacy::{Action, Candidacy, Outcome, Seen};
 
 /// The name of the Lease, and who writes it.
@@ -141,7 +141,7 @@ impl Running {
         let outcome = match self.send(&lease).await {
             Some(Sent::Written(lease)) => {
                 let seen = seen(&lease);
-                self.lease = Some(lease);
+                self.lease = Some(*lease);
                 Outcome::Written(seen)
             }
             Some(Sent::Conflict) => Outcome::Conflict,
@@ -222,7 +222,7 @@ impl Running {
                 false => leases.replace(LEASE, &writing, lease).await,
             };
             match written {
-                Ok(lease) => Ok(Sent::Written(lease)),
+                Ok(lease) => Ok(Sent::Written(Box::new(lease))),
                 Err(kube::Error::Api(status))
                     if status.is_conflict() || status.is_already_exists() || status.is_not_found() =>
                 {
@@ -242,7 +242,7 @@ impl Running {
         let until = self.core.leads_until(now).map_or(latest, |until| until.min(latest));
         match tokio::time::timeout_at(until.into(), request).await {
             Ok(answer) => answer.map_err(|error| explain(&error)),
-            Err(_) => Err(ApiError::Unavailable("no answer in time".to_owned())),
+            Err(_) => Err(ApiError::Unavailable(NO_ANSWER.to_owned())),
         }
     }
 
@@ -267,7 +267,7 @@ impl Running {
 
 /// What became of a lease that was sent.
 enum Sent {
-    Written(Lease),
+    Written(Box<Lease>),
     /// Another one is there, or none any more.
     Conflict,
 }

@@ -13,7 +13,7 @@ use crate::problem::{Place, Problem, Severity};
 use crate::source::core::Core;
 use crate::source::folder::Folder;
 use crate::source::yaml::{self, YamlError};
-use crate::source::{Coverage, View, manifest};
+use crate::source::{Cluster, Coverage, View, manifest};
 
 /// What is wrong with a folder, and what it would serve.
 #[derive(Clone, Debug, Serialize)]
@@ -50,9 +50,9 @@ pub fn lint(folder: &Path) -> LintReport {
     lint_view(&view, &core, jiff::Timestamp::now().as_second())
 }
 
-/// The same for manifests from elsewhere, each with a name for messages. Services and Secrets are not looked at: what
-/// objects refer to counts as there.
-pub fn lint_manifests(manifests: impl IntoIterator<Item = (Arc<str>, String)>) -> LintReport {
+/// The same for the manifests of a cluster, each with a name for messages. Services and Secrets are not looked at: what
+/// objects refer to counts as there. Without what the cluster says of its namespaces, it is a folder to this.
+pub fn lint_cluster(manifests: impl IntoIterator<Item = (Arc<str>, String)>, cluster: Option<Cluster>) -> LintReport {
     let (mut objects, mut problems) = (Vec::new(), Vec::new());
     for (name, text) in manifests {
         match yaml::documents(&text) {
@@ -75,7 +75,7 @@ pub fn lint_manifests(manifests: impl IntoIterator<Item = (Arc<str>, String)>) -
         objects: objects.into_iter().collect(),
         problems,
         coverage: Coverage::Whole,
-        cluster: None,
+        cluster: cluster.map(Arc::new),
         shares: Arc::default(),
     };
     let unseen = Core::new([], Coverage::Nothing);

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sluice_crds::{Member as MemberSpec, RolloutSpec};
-use sluice_model::{FleetName, Kind, Name};
+use sluice_model::{FleetName, Kind, Name, ObjectKey};
 
 use crate::objects::{Object, Objects, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
+use crate::source::View;
 
 /// The service account, in the Rollout's namespace, whose pods are the instances of a fleet that names no members.
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "sluice-dataplane";
@@ -34,8 +35,28 @@ impl std::fmt::Display for Member {
 /// Which service accounts belong to which fleet.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Memberships {
-    fleets: BTreeMap<Member, FleetName>,
+    /// Of each member its fleet, and the Rollout that says so.
+    fleets: BTreeMap<Member, (FleetName, ObjectKey)>,
     problems: Vec<Problem>,
+}
+
+/// The same as a view has it: while Rollouts cannot be seen all is as it was (`None`: nothing is known yet), and one that
+/// cannot be read keeps the members that it had. Nobody is sent away because of what the controller does not know.
+pub fn members_seen(view: &View, controller_namespace: &Name, before: Option<&Memberships>) -> Option<Memberships> {
+    if view.coverage.hides_some(Kind::Rollout, controller_namespace) {
+        return before.cloned();
+    }
+    let mut now = members(&view.objects, controller_namespace.as_str());
+    for (member, (fleet, rollout)) in before.into_iter().flat_map(|before| &before.fleets) {
+        let unreadable = view
+            .objects
+            .get(rollout)
+            .is_some_and(|object| object.spec == Spec::Unreadable);
+        if unreadable && !now.fleets.contains_key(member) {
+            now.fleets.insert(member.clone(), (fleet.clone(), rollout.clone()));
+        }
+    }
+    Some(now)
 }
 
 /// Who may join which fleet, as `objects` say, where only Rollouts in `controller_namespace` count.
@@ -51,7 +72,7 @@ pub fn members(objects: &Objects, controller_namespace: &str) -> Memberships {
                 Some(_) => {}
                 None => {
                     owners.insert(member.clone(), rollout);
-                    memberships.fleets.insert(member, fleet.clone());
+                    memberships.fleets.insert(member, (fleet.clone(), rollout.key.clone()));
                 }
             }
         }
@@ -135,7 +156,7 @@ impl Memberships {
             namespace: namespace.parse().ok()?,
             service_account: service_account.parse().ok()?,
         };
-        self.fleets.get(&member).cloned()
+        self.fleets.get(&member).map(|(fleet, _)| fleet.clone())
     }
 
     /// The namespaces that instances run in: those that need the controller's CA and keys.
@@ -148,7 +169,7 @@ impl Memberships {
 
     /// The members of one fleet.
     pub fn of<'a>(&'a self, fleet: &'a FleetName) -> impl Iterator<Item = &'a Member> {
-        let own = self.fleets.iter().filter(move |(_, of)| *of == fleet);
+        let own = self.fleets.iter().filter(move |(_, (of, _))| of == fleet);
         own.map(|(member, _)| member)
     }
 
@@ -219,5 +240,52 @@ mod tests {
         check(&found, "sluice-system/sluice-dataplane", Some("edge"));
         check(&found, "x/x", None);
         check(&found, "shop/sluice-dataplane", None);
+    }
+
+    #[test]
+    fn what_is_not_seen_or_not_readable_sends_nobody_away() {
+        use crate::source::{Area, Coverage};
+        let namespace: Name = "sluice-system".parse().unwrap();
+        let view = |text: &str, coverage| {
+            let read = manifest::read(&"a.yaml".into(), yaml::documents(text).unwrap());
+            View {
+                objects: read.objects.into_iter().collect(),
+                coverage,
+                ..View::default()
+            }
+        };
+        let hidden = Coverage::Without(BTreeSet::from([Area {
+            kind: Kind::Rollout,
+            namespace: None,
+        }]));
+        assert_eq!(
+            members_seen(&view("", hidden.clone()), &namespace, None),
+            None,
+            "nothing is known"
+        );
+        let good = [
+            rollout("edge", 1, "fleet: edge"),
+            rollout(
+                "shop",
+                2,
+                "fleet: shop, members: [{namespace: shop, serviceAccountName: a}]",
+            ),
+        ]
+        .concat();
+        let known = members_seen(&view(&good, Coverage::Whole), &namespace, None).unwrap();
+        assert_eq!(
+            members_seen(&view("", hidden), &namespace, Some(&known)).as_ref(),
+            Some(&known)
+        );
+        let broken = good.replace("serviceAccountName: a", "serviceAccountName: [a]");
+        let kept = members_seen(&view(&broken, Coverage::Whole), &namespace, Some(&known)).unwrap();
+        check(&kept, "shop/a", Some("shop"));
+        let gone = members_seen(
+            &view(&rollout("edge", 1, "fleet: edge"), Coverage::Whole),
+            &namespace,
+            Some(&known),
+        )
+        .unwrap();
+        check(&gone, "shop/a", None);
     }
 }

@@ -3,11 +3,14 @@
 //!
 //! Three keys, each of one role, so that what can describe a revision cannot order it, and what can move an address or
 //! renew a certificate can do nothing else. While keys are being replaced, those of before stand in the folder `last` and
-//! sign too: whoever trusts either accepts what is sent (`docs/keys.md`).
+//! sign too: whoever trusts either accepts what is sent (`docs/keys.md`). What they ever signed for is in their [`marks`].
+
+pub mod marks;
+pub mod secret_marks;
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_model::FleetName;
@@ -19,6 +22,9 @@ use zeroize::Zeroizing;
 
 use crate::durable::{self, Access};
 use crate::keys::{self, KeyError};
+use marks::FileMarks;
+pub use marks::{MarkError, Marks};
+pub use secret_marks::SecretMarks;
 
 const MANIFEST: &str = "manifest.key";
 const ORDER: &str = "order.key";
@@ -27,10 +33,6 @@ const LIVE: &str = "live.key";
 pub(crate) const FILES: [(&str, Role); 3] = [(MANIFEST, Role::Manifest), (ORDER, Role::Order), (LIVE, Role::Live)];
 /// Has the keys of before in it, while they are being replaced.
 pub(crate) const LAST: &str = "last";
-/// Stands beside the keys until something is signed with them.
-const UNUSED: &str = "unused";
-/// Names the fleets that something was signed for, a file each.
-const SIGNED_FOR: &str = "signed-for";
 /// What the file of a private key begins with; 64 hex digits follow.
 const FORM: &str = "sluice-ed25519-private-key-v1 ";
 
@@ -38,8 +40,8 @@ const FORM: &str = "sluice-ed25519-private-key-v1 ";
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     /// That the keys are in use from now on could not be noted.
-    #[error("the keys folder cannot be written: {0}")]
-    File(#[from] io::Error),
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     /// No instance would accept it: it is larger than the limits allow, or not in order.
     #[error(transparent)]
     Content(#[from] OpenError),
@@ -73,8 +75,7 @@ pub struct Signers {
     last: Option<Three>,
     /// The public halves: what is signed here is opened once more before anybody sees it.
     trusted: KeySet,
-    unused: PathBuf,
-    signed_for: PathBuf,
+    marks: Arc<dyn Marks>,
 }
 
 impl std::fmt::Debug for Signers {
@@ -88,10 +89,8 @@ impl std::fmt::Debug for Signers {
 /// # Errors
 /// Names the file.
 pub(crate) fn make(dir: &Path) -> Result<(), KeyError> {
-    let signed_for = dir.join(SIGNED_FOR);
-    fs::create_dir_all(&signed_for).map_err(KeyError::file(&signed_for))?;
-    let unused = dir.join(UNUSED);
-    durable::write(&unused, b"nothing was signed yet\n", Access::Everybody).map_err(KeyError::file(&unused))?;
+    let begun = FileMarks::of(dir).begin();
+    begun.map_err(|(path, error)| KeyError::file(&path)(error))?;
     [MANIFEST, ORDER, LIVE].into_iter().try_for_each(|name| draw(dir, name))
 }
 
@@ -158,8 +157,7 @@ impl Signers {
             now,
             last,
             trusted,
-            unused: dir.join(UNUSED),
-            signed_for: dir.join(SIGNED_FOR),
+            marks: Arc::new(FileMarks::of(dir)),
         })
     }
 
@@ -190,14 +188,19 @@ impl Signers {
             .any(|signature| now.contains(&signature.key_id))
     }
 
-    /// Whether nothing was ever signed with these keys, so that no instance can hold anything valid.
-    pub fn are_unused(&self) -> bool {
-        self.unused.exists()
+    /// The same keys with marks that are kept elsewhere than beside them: their folder is a copy.
+    pub fn with_marks(self, marks: Arc<dyn Marks>) -> Self {
+        Self { marks, ..self }
     }
 
-    /// Whether nothing was ever signed for `fleet`. Keys of a build that did not note it may have signed for any.
+    /// Whether nothing was ever signed with these keys, so that no instance can hold anything valid.
+    pub fn are_unused(&self) -> bool {
+        self.marks.are_unused()
+    }
+
+    /// Whether nothing was ever signed for `fleet`.
     pub fn never_signed_for(&self, fleet: &FleetName) -> bool {
-        self.are_unused() || (self.signed_for.is_dir() && !self.signed_for.join(fleet.as_str()).exists())
+        self.marks.never_signed_for(fleet)
     }
 
     /// A signed manifest.
@@ -205,7 +208,7 @@ impl Signers {
     /// # Errors
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn manifest(&self, manifest: &Manifest) -> Result<Bytes, SignError> {
-        self.note_use(&manifest.fleet)?;
+        self.marks.note(&manifest.fleet)?;
         let sealed = seal_manifest(&self.each(|keys| &keys.manifest), manifest);
         open_manifest(&self.trusted, &manifest.audience(), &sealed)?;
         Ok(sealed)
@@ -216,7 +219,7 @@ impl Signers {
     /// # Errors
     /// When nobody would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn provenance(&self, provenance: &Provenance) -> Result<Bytes, SignError> {
-        self.note_use(&provenance.fleet)?;
+        self.marks.note(&provenance.fleet)?;
         let sealed = seal_provenance(&self.each(|keys| &keys.manifest), provenance);
         open_provenance(&self.trusted, &provenance.audience(), &sealed)?;
         Ok(sealed)
@@ -227,7 +230,7 @@ impl Signers {
     /// # Errors
     /// When no instance would accept it, or when it cannot be noted that the keys are in use from now on.
     pub fn order(&self, order: &Order) -> Result<Bytes, SignError> {
-        self.note_use(&order.fleet)?;
+        self.marks.note(&order.fleet)?;
         let sealed = seal_order(&self.each(|keys| &keys.order), order);
         open_order(&self.trusted, &order.audience(), &sealed)?;
         Ok(sealed)
@@ -241,18 +244,5 @@ impl Signers {
         let sealed = seal_live(&self.each(|keys| &keys.live), update);
         open_live(&self.trusted, &update.audience, &sealed.0)?;
         Ok(sealed)
-    }
-
-    /// Before anything is signed: from then on an instance of `fleet` may hold something valid.
-    fn note_use(&self, fleet: &FleetName) -> io::Result<()> {
-        let mark = self.signed_for.join(fleet.as_str());
-        if self.signed_for.is_dir() && !mark.exists() {
-            durable::write(&mark, b"", Access::Everybody)?;
-        }
-        match fs::remove_file(&self.unused) {
-            Ok(()) => self.unused.parent().map_or(Ok(()), durable::sync_folder),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 }

@@ -66,10 +66,9 @@ pub struct Area {
 }
 
 impl Area {
-    /// Whether the object called `key` is in it.
-    pub fn contains(&self, key: &ObjectKey) -> bool {
-        let Self { kind, namespace } = self;
-        *kind == key.kind && namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+    /// Whether objects of `kind` in `namespace` are in it.
+    pub fn contains(&self, kind: Kind, namespace: &Name) -> bool {
+        self.kind == kind && self.namespace.as_ref().is_none_or(|own| own == namespace)
     }
 }
 
@@ -89,10 +88,15 @@ impl Coverage {
     /// Whether `key`, which the view does not show, may still be there. In a folder it does not matter where it was last
     /// seen: a file that cannot be read may be the one it was moved into.
     pub fn hides(&self, key: &ObjectKey) -> bool {
+        self.hides_some(key.kind, &key.namespace)
+    }
+
+    /// Whether there may be objects of `kind` in `namespace` that the view does not show.
+    pub fn hides_some(&self, kind: Kind, namespace: &Name) -> bool {
         match self {
             Self::Whole => false,
             Self::Except(_) | Self::Nothing => true,
-            Self::Without(areas) => areas.iter().any(|area| area.contains(key)),
+            Self::Without(areas) => areas.iter().any(|area| area.contains(kind, namespace)),
         }
     }
 

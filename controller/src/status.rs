@@ -31,7 +31,7 @@ use sluice_model::Kind;
 
 pub use bucket::Bucket;
 pub use patch::FIELD_MANAGER;
-pub use watched::{Stores, Watched};
+pub use watched::Watched;
 pub use writer::Writer;
 
 /// How the API server calls a kind of ours.
@@ -45,4 +45,4 @@ pub fn resource(kind: Kind) -> ApiResource {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

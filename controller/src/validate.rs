@@ -244,8 +244,7 @@ fn unused_pools(translation: &Translation, view: &View) -> Vec<Problem> {
     }
     let pools = translation.items.iter().filter(|(key, _)| key.kind == Kind::Pool);
     let may_be_used = |pool: &ObjectKey| {
-        let beside = ObjectKey::new(Kind::ProxyRoute, pool.namespace.clone(), pool.name.clone());
-        unknown.contains(&pool.namespace) || view.coverage.hides(&beside)
+        unknown.contains(&pool.namespace) || view.coverage.hides_some(Kind::ProxyRoute, &pool.namespace)
     };
     pools
         .filter(|(key, item)| item.meaning.is_some() && !used.contains(key) && !may_be_used(key))

@@ -153,8 +153,15 @@ fn the_schema_knows_the_fields_of_a_rollout() {
     assert_same_names("rollout", ours, spec, &apart);
 }
 
+/// And so have their parts, unless the chart passes them on as they are.
 fn assert_same_fields(what: &str, ours: &Value, theirs: &Value) {
-    assert_same_names(what, &ours["properties"], &theirs["properties"], &[]);
+    let (ours, theirs) = (&ours["properties"], &theirs["properties"]);
+    assert_same_names(what, ours, theirs, &[]);
+    for (name, part) in ours.as_object().into_iter().flatten() {
+        if part["properties"].is_object() {
+            assert_same_fields(&format!("{what}.{name}"), part, &theirs[name]);
+        }
+    }
 }
 
 fn assert_same_names(what: &str, ours: &Value, theirs: &Value, apart: &[&str]) {
@@ -218,7 +225,7 @@ fn no_role_has_a_star() {
 
 /// The list between the brackets of a `define` that is one.
 fn defined(name: &str) -> Vec<String> {
-    let text = repository::read(&format!("{CHART}/templates/admission/_commands.tpl"));
+    let text = repository::read(&format!("{CHART}/templates/admission/_lists.tpl"));
     let (_, rest) = text.split_once(&format!("define \"{name}\" -}}}}")).unwrap();
     let (list, _) = rest.split_once("{{- end }}").unwrap();
     serde_json::from_str(list).unwrap()
@@ -233,6 +240,21 @@ fn admission_knows_the_commands_that_the_controller_knows() {
     assert_eq!(defined("sluice.verbs"), known);
     for key in defined("sluice.commandKeys") {
         assert!(key.starts_with("sluice.dev/command"), "{key}");
+    }
+}
+
+/// A ConfigMap that the policy does not know could not be written, and the fleet would stand still.
+#[test]
+fn admission_knows_what_the_controller_writes() {
+    use sluice_controller::keyring::secret;
+    use sluice_controller::leader::LEASE;
+    use sluice_controller::revisions::config_map::Part;
+    use sluice_controller::trust::config_maps;
+    let parts = Part::ALL.map(Part::as_str);
+    assert_eq!(defined("sluice.parts"), parts);
+    let policy = repository::read(&format!("{CHART}/templates/admission/accounts.yaml"));
+    for name in [secret::NAME, config_maps::NAME, LEASE] {
+        assert!(policy.contains(&format!("'{name}'")), "{name}");
     }
 }
 

@@ -37,7 +37,8 @@ async fn a_pod_waits_for_what_it_needs_serves_and_comes_back_with_nobody_there()
     pod.ready().await;
     assert_eq!(pod.live().await["instance"], "edge-a.00000001");
     assert_eq!(pod.answer(HOST).await, stamp(1));
-    assert_eq!(pod.mode("memory/identity/pair.pem"), 0o600);
+    let private = "memory/identity/pair.pem";
+    assert_eq!(pod.mode(private), 0o600, "{private}");
     let now = unix_ms() as f64 / 1_000.0;
     assert!(pod.metric("proxy_identity_not_after_seconds").await > now + 23.0 * 3_600.0);
 

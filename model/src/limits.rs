@@ -62,11 +62,13 @@ pub const COMMAND_CONNECT_WAIT_MS: u64 = 10_000;
 pub const KUBE_ANSWER_WAIT_MS: u64 = 20_000;
 /// Objects that are asked for at a time, as kubectl does.
 pub const KUBE_LIST_CHUNK: u32 = 500;
-/// How long the command waits for the controller's answer to a command given by annotation. It watches Rollouts and
-/// answers within a second; longer than a lease, so that a change of leaders is waited out.
-pub const COMMAND_ANSWER_WAIT_MS: u64 = 30_000;
+/// How long the command waits for the controller's answer to a command given by annotation, unless told otherwise. It
+/// watches Rollouts and answers within a second; longer than a lease, so that a change of leaders is waited out.
+pub const COMMAND_ANSWER_WAIT_SECONDS: u16 = 30;
 /// How often it looks for that answer.
 pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
+/// How long one watch of the command lasts; then it is begun anew, so that one that is half open is noticed.
+pub const KUBE_WATCH_SECONDS: u32 = 60;
 /// Pods whose admin port is asked at the same time: each is a connection through the API server.
 pub const FORWARDS_AT_A_TIME: usize = 8;
 /// Pods that are asked about one pool: more than a person reads.
@@ -413,42 +415,42 @@ pub const MAX_ENROL_RESPONSE_BYTES: usize = 1 << 20;
 
 /// How long one watch lasts before it is begun anew where it was, in seconds. A connection that is half open is noticed
 /// within this and five seconds more: the API server ends a watch, or says something on it, earlier.
-pub const KUBE_WATCH_SECONDS: u32 = 60;
+pub const SOURCE_WATCH_SECONDS: u32 = 60;
 /// How long the API server may say nothing on a connection, in milliseconds; longer than a watch.
-pub const KUBE_READ_WAIT_MS: u64 = 75_000;
+pub const SOURCE_READ_WAIT_MS: u64 = 75_000;
 /// Opening a connection to the API server, TLS included, in milliseconds.
-pub const KUBE_CONNECT_WAIT_MS: u64 = 5_000;
+pub const SOURCE_CONNECT_WAIT_MS: u64 = 5_000;
 /// The longest wait before a watch is tried again, in milliseconds: what an API server that is back has waited for us at
 /// most. There are a dozen watches, so this is no crowd. (Those of single Secrets wait longer, up to 30 s.)
-pub const KUBE_RETRY_WAIT_MAX_MS: u64 = 5_000;
+pub const SOURCE_RETRY_WAIT_MAX_MS: u64 = 5_000;
 /// Objects in one page of a list.
-pub const KUBE_PAGE_OBJECTS: u32 = 500;
+pub const SOURCE_PAGE_OBJECTS: u32 = 500;
 /// Sightings of all watches that wait to be taken in; then watches are read more slowly.
-pub const KUBE_SIGHTINGS: usize = 1_024;
+pub const SOURCE_SIGHTINGS: usize = 1_024;
 /// How long the first view waits for kinds that the API server does not answer about, in milliseconds.
-pub const KUBE_FIRST_SIGHT_WAIT_MS: u64 = 10_000;
+pub const SOURCE_FIRST_SIGHT_WAIT_MS: u64 = 10_000;
 /// How long the first view, or one with new references, waits to know whether Secrets of other namespaces are shared, in
 /// milliseconds.
-pub const KUBE_SHARES_WAIT_MS: u64 = 2_000;
+pub const SOURCE_SHARES_WAIT_MS: u64 = 2_000;
 /// A kind whose watch fails for so long is out of sight, in milliseconds: an API server that restarts is back earlier.
-pub const KUBE_FAILING_MAX_MS: u64 = 30_000;
+pub const SOURCE_FAILING_MAX_MS: u64 = 30_000;
 /// How long an object that is said to be deleted is still shown, in milliseconds. Long enough to see whether its whole kind
 /// is being deleted, or whether the list that lacked it was an old one.
-pub const KUBE_REMOVAL_HOLD_MS: u64 = 2_000;
+pub const SOURCE_REMOVAL_HOLD_MS: u64 = 2_000;
 /// How long objects that went with their CRD are still shown once the CRD is back, in milliseconds: GitOps tools apply them
 /// again within minutes.
-pub const KUBE_LOST_KEEP_MS: u64 = 15 * 60_000;
+pub const SOURCE_LOST_KEEP_MS: u64 = 15 * 60_000;
 /// How often it is asked whether the API server's history was set back (restored from a copy), in milliseconds.
-pub const KUBE_HISTORY_LOOK_MS: u64 = 15_000;
+pub const SOURCE_HISTORY_LOOK_MS: u64 = 15_000;
 /// How often a namespace is looked at that may not be watched, in milliseconds.
-pub const KUBE_NAMESPACE_LOOK_MS: u64 = 15_000;
+pub const SOURCE_NAMESPACE_LOOK_MS: u64 = 15_000;
 /// How long objects must be at rest before they are shown, in milliseconds, so that a list is one view; ten times that for
 /// objects that never are.
-pub const KUBE_VIEW_QUIET_MS: u64 = 25;
+pub const SOURCE_VIEW_QUIET_MS: u64 = 25;
 /// UIDs of deleted objects that are remembered by each watch. What is forgotten is compared by version.
-pub const KUBE_DELETED_UIDS: usize = 10_000;
+pub const SOURCE_DELETED_UIDS: usize = 10_000;
 /// Secrets whose watch may begin at a time.
-pub const KUBE_SECRETS_BEGINNING: usize = 16;
+pub const SOURCE_SECRETS_BEGINNING: usize = 16;
 
 // --- the instance's intake (dataplane/src/{config,identity}) -------------------------------------------------------
 

@@ -61,8 +61,8 @@ impl<'a> Wish<'a> {
             "rollouts.sluice.dev" | "proxyroutes.sluice.dev" | "pools.sluice.dev" if reads => {
                 Some("sluice-view, of Sluice's chart,")
             }
-            "pods" | "leases.coordination.k8s.io" if reads => Some("view, which every cluster has,"),
-            "pods/portforward" => Some("edit, which every cluster has,"),
+            "pods" | "namespaces" if reads => Some("view, which every cluster has,"),
+            "pods/portforward" | "leases.coordination.k8s.io" => Some("edit, which every cluster has,"),
             _ => None,
         }
     }
@@ -101,14 +101,15 @@ pub fn of_rights(wish: &Wish<'_>, user: Option<&str>) -> Failure {
     } = wish;
     let who = user.map_or("you".to_owned(), |user| format!("you are {user}, who"));
     let (place, bound) = match namespace {
-        Some(namespace) => (format!("in namespace {namespace}"), "in that namespace"),
-        None => ("in all namespaces".to_owned(), "in the whole cluster"),
+        Some(namespace) => (format!(" in namespace {namespace}"), "in that namespace"),
+        None if *resource == "namespaces" => (String::new(), "in the whole cluster"),
+        None => (" in all namespaces".to_owned(), "in the whole cluster"),
     };
     let mend = match wish.grant() {
         Some(role) => format!("the ClusterRole {role} grants it: have it bound to you {bound}"),
         None => "have a role with that rule bound to you".to_owned(),
     };
-    Failure::failed(format!("{who} may not {verb} {resource} {place}; {mend}"))
+    Failure::failed(format!("{who} may not {verb} {resource}{place}; {mend}"))
 }
 
 /// Anything else.
@@ -139,7 +140,7 @@ fn names_no_object(status: &Status) -> bool {
 fn missing(wish: &Wish<'_>) -> String {
     let place = wish.namespace.map(|namespace| format!(" in namespace {namespace}"));
     format!(
-        "there is no {} {:?}{}",
+        "{} {:?} not found{}",
         wish.resource,
         wish.name.unwrap_or_default(),
         place.unwrap_or_default()
@@ -148,6 +149,11 @@ fn missing(wish: &Wish<'_>) -> String {
 
 /// Nobody answers, or not as an API server would.
 fn unreachable(error: &kube::Error, address: &str) -> Failure {
+    if let kube::Error::SerdeError(error) = error {
+        return Failure::failed(format!(
+            "{address} does not answer as an API server would: {error}; is it the one you mean (--context)?"
+        ));
+    }
     let mut why = error.to_string();
     let mut source = std::error::Error::source(error);
     // The innermost cause is what the system says.
@@ -251,7 +257,7 @@ mod tests {
         let told = |name| of(&refused(404, "NotFound", "not found", name), &edge, "https://a").to_string();
         assert_eq!(
             told("edge"),
-            r#"there is no rollouts.sluice.dev "edge" in namespace sluice-system"#
+            r#"rollouts.sluice.dev "edge" not found in namespace sluice-system"#
         );
         assert!(told("").contains("CRDs are not installed"), "{}", told(""));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use sluice_model::InstanceId;
-use sluice_model::limits::{COMMAND_ANSWER_LOOK_MS, COMMAND_ANSWER_WAIT_MS};
+use sluice_model::limits::COMMAND_ANSWER_LOOK_MS;
 use tokio::time::{Instant, sleep};
 
 use super::command::Verb;
@@ -116,13 +116,8 @@ pub async fn give(
     namespace: &str,
     name: Option<&str>,
     asked: &Asked<'_>,
-    actor: Option<&str>,
+    patience: Duration,
 ) -> Result<Exit, Failure> {
-    if actor.is_some() {
-        return Err(Failure::usage(
-            "--actor is for a controller on this machine; a cluster's API server knows who you are",
-        ));
-    }
     let rollout = objects::choose(cluster, namespace, name).await?;
     let name = name_of(&rollout);
     let shown = Some(text(&rollout, "/status/targetRevision")).filter(|revision| !revision.is_empty());
@@ -141,7 +136,7 @@ pub async fn give(
     let wish = Wish::get(Kind::Rollout.resource(), namespace, name).to("patch");
     cluster.call(&wish, api.patch(name, &params, &patch)).await?;
     let told = asked.told(revision);
-    match wait(cluster, namespace, name, &id).await? {
+    match wait(cluster, namespace, name, (&id, patience)).await? {
         Answer::Done(message) => {
             let message = if message.is_empty() {
                 String::new()
@@ -163,14 +158,19 @@ pub async fn give(
             "Rollout {namespace}/{name}: {told}: no answer within {} s: is a controller running? `kubectl -n {namespace} get \
              lease sluice-controller` names the leader, and its log says more; the command stands in the Rollout's \
              annotations and is carried out when one comes back, if {revision} is still current then",
-            COMMAND_ANSWER_WAIT_MS / 1_000
+            patience.as_secs()
         ))),
     }
 }
 
 /// The answer, or that there is none in time. An API server that is away for a moment is asked again.
-async fn wait(cluster: &Cluster, namespace: &str, name: &str, id: &str) -> Result<Answer, Failure> {
-    let until = Instant::now() + Duration::from_millis(COMMAND_ANSWER_WAIT_MS);
+async fn wait(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    (id, patience): (&str, Duration),
+) -> Result<Answer, Failure> {
+    let until = Instant::now() + patience;
     loop {
         let seen = cluster.get(Kind::Rollout, namespace, name).await;
         match seen.as_ref().map(|rollout| answer(rollout, id)) {

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use sluice_model::InstanceId;
-use sluice_model::limits::REASON_CHARS_MAX;
+use sluice_model::limits::{COMMAND_ANSWER_WAIT_SECONDS, REASON_CHARS_MAX};
 
 use super::admin_port::{fetch, path_segment};
 use super::place::PlaceArgs;
@@ -73,6 +73,9 @@ pub struct Steer {
     /// Who asks, for the audit log [default: $USER; in a cluster, whom its API server knows you as].
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
+    /// How long to wait for the controller's answer in a cluster.
+    #[arg(long, value_name = "SECONDS", default_value_t = COMMAND_ANSWER_WAIT_SECONDS, value_parser = clap::value_parser!(u16).range(1..=3600), help_heading = "Kubernetes")]
+    pub timeout: u16,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub place: PlaceArgs,
@@ -96,6 +99,9 @@ pub struct Forget {
     /// Who asks, for the audit log [default: $USER; in a cluster, whom its API server knows you as].
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
+    /// How long to wait for the controller's answer in a cluster.
+    #[arg(long, value_name = "SECONDS", default_value_t = COMMAND_ANSWER_WAIT_SECONDS, value_parser = clap::value_parser!(u16).range(1..=3600), help_heading = "Kubernetes")]
+    pub timeout: u16,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub place: PlaceArgs,

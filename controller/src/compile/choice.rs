@@ -83,8 +83,7 @@ enum Written<'a> {
 
 impl<'a> Chooser<'a> {
     pub(super) fn new(
-        fleet: &'a FleetName,
-        state: &'a FleetState,
+        (fleet, state): (&'a FleetName, &'a FleetState),
         view: &'a View,
         translation: &'a Translation,
         governing: &'a Governing<'a>,

@@ -6,6 +6,7 @@
 //! A Secret that is damaged is never replaced: what is held goes on, and a start says what is wrong. One that was deleted
 //! while somebody holds what was in it is put back.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,6 +79,9 @@ pub enum SecretError {
     Pki(#[from] PkiError),
 }
 
+/// Annotations of the Secret.
+type Annotations = BTreeMap<String, String>;
+
 /// The Secret.
 #[derive(Clone)]
 struct KeySecret {
@@ -124,7 +128,7 @@ impl KeySecret {
                 return Ok(kept);
             }
             let keyring = Keyring::draw().map_err(SecretError::Draw)?;
-            if let Written::Here(kept) = self.create(&keyring).await? {
+            if let Written::Here(kept) = self.create(&keyring, Annotations::new()).await? {
                 tracing::info!(cluster = %keyring.cluster(), "a new cluster: its keys are made");
                 return Ok(*kept);
             }
@@ -149,12 +153,13 @@ impl KeySecret {
         Ok(Kept { keyring, object })
     }
 
-    async fn create(&self, keyring: &Keyring) -> Result<Written, SecretError> {
+    async fn create(&self, keyring: &Keyring, annotations: Annotations) -> Result<Written, SecretError> {
         let object = Secret {
             metadata: ObjectMeta {
                 name: Some(NAME.to_owned()),
                 namespace: Some(self.namespace.clone()),
                 labels: Some(labels::of_part(labels::Part::Keys)),
+                annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
             type_: Some("Opaque".to_owned()),
@@ -223,6 +228,8 @@ pub struct KeptKeys {
     secret: KeySecret,
     copy: WorkingCopy,
     held: Keyring,
+    /// Of the Secret as it was last read: for whom its keys have signed is among them, and goes with them.
+    annotations: Annotations,
     trust: watch::Sender<Arc<Trust>>,
     changes: watch::Sender<u64>,
     story: watch::Sender<String>,
@@ -245,13 +252,14 @@ impl KeptKeys {
     /// Says what is wrong, and how to mend it.
     pub async fn open(client: Client, namespace: String, copy: WorkingCopy) -> Result<Self, SecretError> {
         let secret = KeySecret::new(client, namespace);
-        let held = secret.open().await?.keyring;
+        let Kept { keyring: held, object } = secret.open().await?;
         let trust = watch::Sender::new(Arc::new(put(&held, &copy)?));
         let story = watch::Sender::new(held.story(copy.pace));
         Ok(Self {
             secret,
             copy,
             held,
+            annotations: object.metadata.annotations.unwrap_or_default(),
             trust,
             changes: watch::Sender::new(0),
             story,
@@ -300,6 +308,7 @@ impl KeptKeys {
         let Some(kept) = self.secret.read().await? else {
             return self.restore(role).await;
         };
+        self.annotations = kept.object.metadata.annotations.clone().unwrap_or_default();
         self.take(&kept.keyring)?;
         self.renew_certificate(now)?;
         let next = match role {
@@ -326,7 +335,7 @@ impl KeptKeys {
                     "Secret {}/{NAME} was deleted; it is put back as it was",
                     self.secret.namespace
                 );
-                self.secret.create(&self.held).await?;
+                self.secret.create(&self.held, self.annotations.clone()).await?;
             }
         }
         Ok(())

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Replica;
 use crate::admin::{self, Admin, Commands};
-use crate::api_server::ApiServer;
+use crate::api_server::{ApiError, ApiServer};
 use crate::audit::Audit;
+use crate::keyring::secret;
 use crate::keys::{KeyError, Keys};
 use crate::leader::Leadership;
 use crate::live::Feed;
@@ -20,7 +21,9 @@ use crate::pipeline::{Asked, Board, FleetError, Inputs, Pipeline, Shared};
 use crate::pods;
 use crate::revisions::kubernetes::ConfigMaps;
 use crate::revisions::pull::PullError;
+use crate::sign::SecretMarks;
 use crate::stream::Post;
+use crate::users::Users;
 
 /// Why a term did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +34,8 @@ enum TermError {
     Keys(#[from] KeyError),
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    #[error("the audit log cannot be written: {0}")]
-    Audit(#[from] std::io::Error),
+    #[error("what the keys have signed for could not be read: {0}")]
+    Marks(#[from] ApiError),
     #[error("stopped")]
     Stopped,
 }
@@ -66,19 +69,13 @@ impl Replica {
         let (mut leadership, mut keys) = (self.leadership.clone(), self.keys.clone());
         keys.mark_unchanged();
         let watching = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    changed = leadership.wait_for(|now| *now != Leadership::Leads) => {
-                        drop(changed);
-                        tracing::info!("does not lead any more");
-                        break;
-                    }
-                    Ok(()) = keys.changed() => {
-                        tracing::info!("the keys changed: beginning anew with them");
-                        break;
-                    }
-                    () = watched.cancelled() => return,
+            tokio::select! {
+                changed = leadership.wait_for(|now| *now != Leadership::Leads) => {
+                    drop(changed);
+                    tracing::info!("does not lead any more");
                 }
+                Ok(()) = keys.changed() => tracing::info!("the keys changed: beginning anew with them"),
+                () = watched.cancelled() => return,
             }
             watched.cancel();
         });
@@ -98,14 +95,16 @@ impl Replica {
     }
 
     async fn term(&self, over: &CancellationToken) -> Result<(), TermError> {
-        let records = ConfigMaps::new(ApiServer::new(self.client.clone()), self.config.namespace.as_str());
+        let server = ApiServer::new(self.client.clone());
+        let records = ConfigMaps::new(server.clone(), self.config.namespace.as_str());
         let pulled = tokio::select! {
             () = over.cancelled() => return Err(TermError::Stopped),
             pulled = records.pull(&self.config.state) => pulled?,
         };
         tracing::info!(?pulled, "leads from here on");
-        let shared = self.shared(records)?;
-        let audit = Audit::open(&self.config.state)?;
+        let marks = SecretMarks::read(server, self.config.namespace.as_str(), secret::NAME).await?;
+        let shared = self.shared(records, marks)?;
+        let audit = Audit::to_output();
         let pipeline = Pipeline::open(shared.clone(), self.config.settings, Arc::clone(&self.clock), audit)?;
 
         let (said, heard) = mpsc::channel(STREAM_EVENTS);
@@ -133,11 +132,11 @@ impl Replica {
         Ok(())
     }
 
-    fn shared(&self, records: ConfigMaps) -> Result<Shared, KeyError> {
+    fn shared(&self, records: ConfigMaps, marks: SecretMarks) -> Result<Shared, KeyError> {
         let keys = Keys::open(&self.config.state)?;
         Ok(Shared {
             trusted: keys.trusted().clone(),
-            signers: Arc::new(keys.into_signers()),
+            signers: Arc::new(keys.into_signers().with_marks(Arc::new(marks))),
             board: Arc::new(Board::default()),
             telemetry: Arc::clone(&self.telemetry),
             state: self.config.state.clone(),
@@ -162,10 +161,20 @@ impl Replica {
     /// Status and Events for users, and their commands.
     fn face_users(
         &self,
-        _beside: &mut JoinSet<()>,
-        _board: &Arc<Board>,
-        _commands: mpsc::Sender<Asked>,
-        _over: &CancellationToken,
+        beside: &mut JoinSet<()>,
+        board: &Arc<Board>,
+        commands: mpsc::Sender<Asked>,
+        over: &CancellationToken,
     ) {
+        let users = Users {
+            client: self.client.clone(),
+            board: Arc::clone(board),
+            watched: Arc::new(self.shown.clone()),
+            commands,
+            proof: self.config.proof,
+            pod: self.config.pod.to_string(),
+            clock: Arc::clone(&self.clock),
+        };
+        users.serve(beside, over);
     }
 }

@@ -25,7 +25,7 @@ pub struct ConfigMaps {
 /// What became of a write.
 enum Written {
     /// This is there now.
-    Now(ConfigMap),
+    Now(Box<ConfigMap>),
     /// Something else is there.
     Conflict,
     /// There is nothing to be replaced.
@@ -92,7 +92,7 @@ fn writing() -> PostParams {
 
 async fn create(api: &Api<ConfigMap>, object: &ConfigMap) -> kube::Result<Written> {
     match api.create(&writing(), object).await {
-        Ok(now) => Ok(Written::Now(now)),
+        Ok(now) => Ok(Written::Now(Box::new(now))),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Written::Conflict),
         Err(error) => Err(error),
     }
@@ -100,7 +100,7 @@ async fn create(api: &Api<ConfigMap>, object: &ConfigMap) -> kube::Result<Writte
 
 async fn replace(api: &Api<ConfigMap>, name: &str, object: &ConfigMap) -> kube::Result<Written> {
     match api.replace(name, &writing(), object).await {
-        Ok(now) => Ok(Written::Now(now)),
+        Ok(now) => Ok(Written::Now(Box::new(now))),
         Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Written::Conflict),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Written::Gone),
         Err(error) => Err(error),

@@ -5,22 +5,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::future::Future;
 use std::path::Path;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::ObjectMeta;
 use sluice_model::FleetName;
-use sluice_model::limits::{API_ANSWER_WAIT_MS, API_QUESTIONS_AT_ONCE};
+use sluice_model::limits::API_QUESTIONS_AT_ONCE;
 
 use super::config_map::{self, FLEET_LABEL, PART_LABEL, Part, Place};
 use super::folder::{FileError, Folder};
 use super::kubernetes::{ConfigMaps, list};
 use super::piece::{Piece, PieceName};
-use crate::api_server::{ApiError, explain};
+use crate::api_server::{ApiError, in_time};
 
 /// What pulling did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -68,7 +66,7 @@ impl ConfigMaps {
     /// When it could not be done; done again it takes up where it ended.
     pub async fn pull(&self, state: &Path) -> Result<Pulled, PullError> {
         let api = self.api();
-        let listed = bounded(list(&api, &Self::selector(None))).await?;
+        let listed = in_time(list(&api, &Self::selector(None))).await?;
         let kept = Kept::of(&listed);
         let mut pulled = Pulled {
             fleets: kept.fleets.len(),
@@ -166,7 +164,7 @@ impl Difference {
     /// A piece; `None` if it is damaged, or gone since it was listed. Instances hand back what is needed of that.
     async fn piece(&self, api: &Api<ConfigMap>, place: &Place) -> Result<Option<Piece>, ApiError> {
         let name = place.name(&self.fleet);
-        let Some(object) = bounded(api.get_opt(&name)).await? else {
+        let Some(object) = in_time(api.get_opt(&name)).await? else {
             tracing::warn!(name, "is gone since it was listed");
             return Ok(None);
         };
@@ -174,13 +172,6 @@ impl Difference {
         Ok(piece
             .inspect_err(|error| tracing::warn!(%error, "it is passed over"))
             .ok())
-    }
-}
-
-async fn bounded<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
-    match tokio::time::timeout(Duration::from_millis(API_ANSWER_WAIT_MS), question).await {
-        Ok(answer) => answer.map_err(|error| explain(&error)),
-        Err(_) => Err(ApiError::Unavailable("no answer in time".to_owned())),
     }
 }
 

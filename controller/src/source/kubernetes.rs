@@ -21,6 +21,7 @@ mod live;
 pub mod read;
 mod references;
 mod run;
+mod shown;
 mod sight;
 mod store;
 #[cfg(test)]
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use kube::Client;
 use sluice_model::Name;
-use sluice_model::limits::{KUBE_CONNECT_WAIT_MS, KUBE_READ_WAIT_MS};
+use sluice_model::limits::{SOURCE_CONNECT_WAIT_MS, SOURCE_READ_WAIT_MS};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ use super::{Source, View};
 use crate::live::{Feed, Lack, Values, Wanted};
 use health::Health;
 use run::{Run, Shows};
+
+pub use shown::Shown;
 
 /// What a controller looks at.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,6 +92,8 @@ pub struct Started {
     pub feed: Feed,
     /// How it fares.
     pub health: watch::Receiver<Arc<Health>>,
+    /// Our objects with their status, for whoever writes it.
+    pub shown: Shown,
     /// The work behind it; it ends with `stop`, or when `source` or `feed` is dropped.
     pub work: JoinHandle<()>,
 }
@@ -99,7 +104,9 @@ pub fn watch(client: Client, scope: Scope, stop: CancellationToken) -> Started {
     let (show_values, values) = watch::channel(Arc::new(Values::default()));
     let (show_health, health) = watch::channel(Arc::new(Health::default()));
     let (want, wanted) = watch::channel(Arc::new(Wanted::default()));
+    let shown = Shown::default();
     let shows = Shows {
+        shown: shown.clone(),
         views: show_views,
         values: show_values,
         health: show_health,
@@ -110,6 +117,7 @@ pub fn watch(client: Client, scope: Scope, stop: CancellationToken) -> Started {
         source: Kubernetes { views },
         feed: Feed { values, wanted: want },
         health,
+        shown,
         work,
     }
 }
@@ -117,8 +125,8 @@ pub fn watch(client: Client, scope: Scope, stop: CancellationToken) -> Started {
 /// `config` with the waits that a source needs: a server that is silent is noticed, also by a request that a watch begins
 /// with, on a connection that was kept.
 pub fn patient(mut config: kube::Config) -> kube::Config {
-    config.connect_timeout = Some(Duration::from_millis(KUBE_CONNECT_WAIT_MS));
-    config.read_timeout = Some(Duration::from_millis(KUBE_READ_WAIT_MS));
+    config.connect_timeout = Some(Duration::from_millis(SOURCE_CONNECT_WAIT_MS));
+    config.read_timeout = Some(Duration::from_millis(SOURCE_READ_WAIT_MS));
     config.reset_reader_on_write = true;
     config
 }

@@ -33,6 +33,12 @@ impl Bucket {
         taken.is_some()
     }
 
+    /// Whether it is as good as new.
+    pub fn is_full(&self, now: Millis) -> bool {
+        let more = now.since(self.at) / self.every_ms;
+        self.tokens.saturating_add(more) >= self.burst
+    }
+
     /// When there is one.
     pub fn next_at(&self, now: Millis) -> Millis {
         if self.tokens > 0 || now.since(self.at) >= self.every_ms {

@@ -193,7 +193,7 @@ fn rollout(
 }
 
 /// The answer that a Rollout's status has.
-pub(super) fn answered(object: &DynamicObject) -> Option<CommandStatus> {
+pub fn answered(object: &DynamicObject) -> Option<CommandStatus> {
     serde_json::from_value(status(object).get("command")?.clone()).ok()
 }
 

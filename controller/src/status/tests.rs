@@ -25,7 +25,7 @@ use crate::rollout::status::{Hindrance, Phase};
 use crate::rollout::{Beginning, Core, Failure, Millis, Plan, RolloutStatus};
 use crate::source::{View, manifest, yaml};
 
-const GOOD: &str = "
+pub(crate) const GOOD: &str = "
 apiVersion: sluice.dev/v1alpha1
 kind: Rollout
 metadata: {name: edge, namespace: sluice-system}
@@ -54,7 +54,7 @@ fn revision(number: u8) -> RevisionId {
     }
 }
 
-fn key(text: &str) -> ObjectKey {
+pub(crate) fn key(text: &str) -> ObjectKey {
     text.parse().unwrap()
 }
 
@@ -84,20 +84,20 @@ fn view(text: &str, generation: i64) -> View {
 }
 
 /// A fleet, and objects that were compiled for it.
-struct Bench {
+pub(crate) struct Bench {
     compiler: Compiler,
     view: View,
     output: Output,
     served: Served,
     rollout: RolloutStatus,
     projection: Projection,
-    watched: BTreeMap<ObjectKey, Arc<DynamicObject>>,
-    commands: BTreeMap<ObjectKey, CommandStatus>,
+    pub(crate) watched: BTreeMap<ObjectKey, Arc<DynamicObject>>,
+    pub(crate) commands: BTreeMap<ObjectKey, CommandStatus>,
 }
 
 impl Bench {
     /// `text` is in service everywhere, as revision 1.
-    fn serving(text: &str) -> Self {
+    pub(crate) fn serving(text: &str) -> Self {
         let mut compiler = Compiler::new(unit_digest);
         let view = view(text, 1);
         let output = compiler.compile(&view, &BTreeMap::new());
@@ -154,7 +154,7 @@ impl Bench {
     }
 
     /// The author writes something else.
-    fn write(&mut self, text: &str, generation: i64) {
+    pub(crate) fn write(&mut self, text: &str, generation: i64) {
         let stable = self.served.stable.as_ref().and_then(|stable| stable.snapshot.clone());
         let state = FleetState {
             stable: stable.map(|snapshot| Stable {
@@ -204,7 +204,7 @@ impl Bench {
         self.served.tried = None;
     }
 
-    fn situation(&self) -> Situation {
+    pub(crate) fn situation(&self) -> Situation {
         let fleet = FleetSituation {
             rollout: Arc::new(self.rollout.clone()),
             served: Arc::new(self.served.clone()),
@@ -236,7 +236,7 @@ impl Bench {
     }
 
     /// What is to be said is written, and a new controller begins.
-    fn write_and_restart(&mut self) {
+    pub(crate) fn write_and_restart(&mut self) {
         let situation = self.situation();
         let projected = self.projection.project(&situation, &self.watched, &self.commands);
         for (key, desired) in projected

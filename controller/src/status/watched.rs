@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::api::DynamicObject;
-use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::Value;
-use sluice_model::{Kind, ObjectKey};
+use sluice_model::ObjectKey;
+
+use crate::source::kubernetes::Shown;
 
 /// See the file's comment.
 pub trait Watched: Send + Sync {
@@ -14,18 +15,9 @@ pub trait Watched: Send + Sync {
     fn object(&self, key: &ObjectKey) -> Option<Arc<DynamicObject>>;
 }
 
-/// Whatever watchers keep of each kind.
-#[derive(Clone, Debug, Default)]
-pub struct Stores {
-    /// By kind.
-    pub stores: BTreeMap<Kind, Store<DynamicObject>>,
-}
-
-impl Watched for Stores {
+impl Watched for Shown {
     fn object(&self, key: &ObjectKey) -> Option<Arc<DynamicObject>> {
-        let resource = super::resource(key.kind);
-        let wanted = ObjectRef::new_with(key.name.as_str(), resource).within(key.namespace.as_str());
-        self.stores.get(&key.kind)?.get(&wanted)
+        Shown::object(self, key)
     }
 }
 

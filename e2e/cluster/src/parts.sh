@@ -85,6 +85,12 @@ stop_part() {
         sleep 0.1
     done
     kill -KILL "$process" 2>/dev/null || true
+    # Gone, not only told to go: what is started next must not find it.
+    for _ in {1..50}; do
+        process_of "$1" >/dev/null || return 0
+        sleep 0.1
+    done
+    fail "$1 of '$name' does not end"
 }
 
 freeze_part() { signal_part STOP "$1"; }

@@ -6,25 +6,32 @@ is a Role there, or part of the ClusterRole when the values say "all".
 {{- define "sluice.watchRules" }}
   - apiGroups: [sluice.dev]
     resources: [proxyroutes, pools, rollouts]
-    verbs: [get, list, watch]
+    verbs: [list, watch]
   - apiGroups: [sluice.dev]
     resources: [proxyroutes/status, pools/status, rollouts/status]
     verbs: [patch]
   - apiGroups: [""]
     resources: [services]
-    verbs: [get, list, watch]
+    verbs: [list, watch]
   - apiGroups: [discovery.k8s.io]
     resources: [endpointslices]
-    verbs: [get, list, watch]
+    verbs: [list, watch]
   - apiGroups: [events.k8s.io]
     resources: [events]
     verbs: [create, patch]
 {{- end }}
 
+{{/* Of a namespace that is named, itself: how old it is, and its labels. */}}
+{{- define "sluice.namespaceRules" }}
+  - apiGroups: [""]
+    resources: [namespaces]
+    verbs: [get]
+{{- end }}
+
 {{- define "sluice.secretRules" }}
   - apiGroups: [""]
     resources: [secrets]
-    verbs: [get, list, watch]
+    verbs: [list, watch]
 {{- end }}
 
 {{- define "sluice.memberRules" }}

@@ -5,8 +5,11 @@ use super::*;
 use crate::source::cluster::{Cluster, Namespace};
 use crate::source::{Area, Shares};
 
+/// A namespace's name, when it was created, and its labels.
+type Known<'a> = (&'a str, u64, &'a [(&'a str, &'a str)]);
+
 /// The objects of `text`, in a cluster whose controller is in namespace `shop`; namespaces as `name created labels`.
-fn cluster_view(text: &str, namespaces: &[(&str, u64, &[(&str, &str)])]) -> View {
+fn cluster_view(text: &str, namespaces: &[Known<'_>]) -> View {
     let known = namespaces.iter().map(|(name, created, labels)| {
         let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into()));
         let namespace = Namespace {
@@ -25,7 +28,7 @@ fn cluster_view(text: &str, namespaces: &[(&str, u64, &[(&str, &str)])]) -> View
     }
 }
 
-const ALIKE: &[(&str, u64, &[(&str, &str)])] = &[("shop", 1, &[]), ("blog", 1, &[]), ("zoo", 1, &[])];
+const ALIKE: &[Known<'static>] = &[("shop", 1, &[]), ("blog", 1, &[]), ("zoo", 1, &[])];
 
 fn in_cluster(text: &str) -> View {
     cluster_view(text, ALIKE)
@@ -75,7 +78,7 @@ fn the_oldest_namespace_owns_a_host_whoever_served_it_and_whichever_route_is_old
         "namespace: zoo}",
         "namespace: zoo, creationTimestamp: '1999-01-01T00:00:00Z'}",
     );
-    let ages: &[(&str, u64, &[(&str, &str)])] = &[("shop", 9, &[]), ("blog", 2, &[]), ("zoo", 5, &[])];
+    let ages: &[Known<'_>] = &[("shop", 9, &[]), ("blog", 2, &[]), ("zoo", 5, &[])];
     let mut world = World::in_cluster(&cluster_view(&[base.clone(), old_route.clone()].concat(), ages));
     let both = [base, old_route, hosting("blog/a", "a.example.com")].concat();
     let (compiled, problems) = world.compile(&cluster_view(&both, ages));
@@ -101,7 +104,7 @@ fn of_namespaces_of_one_age_the_first_by_name_owns_a_host_and_an_unknown_one_is_
         hosting("blog/a", "a.example.com"),
     ]
     .concat();
-    let owner = |namespaces: &[(&str, u64, &[(&str, &str)])]| {
+    let owner = |namespaces: &[Known<'_>]| {
         let (_, problems) = World::new().compile(&cluster_view(&all, namespaces));
         let lines = told(&problems);
         let line = lines.iter().find(|line| line.contains("belongs to")).unwrap().clone();
@@ -190,7 +193,7 @@ fn a_fleet_serves_the_namespaces_that_its_rollout_selects() {
     let routes = [route("shop/a", "api"), route("blog/b", "api"), route("blog/c", "api")].concat();
     let text = |rollout: String| [rollout, pools(&["shop", "blog"]), routes.clone()].concat();
     let yes: &[(&str, &str)] = &[("edge", "yes")];
-    let both: &[(&str, u64, &[(&str, &str)])] = &[("shop", 1, yes), ("blog", 2, yes)];
+    let both: &[Known<'_>] = &[("shop", 1, yes), ("blog", 2, yes)];
     let mut world = World::in_cluster(&cluster_view(&text(selecting()), both));
     assert_eq!(world.stable().routes().count(), 3);
 

@@ -20,7 +20,7 @@ use crate::objects::{Object, Origin, Spec, Stored};
 use crate::revisions::Piece;
 use crate::revisions::remote::memory::{Memory, Mood};
 use crate::rollout::{Gate, PerMillion, Stage};
-use crate::source::{View, yaml};
+use crate::source::View;
 use crate::stream::LinkId;
 
 fn remote() -> (TempDir, Arc<Memory>, Shared) {
@@ -421,7 +421,6 @@ fn route(at: usize, path: &str) -> Arc<Object> {
 }
 
 fn object(at: usize, key: &str, spec: Spec) -> Arc<Object> {
-    let manifest = yaml::documents("a: b").unwrap().remove(0);
     // UIDs are random, and a change is another generation.
     let uid = sluice_proto::hash::sha256(format!("{key} {at}").as_bytes()).to_string();
     let generation = i64::try_from(format!("{spec:?}").len()).unwrap();
@@ -443,10 +442,7 @@ fn object(at: usize, key: &str, spec: Spec) -> Arc<Object> {
             generation,
             resource_version: "1".into(),
         }),
-        origin: Origin::File {
-            file: "kubernetes".into(),
-            manifest: Arc::new(manifest),
-        },
+        origin: Origin::Server("resourceVersion 1".into()),
         also_in: vec![],
     })
 }

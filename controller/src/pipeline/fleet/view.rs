@@ -11,6 +11,7 @@ use crate::compile::{FleetState, Stable};
 use crate::pipeline::board::{ConfigView, FleetShown};
 use crate::pipeline::situation::FleetSituation;
 use crate::revisions::BundleError;
+use crate::rollout::record::Rollout;
 use crate::rollout::{Millis, Record, RolloutStatus};
 
 impl Fleet {
@@ -156,8 +157,18 @@ impl Fleet {
         }
     }
 
-    /// Its rollout, as people are shown it.
+    /// Its rollout, as people are shown it. Of the bake they are shown what is recorded: no other controller, which may
+    /// take over at any moment, will ever show less.
     pub fn status(&self, now: Millis) -> RolloutStatus {
-        self.core.status(now)
+        let mut status = self.core.status(now);
+        let recorded = self.committed.as_ref().and_then(|record| record.rollout.as_ref());
+        let same_stage = |recorded: &&Rollout| {
+            let rollout = self.core.record().rollout.as_ref();
+            rollout.is_some_and(|rollout| (rollout.began, rollout.stage) == (recorded.began, recorded.stage))
+        };
+        if let (Some(stage), Some(recorded)) = (&mut status.stage, recorded.filter(same_stage)) {
+            stage.observed_ms = stage.observed_ms.min(recorded.observed_ms);
+        }
+        status
     }
 }

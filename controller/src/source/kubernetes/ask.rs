@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams};
 use sluice_crds::API_VERSION;
-use sluice_model::limits::KUBE_HISTORY_LOOK_MS;
+use sluice_model::limits::SOURCE_HISTORY_LOOK_MS;
 use sluice_model::{Kind, Name};
 
 use super::assembly::Served;
@@ -56,7 +56,7 @@ fn of_resources(resources: &APIResourceList) -> ServedKinds {
 /// Asks again and again which version the server is at, and tells when it is below one that was seen: its database was
 /// restored from a copy. Its watches would say nothing of it, for as long as it has not caught up.
 pub(super) async fn history(line: Line, controller: Name, newest: Arc<AtomicU64>) {
-    let mut look = tokio::time::interval(Duration::from_millis(KUBE_HISTORY_LOOK_MS));
+    let mut look = tokio::time::interval(Duration::from_millis(SOURCE_HISTORY_LOOK_MS));
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;

@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_model::limits::{KUBE_LOST_KEEP_MS, KUBE_REMOVAL_HOLD_MS};
+use sluice_model::limits::{SOURCE_LOST_KEEP_MS, SOURCE_REMOVAL_HOLD_MS};
 use sluice_model::{CertificateRef, Kind, Name, ObjectKey};
 
 use super::kinds::{Watch, Watched};
 use super::read::{Seen, Written};
 use super::references;
+use super::shown::Shown;
 use super::sight::Heard;
 use super::store::{Place, Sighting, Store};
 use crate::objects::Objects;
@@ -37,6 +38,8 @@ pub(super) struct Assembly {
     cluster: Arc<Cluster>,
     /// The greatest version that was seen of our kinds.
     newest: u64,
+    /// Our objects with their status, for others.
+    shown: Shown,
     /// Whether the next view is another one.
     changed: bool,
 }
@@ -80,7 +83,7 @@ pub(super) enum Served {
 
 impl Assembly {
     /// Of nothing yet, for a controller in this namespace.
-    pub(super) fn new(controller: Name) -> Self {
+    pub(super) fn new(controller: Name, shown: Shown) -> Self {
         Self {
             objects: Objects::default(),
             wrong: BTreeMap::new(),
@@ -94,6 +97,7 @@ impl Assembly {
                 namespaces: BTreeMap::new(),
             }),
             newest: 0,
+            shown,
             changed: false,
         }
     }
@@ -101,7 +105,7 @@ impl Assembly {
     /// Takes in what `watch` tells.
     pub(super) fn take(&mut self, watch: &Watch, heard: Heard, now: Millis) {
         match watch.watched {
-            Watched::Namespace => self.take_namespace(watch, heard),
+            Watched::Namespace => self.take_namespace(watch, heard, now),
             Watched::Object(kind) => self.take_object(watch, kind, heard, now),
             Watched::Service | Watched::EndpointSlice => {}
         }
@@ -111,7 +115,7 @@ impl Assembly {
         let store = self.seen.entry(watch.clone()).or_default();
         match heard {
             Heard::ListBegins => store.list_begins(),
-            Heard::Listed(sighting) | Heard::Changed(sighting) => self.see(watch, sighting),
+            Heard::Listed(sighting) | Heard::Changed(sighting) => self.see(watch, sighting, now),
             Heard::ListEnds => {
                 let why = match self.standing(kind) {
                     Standing::Gone => Why::WithItsKind,
@@ -133,7 +137,7 @@ impl Assembly {
         }
     }
 
-    fn see(&mut self, watch: &Watch, sighting: Sighting<Seen>) {
+    fn see(&mut self, watch: &Watch, sighting: Sighting<Seen>, now: Millis) {
         let Sighting {
             place,
             uid,
@@ -150,15 +154,16 @@ impl Assembly {
             .cloned();
         let key = written.object.key.clone();
         let is_news = same.is_none();
+        let as_shown = written.shown.clone();
         let value = same.unwrap_or(written);
-        let shown = value.clone();
+        let news = value.clone();
         let sighting = Sighting {
             place,
             uid,
             version,
             value,
         };
-        if !store.see(sighting) {
+        if !store.see(sighting, now) {
             return;
         }
         self.newest = self.newest.max(version.number().unwrap_or_default());
@@ -166,12 +171,14 @@ impl Assembly {
             .leaving
             .remove(&key)
             .is_some_and(|leaving| leaving.why == Why::WithItsKind);
+        self.shown.note(key.clone(), as_shown);
         if is_news {
-            self.show(key, shown);
+            self.show(key, news);
         }
     }
 
-    fn show(&mut self, key: ObjectKey, Written { object, problems }: Written) {
+    fn show(&mut self, key: ObjectKey, written: Written) {
+        let Written { object, problems, .. } = written;
         let foreign = references::to_other_namespaces(&object);
         if problems.is_empty() {
             self.wrong.remove(&key);
@@ -189,15 +196,15 @@ impl Assembly {
 
     fn doubt(&mut self, watch: &Watch, kind: Kind, place: Place, why: Why, now: Millis) {
         let (namespace, name) = place.clone();
+        let key = ObjectKey::new(kind, namespace, name);
+        self.shown.forget(&key);
         let leaving = Leaving {
             watch: watch.clone(),
             place,
             since: now,
             why,
         };
-        self.leaving
-            .entry(ObjectKey::new(kind, namespace, name))
-            .or_insert(leaving);
+        self.leaving.entry(key).or_insert(leaving);
     }
 
     fn remove(&mut self, key: &ObjectKey) {
@@ -210,7 +217,7 @@ impl Assembly {
         }
     }
 
-    fn take_namespace(&mut self, watch: &Watch, heard: Heard) {
+    fn take_namespace(&mut self, watch: &Watch, heard: Heard, now: Millis) {
         let store = self.namespaces.entry(watch.clone()).or_default();
         match heard {
             Heard::ListBegins => store.list_begins(),
@@ -231,7 +238,7 @@ impl Assembly {
                     version,
                     value: (),
                 };
-                if store.see(sighting) {
+                if store.see(sighting, now) {
                     self.know(name, Some(namespace));
                 }
             }
@@ -277,7 +284,8 @@ impl Assembly {
     /// The kinds of which it is to be asked whether they are served: what is said to be deleted waits for the answer, and
     /// of one that was gone a list came in.
     pub(super) fn doubted_kinds(&self, is_seen: impl Fn(Kind) -> bool, now: Millis) -> BTreeSet<Kind> {
-        let waits = |leaving: &Leaving| leaving.why == Why::Deleted && now.since(leaving.since) >= KUBE_REMOVAL_HOLD_MS;
+        let waits =
+            |leaving: &Leaving| leaving.why == Why::Deleted && now.since(leaving.since) >= SOURCE_REMOVAL_HOLD_MS;
         let waiting = self.leaving.iter().filter(|(_, leaving)| waits(leaving));
         let returned = self.served.iter().filter(|(_, standing)| **standing == Standing::Gone);
         let returned = returned.map(|(kind, _)| *kind).filter(|kind| is_seen(*kind));
@@ -294,7 +302,7 @@ impl Assembly {
                     self.changed = true;
                 }
                 let is_due = |leaving: &Leaving| {
-                    leaving.why == Why::Deleted && asked_at.since(leaving.since) >= KUBE_REMOVAL_HOLD_MS
+                    leaving.why == Why::Deleted && asked_at.since(leaving.since) >= SOURCE_REMOVAL_HOLD_MS
                 };
                 self.remove_all(|key, leaving| key.kind == kind && is_due(leaving));
             }
@@ -323,7 +331,7 @@ impl Assembly {
                 continue;
             };
             let lost = |key: &ObjectKey, leaving: &Leaving| key.kind == kind && leaving.why == Why::WithItsKind;
-            if now.since(at) >= KUBE_LOST_KEEP_MS {
+            if now.since(at) >= SOURCE_LOST_KEEP_MS {
                 self.remove_all(lost);
             }
             if !self.leaving.iter().any(|(key, leaving)| lost(key, leaving)) {
@@ -337,6 +345,12 @@ impl Assembly {
         self.newest = 0;
         self.seen.values_mut().for_each(Store::set_back);
         self.namespaces.values_mut().for_each(Store::set_back);
+    }
+
+    /// Whether it looks as if that had happened.
+    pub(super) fn looks_set_back(&self, now: Millis) -> bool {
+        let objects = self.seen.values().any(|store| store.looks_set_back(now));
+        objects || self.namespaces.values().any(|store| store.looks_set_back(now))
     }
 
     /// The greatest version that was seen of our kinds.
@@ -392,7 +406,7 @@ impl Assembly {
             .map(|(key, _)| key)
             .collect();
         let first = lost.first()?;
-        let until = Millis(at.0.saturating_add(KUBE_LOST_KEEP_MS));
+        let until = Millis(at.0.saturating_add(SOURCE_LOST_KEEP_MS));
         let until = i64::try_from(until.seconds())
             .ok()
             .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());

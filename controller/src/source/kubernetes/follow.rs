@@ -15,7 +15,8 @@ use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Client, Resource};
 use sluice_model::CertificateRef;
 use sluice_model::limits::{
-    KUBE_NAMESPACE_LOOK_MS, KUBE_PAGE_OBJECTS, KUBE_RETRY_WAIT_MAX_MS, KUBE_SECRETS_BEGINNING, KUBE_WATCH_SECONDS,
+    SOURCE_NAMESPACE_LOOK_MS, SOURCE_PAGE_OBJECTS, SOURCE_RETRY_WAIT_MAX_MS, SOURCE_SECRETS_BEGINNING,
+    SOURCE_WATCH_SECONDS,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -26,7 +27,7 @@ use super::sight::Heard;
 use super::store::{Sighting, Version};
 use super::trouble::Trouble;
 
-/// How often a watch fails before it no longer goes on where it was: the server may have been another one meanwhile.
+/// How often a watch fails, for whatever reason, before it no longer goes on where it was.
 const FAILURES_BEFORE_A_LIST: u32 = 3;
 
 /// What the tasks of a source tell.
@@ -65,7 +66,7 @@ pub(super) async fn kind(line: Line, watch: Watch) {
             let tell = |event| Some(Told::Watch(watch.clone(), heard(&watch, event)?));
             let failed = |trouble| Told::Watch(watch.clone(), Heard::Failed(trouble));
             // There are a dozen of these: they may come back sooner than a crowd could.
-            let longest = Duration::from_millis(KUBE_RETRY_WAIT_MAX_MS);
+            let longest = Duration::from_millis(SOURCE_RETRY_WAIT_MAX_MS);
             drive(line, longest, open, tell, failed).await;
         }
     }
@@ -73,8 +74,8 @@ pub(super) async fn kind(line: Line, watch: Watch) {
 
 fn config() -> watcher::Config {
     watcher::Config::default()
-        .timeout(KUBE_WATCH_SECONDS)
-        .page_size(KUBE_PAGE_OBJECTS)
+        .timeout(SOURCE_WATCH_SECONDS)
+        .page_size(SOURCE_PAGE_OBJECTS)
 }
 
 /// A watch from its beginning: a list, a quorum read, and what happens from there on.
@@ -165,7 +166,10 @@ async fn drive<K>(
                 Some(Err(error)) => {
                     let trouble = Trouble::of_watch(&error);
                     failures += 1;
-                    let begin_anew = trouble.needs_list() || failures >= FAILURES_BEFORE_A_LIST;
+                    // A server that was away may be another one, or have another history: a watch that goes on from a
+                    // version that it never had would hear nothing.
+                    let was_away = matches!(&error, watcher::Error::WatchStartFailed(_)) && trouble.is_silence();
+                    let begin_anew = was_away || trouble.needs_list() || failures >= FAILURES_BEFORE_A_LIST;
                     if told.send(failed(trouble)).await.is_err() {
                         return;
                     }
@@ -207,7 +211,7 @@ async fn look_at_namespace(mut line: Line, watch: Watch) {
                 return;
             }
         }
-        let wait = tokio::time::sleep(Duration::from_millis(KUBE_NAMESPACE_LOOK_MS));
+        let wait = tokio::time::sleep(Duration::from_millis(SOURCE_NAMESPACE_LOOK_MS));
         tokio::select! {
             () = wait => {}
             changed = line.anew.changed() => if changed.is_err() { return },
@@ -217,7 +221,7 @@ async fn look_at_namespace(mut line: Line, watch: Watch) {
 
 /// How many Secrets begin to be followed at a time: a controller that starts must not knock a thousand times at once.
 pub(super) fn beginnings() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(KUBE_SECRETS_BEGINNING))
+    Arc::new(Semaphore::new(SOURCE_SECRETS_BEGINNING))
 }
 
 /// Follows one Secret, by its name: what else its namespace holds is none of our business.
@@ -262,3 +266,6 @@ fn heard_of_secret(event: watcher::Event<Secret>) -> Option<Heard<Held>> {
         watcher::Event::Delete(secret) => Heard::Deleted(sighting(secret)?),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_model::limits::KUBE_SHARES_WAIT_MS;
+use sluice_model::limits::SOURCE_SHARES_WAIT_MS;
 use sluice_model::{CertificateRef, Kind, Name};
 
 use super::Scope;
 use super::assembly::{Assembly, Served, Standing};
-use super::health::{Health, State as Shown, WatchHealth};
+use super::health::{self, Health, WatchHealth};
 use super::kinds::{Watch, Watched};
 use super::live::{Held, Live, Sights};
+use super::shown::Shown;
 use super::sight::{Heard, Sight, State};
 use crate::live::{Lack, Values, Wanted};
 use crate::problem::{Effect, Problem, Severity};
@@ -30,20 +31,20 @@ pub(super) struct Keeper {
     /// Since when it is waited to know whether Secrets are shared.
     asked_for_shares: Option<Millis>,
     /// What the last view said of what is out of sight.
-    shown: Option<(Coverage, Shares)>,
+    last: Option<(Coverage, Shares)>,
 }
 
 impl Keeper {
     /// Of nothing yet.
-    pub(super) fn begin(scope: Scope, now: Millis) -> Self {
+    pub(super) fn begin(scope: Scope, shown: Shown, now: Millis) -> Self {
         let watches = Watch::of(&scope).into_iter();
         Self {
             sights: watches.map(|watch| (watch, Sight::begin(now))).collect(),
-            assembly: Assembly::new(scope.controller.clone()),
+            assembly: Assembly::new(scope.controller.clone(), shown),
             live: Live::default(),
             wanted: Arc::default(),
             asked_for_shares: None,
-            shown: None,
+            last: None,
             scope,
         }
     }
@@ -57,7 +58,7 @@ impl Keeper {
         }
         match watch.watched {
             Watched::Namespace | Watched::Object(_) => self.assembly.take(watch, heard, now),
-            Watched::Service | Watched::EndpointSlice => self.live.take(watch, heard),
+            Watched::Service | Watched::EndpointSlice => self.live.take(watch, heard, now),
         }
     }
 
@@ -115,6 +116,11 @@ impl Keeper {
         self.live.set_back();
     }
 
+    /// Whether it looks as if that had happened: lists show what is older than it is known, and nothing newer comes.
+    pub(super) fn looks_set_back(&self, now: Millis) -> bool {
+        self.assembly.looks_set_back(now) || self.live.looks_set_back(now)
+    }
+
     /// Lets time pass.
     pub(super) fn pass(&mut self, now: Millis) {
         self.assembly.pass(now);
@@ -138,7 +144,7 @@ impl Keeper {
     pub(super) fn is_changed(&mut self, now: Millis) -> bool {
         let changed = self.assembly.take_changed();
         let now = (self.coverage(now), self.shares(now));
-        changed || self.shown.as_ref() != Some(&now)
+        changed || self.last.as_ref() != Some(&now)
     }
 
     /// Whether a view had better wait: an object names a Secret of another namespace, and whether it may will be known in a
@@ -154,13 +160,13 @@ impl Keeper {
             return false;
         }
         let since = *self.asked_for_shares.get_or_insert(now);
-        now.since(since) < KUBE_SHARES_WAIT_MS
+        now.since(since) < SOURCE_SHARES_WAIT_MS
     }
 
     /// What is seen, as it is now.
     pub(super) fn view(&mut self, now: Millis) -> View {
         let (coverage, shares) = (self.coverage(now), self.shares(now));
-        self.shown = Some((coverage.clone(), shares.clone()));
+        self.last = Some((coverage.clone(), shares.clone()));
         let mut problems = self.assembly.problems();
         problems.extend(self.unseen(now));
         View {
@@ -207,7 +213,7 @@ impl Keeper {
             cannot_be_seen(
                 &format!("{kind}s"),
                 Lack::new(
-                    "the API server has no such kind: its CRD is not installed, or being deleted",
+                    "the API server has no such kind: its CRD is not installed, or is being deleted",
                     "install the CRDs: kubectl apply --server-side -f crds/; objects that were deleted with it have to be applied again",
                 ),
             )
@@ -221,9 +227,9 @@ impl Keeper {
             kind: watch.watched.plural(),
             namespace: watch.namespace.clone(),
             state: match (sight.state(now), lack(watch, sight, now)) {
-                (State::Seen, _) => Shown::Seen,
-                (State::Waiting, _) | (State::Lost(_), None) => Shown::Waiting,
-                (State::Lost(_), Some(lack)) => Shown::Lost(lack),
+                (State::Seen, _) => health::State::Seen,
+                (State::Waiting, _) | (State::Lost(_), None) => health::State::Waiting,
+                (State::Lost(_), Some(lack)) => health::State::Lost(lack),
             },
             objects: self.assembly.count(watch) + self.live.count(watch),
             heard_at: sight.heard_at(),

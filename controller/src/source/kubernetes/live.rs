@@ -77,15 +77,15 @@ impl Held {
 
 impl Live {
     /// Takes in what `watch` tells.
-    pub(super) fn take(&mut self, watch: &Watch, heard: Heard) {
+    pub(super) fn take(&mut self, watch: &Watch, heard: Heard, now: Millis) {
         match watch.watched {
-            Watched::Service => self.take_service(watch, heard),
-            Watched::EndpointSlice => self.take_slice(watch, heard),
+            Watched::Service => self.take_service(watch, heard, now),
+            Watched::EndpointSlice => self.take_slice(watch, heard, now),
             Watched::Namespace | Watched::Object(_) => {}
         }
     }
 
-    fn take_service(&mut self, watch: &Watch, heard: Heard) {
+    fn take_service(&mut self, watch: &Watch, heard: Heard, now: Millis) {
         let store = self.services.entry(watch.clone()).or_default();
         match heard {
             Heard::ListBegins => store.list_begins(),
@@ -94,7 +94,7 @@ impl Live {
                 let (sighting, Seen::Service(service)) = split(sighting) else {
                     return;
                 };
-                if store.see(sighting) {
+                if store.see(sighting, now) {
                     self.know(&place, |known| known.service = Some(service));
                 }
             }
@@ -120,7 +120,7 @@ impl Live {
         self.know(place, |known| known.service = None);
     }
 
-    fn take_slice(&mut self, watch: &Watch, heard: Heard) {
+    fn take_slice(&mut self, watch: &Watch, heard: Heard, now: Millis) {
         let store = self.slices.entry(watch.clone()).or_default();
         match heard {
             Heard::ListBegins => store.list_begins(),
@@ -136,7 +136,7 @@ impl Live {
                     version,
                     value: service.clone(),
                 };
-                if !store.see(of) {
+                if !store.see(of, now) {
                     return;
                 }
                 if let Some(before) = before.filter(|before| *before != service) {
@@ -206,7 +206,7 @@ impl Live {
         sight.note(&heard, now);
         match heard {
             Heard::ListBegins => store.list_begins(),
-            Heard::Listed(sighting) | Heard::Changed(sighting) => drop(store.see(sighting)),
+            Heard::Listed(sighting) | Heard::Changed(sighting) => drop(store.see(sighting, now)),
             Heard::ListEnds => {
                 for place in store.list_ends() {
                     store.remove(&place);
@@ -250,6 +250,14 @@ impl Live {
         self.services.values_mut().for_each(Store::set_back);
         self.slices.values_mut().for_each(Store::set_back);
         self.secrets.values_mut().for_each(|followed| followed.store.set_back());
+    }
+
+    /// Whether it looks as if that had happened.
+    pub(super) fn looks_set_back(&self, now: Millis) -> bool {
+        let services = self.services.values().any(|store| store.looks_set_back(now));
+        let slices = self.slices.values().any(|store| store.looks_set_back(now));
+        let mut secrets = self.secrets.values();
+        services || slices || secrets.any(|followed| followed.store.looks_set_back(now))
     }
 
     /// The values as they are now. Of a value that is the same as before nothing is changed.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sluice_model::{Kind, Name, ObjectKey};
 
 use super::kinds::Watched;
+use super::shown;
 use super::store::{Place, Sighting, Version};
 use crate::live::resolve::SERVICE_NAME_LABEL;
 use crate::objects::{Object, Origin, Stored};
@@ -44,6 +45,8 @@ pub(super) struct Written {
     pub(super) object: Arc<Object>,
     /// What its schema, or its type, has against it.
     pub(super) problems: Arc<[Problem]>,
+    /// Its status as it is shown, which is somebody else's business.
+    pub(super) shown: Arc<DynamicObject>,
 }
 
 /// Why something that was seen is passed over.
@@ -104,8 +107,8 @@ fn namespace(metadata: &ObjectMeta) -> Namespace {
 /// When it is no object of an API server: it has no name, say.
 pub fn object(kind: Kind, object: &DynamicObject) -> Result<(Arc<Object>, Vec<Problem>), Passed> {
     let place = place(&object.metadata)?;
-    let Written { object, problems } = written(kind, &place, &object.metadata, &object.data);
-    Ok((object, problems.to_vec()))
+    let written = written(kind, &place, &object.metadata, &object.data);
+    Ok((written.object, written.problems.to_vec()))
 }
 
 /// One of our objects, by the reader of every source.
@@ -138,6 +141,7 @@ fn written(kind: Kind, (namespace, name): &Place, metadata: &ObjectMeta, data: &
     Written {
         problems: problems.collect(),
         object: Arc::new(object),
+        shown: Arc::new(shown::kept(metadata, data)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kube::Client;
 use sluice_model::CertificateRef;
-use sluice_model::limits::{KUBE_SIGHTINGS, KUBE_VIEW_QUIET_MS};
+use sluice_model::limits::{SOURCE_SIGHTINGS, SOURCE_VIEW_QUIET_MS};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use super::follow::{Line, Told};
 use super::health::Health;
 use super::keeper::Keeper;
 use super::kinds::Watch;
+use super::shown::Shown;
 use super::{Scope, ask, follow};
 use crate::debounce::Debounce;
 use crate::live::{Values, Wanted};
@@ -31,6 +32,7 @@ pub(super) struct Shows {
     pub(super) views: watch::Sender<Option<Arc<View>>>,
     pub(super) values: watch::Sender<Arc<Values>>,
     pub(super) health: watch::Sender<Arc<Health>>,
+    pub(super) shown: Shown,
     pub(super) wanted: watch::Receiver<Arc<Wanted>>,
 }
 
@@ -58,7 +60,7 @@ fn now() -> Millis {
 impl Run {
     /// Begins to watch what `scope` says.
     pub(super) fn begin(client: Client, scope: Scope, shows: Shows) -> Self {
-        let (told, heard) = mpsc::channel(KUBE_SIGHTINGS);
+        let (told, heard) = mpsc::channel(SOURCE_SIGHTINGS);
         let (anew, begin_anew) = watch::channel(0);
         let line = Line {
             client,
@@ -72,7 +74,7 @@ impl Run {
         }
         tasks.spawn(ask::history(line.clone(), scope.controller.clone(), newest.clone()));
         Self {
-            keeper: Keeper::begin(scope, now()),
+            keeper: Keeper::begin(scope, shows.shown.clone(), now()),
             shows,
             line,
             heard,
@@ -81,7 +83,7 @@ impl Run {
             tasks,
             secrets: BTreeMap::new(),
             beginnings: follow::beginnings(),
-            debounce: Debounce::new(KUBE_VIEW_QUIET_MS),
+            debounce: Debounce::new(SOURCE_VIEW_QUIET_MS),
             is_asking: false,
             is_shown: false,
         }
@@ -105,7 +107,7 @@ impl Run {
                 }
                 // Tasks end when nobody listens; those of Secrets also when they are not wanted any more.
                 Some(_) = self.tasks.join_next() => {}
-                _ = look.tick() => self.keeper.pass(now()),
+                _ = look.tick() => self.pass(),
             }
             self.look();
         }
@@ -114,7 +116,7 @@ impl Run {
     /// Takes in what was told, and what else waits: one look is enough for all of it.
     fn take(&mut self, told: Told) {
         let mut next = Some(told);
-        for _ in 0..KUBE_SIGHTINGS {
+        for _ in 0..SOURCE_SIGHTINGS {
             let Some(told) = next else { break };
             match told {
                 Told::Watch(watch, heard) => self.keeper.take(&watch, heard, now()),
@@ -130,6 +132,14 @@ impl Run {
             next = self.heard.try_recv().ok();
         }
         self.newest.store(self.keeper.newest(), Ordering::Release);
+    }
+
+    fn pass(&mut self) {
+        let now = now();
+        self.keeper.pass(now);
+        if self.keeper.looks_set_back(now) {
+            self.set_back();
+        }
     }
 
     fn set_back(&mut self) {

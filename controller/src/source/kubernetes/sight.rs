@@ -1,6 +1,6 @@
 //! How a watch fares: whether what it is for was seen, and if not, why not. Pure.
 
-use sluice_model::limits::{KUBE_FAILING_MAX_MS, KUBE_FIRST_SIGHT_WAIT_MS};
+use sluice_model::limits::{SOURCE_FAILING_MAX_MS, SOURCE_FIRST_SIGHT_WAIT_MS};
 
 use super::read::Seen;
 use super::store::Sighting;
@@ -84,7 +84,7 @@ impl Sight {
     fn failed(&mut self, trouble: Trouble, now: Millis) {
         let before = self.trouble.as_ref();
         // A watch that was taken up again says nothing as long as nothing happens.
-        let goes_on = before.filter(|before| now.since(before.last) <= KUBE_FAILING_MAX_MS);
+        let goes_on = before.filter(|before| now.since(before.last) <= SOURCE_FAILING_MAX_MS);
         let first = goes_on.map_or(now, |before| before.first);
         self.trouble = Some(Failing {
             trouble,
@@ -98,7 +98,7 @@ impl Sight {
         match &self.trouble {
             Some(failing) if failing.is_serious() => State::Lost(failing.trouble.clone()),
             Some(_) | None if self.was_seen => State::Seen,
-            trouble if now.since(self.began) >= KUBE_FIRST_SIGHT_WAIT_MS => {
+            trouble if now.since(self.began) >= SOURCE_FIRST_SIGHT_WAIT_MS => {
                 let silence = || Trouble::Silent("nothing has come yet".to_owned());
                 State::Lost(trouble.as_ref().map_or_else(silence, |failing| failing.trouble.clone()))
             }
@@ -119,7 +119,7 @@ impl Sight {
 
 impl Failing {
     fn is_serious(&self) -> bool {
-        self.trouble.is_lasting() || self.last.since(self.first) >= KUBE_FAILING_MAX_MS
+        self.trouble.is_lasting() || self.last.since(self.first) >= SOURCE_FAILING_MAX_MS
     }
 }
 
@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn nobody_is_waited_for_long() {
         let sight = Sight::begin(Millis(0));
-        assert_eq!(sight.state(Millis(KUBE_FIRST_SIGHT_WAIT_MS - 1)), State::Waiting);
+        assert_eq!(sight.state(Millis(SOURCE_FIRST_SIGHT_WAIT_MS - 1)), State::Waiting);
         assert!(matches!(
-            sight.state(Millis(KUBE_FIRST_SIGHT_WAIT_MS)),
+            sight.state(Millis(SOURCE_FIRST_SIGHT_WAIT_MS)),
             State::Lost(Trouble::Silent(_))
         ));
     }
@@ -167,13 +167,13 @@ mod tests {
     fn a_watch_that_fails_for_long_is_lost_and_one_that_fails_now_and_then_is_not() {
         let mut sight = Sight::begin(Millis(0));
         sight.note(&Heard::<()>::ListEnds, Millis(0));
-        for at in (0..KUBE_FAILING_MAX_MS).step_by(5_000) {
+        for at in (0..SOURCE_FAILING_MAX_MS).step_by(5_000) {
             sight.note(&busy(), Millis(at));
             assert_eq!(sight.state(Millis(at)), State::Seen);
         }
-        sight.note(&busy(), Millis(KUBE_FAILING_MAX_MS));
-        assert_eq!(sight.state(Millis(KUBE_FAILING_MAX_MS)), State::Lost(Trouble::Busy));
-        sight.note(&Heard::<()>::ListEnds, Millis(KUBE_FAILING_MAX_MS + 1));
+        sight.note(&busy(), Millis(SOURCE_FAILING_MAX_MS));
+        assert_eq!(sight.state(Millis(SOURCE_FAILING_MAX_MS)), State::Lost(Trouble::Busy));
+        sight.note(&Heard::<()>::ListEnds, Millis(SOURCE_FAILING_MAX_MS + 1));
         for minute in 1..100 {
             sight.note(&busy(), Millis(minute * 60_000));
             assert_eq!(

@@ -3,13 +3,16 @@
 //!
 //! An object never goes back: a list that a cache answered may be older than what was seen already, and an object that was
 //! deleted does not return under its old UID. The one exception is a server whose history was set back (its database was
-//! restored from a copy): then the next whole list is the truth, whatever its versions say.
+//! restored from a copy): then the next whole list is the truth, whatever its versions say. What tells the two apart is
+//! time: after an old list the watch brings what is newer, at once; a history that was set back knows nothing newer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use sluice_model::Name;
-use sluice_model::limits::KUBE_DELETED_UIDS;
+use sluice_model::limits::{SOURCE_DELETED_UIDS, SOURCE_REMOVAL_HOLD_MS};
+
+use crate::rollout::Millis;
 
 /// A namespace and a name.
 pub(super) type Place = (Name, Name);
@@ -54,6 +57,8 @@ pub(super) struct Store<T> {
     /// What the list that is coming in has shown, while one is.
     listing: Option<BTreeSet<Place>>,
     deleted: Deleted,
+    /// What a list showed older than it is known, since when, as long as nothing newer came.
+    older: BTreeMap<Place, Millis>,
     /// Versions count for nothing up to the end of the next list.
     is_set_back: bool,
 }
@@ -71,6 +76,7 @@ impl<T> Default for Store<T> {
             known: BTreeMap::new(),
             listing: None,
             deleted: Deleted::default(),
+            older: BTreeMap::new(),
             is_set_back: false,
         }
     }
@@ -78,7 +84,7 @@ impl<T> Default for Store<T> {
 
 impl<T> Store<T> {
     /// Takes in a sighting; `false` if it is older than what is known.
-    pub(super) fn see(&mut self, sighting: Sighting<T>) -> bool {
+    pub(super) fn see(&mut self, sighting: Sighting<T>, now: Millis) -> bool {
         let Sighting {
             place,
             uid,
@@ -88,13 +94,18 @@ impl<T> Store<T> {
         if let Some(listing) = &mut self.listing {
             listing.insert(place.clone());
         }
+        let is_listed = self.listing.is_some();
         let is_old = self
             .known
             .get(&place)
             .is_some_and(|known| version.is_before(known.version));
         if !self.is_set_back && (is_old || self.deleted.holds(&uid)) {
+            if is_listed {
+                self.older.entry(place).or_insert(now);
+            }
             return false;
         }
+        self.older.remove(&place);
         self.known.insert(place, Known { uid, version, value });
         true
     }
@@ -108,6 +119,7 @@ impl<T> Store<T> {
 
     /// Forgets the object at `place`; it does not return.
     pub(super) fn remove(&mut self, place: &Place) -> Option<T> {
+        self.older.remove(place);
         let Known { uid, value, .. } = self.known.remove(place)?;
         self.deleted.note(uid);
         Some(value)
@@ -124,6 +136,7 @@ impl<T> Store<T> {
         let Some(listed) = self.listing.take() else {
             return vec![];
         };
+        self.older.retain(|place, _| listed.contains(place));
         let missing = self.known.keys().filter(|place| !listed.contains(*place));
         missing.cloned().collect()
     }
@@ -132,6 +145,14 @@ impl<T> Store<T> {
     pub(super) fn set_back(&mut self) {
         self.is_set_back = true;
         self.deleted = Deleted::default();
+        self.older.clear();
+    }
+
+    /// Whether a list showed something older than it is known and nothing newer has come since, so that it is no old list:
+    /// there is nothing newer.
+    pub(super) fn looks_set_back(&self, now: Millis) -> bool {
+        let since = self.older.values().min();
+        self.listing.is_none() && since.is_some_and(|since| now.since(*since) >= SOURCE_REMOVAL_HOLD_MS)
     }
 
     /// What is known of the object at `place`.
@@ -157,7 +178,7 @@ impl Deleted {
         if self.uids.insert(uid.clone()) {
             self.in_order.push_back(uid);
         }
-        if self.in_order.len() > KUBE_DELETED_UIDS
+        if self.in_order.len() > SOURCE_DELETED_UIDS
             && let Some(oldest) = self.in_order.pop_front()
         {
             self.uids.remove(&oldest);
@@ -178,12 +199,13 @@ mod tests {
     }
 
     fn see(store: &mut Store<u64>, name: &str, uid: &str, version: u64) -> bool {
-        store.see(Sighting {
+        let sighting = Sighting {
             place: place(name),
             uid: uid.into(),
             version: Version(Some(version)),
             value: version,
-        })
+        };
+        store.see(sighting, Millis(0))
     }
 
     #[test]
@@ -252,14 +274,47 @@ mod tests {
     }
 
     #[test]
+    fn an_old_list_and_a_history_that_was_set_back_are_told_apart_by_time() {
+        let later = Millis(SOURCE_REMOVAL_HOLD_MS);
+        let listed = |version: u64| {
+            let mut store = Store::default();
+            see(&mut store, "a", "1", 9);
+            store.list_begins();
+            see(&mut store, "a", "1", version);
+            store
+        };
+        let mut old = listed(5);
+        assert!(!old.looks_set_back(later), "the list is not complete");
+        old.list_ends();
+        assert!(!old.looks_set_back(Millis(1)));
+        assert!(old.looks_set_back(later));
+        see(&mut old, "a", "1", 9);
+        assert!(!old.looks_set_back(later), "what is newer has come");
+        let mut same = listed(9);
+        same.list_ends();
+        assert!(!same.looks_set_back(later));
+        // An old event, out of order, says nothing of the server.
+        see(&mut same, "a", "1", 3);
+        assert!(!same.looks_set_back(later));
+        // What was deleted is there again, as it was.
+        let mut returned = Store::default();
+        see(&mut returned, "a", "1", 9);
+        returned.remove(&place("a"));
+        returned.list_begins();
+        see(&mut returned, "a", "1", 9);
+        returned.list_ends();
+        assert!(returned.looks_set_back(later));
+    }
+
+    #[test]
     fn what_is_remembered_of_the_deleted_is_bounded() {
         let mut deleted = Deleted::default();
-        for uid in 0..KUBE_DELETED_UIDS + 5 {
+        for uid in 0..SOURCE_DELETED_UIDS + 5 {
             deleted.note(uid.to_string().into());
         }
         assert_eq!(
             (deleted.uids.len(), deleted.in_order.len()),
-            (KUBE_DELETED_UIDS, KUBE_DELETED_UIDS)
+            (SOURCE_DELETED_UIDS, SOURCE_DELETED_UIDS)
         );
         assert!(!deleted.holds("0") && deleted.holds("7"));
     }
@@ -273,6 +328,6 @@ mod tests {
             version: Version::of("abc"),
             value,
         };
-        assert!(store.see(odd(1)) && store.see(odd(2)));
+        assert!(store.see(odd(1), Millis(0)) && store.see(odd(2), Millis(0)));
     }
 }

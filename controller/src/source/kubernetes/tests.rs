@@ -2,7 +2,7 @@
 
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
-use sluice_model::limits::{KUBE_LOST_KEEP_MS, KUBE_REMOVAL_HOLD_MS, KUBE_SHARES_WAIT_MS};
+use sluice_model::limits::{SOURCE_LOST_KEEP_MS, SOURCE_REMOVAL_HOLD_MS, SOURCE_SHARES_WAIT_MS};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
 use super::assembly::Served;
@@ -27,6 +27,7 @@ const ROLLOUT: Watched = Watched::Object(Kind::Rollout);
 struct World {
     keeper: Keeper,
     now: Millis,
+    shown: Shown,
 }
 
 fn everywhere(watched: Watched) -> Watch {
@@ -65,10 +66,11 @@ fn pool(name: &str, version: u64, port: u32) -> DynamicObject {
 impl World {
     /// One in which nothing was heard yet.
     fn begin(scope: Scope) -> Self {
-        let now = Millis(1_800_000_000_000);
+        let (now, shown) = (Millis(1_800_000_000_000), Shown::default());
         Self {
-            keeper: Keeper::begin(scope, now),
+            keeper: Keeper::begin(scope, shown.clone(), now),
             now,
+            shown,
         }
     }
 
@@ -175,7 +177,7 @@ fn there_is_no_view_before_every_kind_was_seen_or_it_is_known_why_not() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!(
         problems[0],
-        "error: Pools cannot be seen: the API server forbids it; grant list and watch of pools in API group sluice.dev to the controller's service account by a ClusterRole, or name the namespaces to watch; what was read from there before keeps serving"
+        "error: Pools cannot be seen: the API server forbids it (403); grant list and watch of pools in API group sluice.dev to the controller's service account by a ClusterRole, or name the namespaces to watch; what was read from there before keeps serving"
     );
     assert!(!world.is_changed(), "nothing more to say");
     // It is granted.
@@ -227,6 +229,13 @@ fn an_object_is_shown_as_it_is_written_and_as_often_as_it_says_something_new() {
             json!({"spec": {"endpoints": [{"address": "10.0.0.1", "port": 80}]}, "status": {"endpoints": "1/1"}}),
         ),
     );
+    let status = world.shown.object(&key("Pool shop/a")).unwrap();
+    assert_eq!(
+        status.data,
+        json!({"status": {"endpoints": "1/1"}}),
+        "for whoever writes it"
+    );
+    assert_eq!(status.metadata.resource_version.as_deref(), Some("7"));
     world.list(POOL, vec![pool("a", 7, 80), pool("b", 6, 80)]);
     assert!(!world.is_changed());
     let after = world.keeper.view(world.now);
@@ -269,8 +278,12 @@ fn a_deleted_object_goes_when_its_kind_is_known_to_stay() {
     let mut world = World::with_pools(vec![pool("a", 5, 80), pool("b", 6, 80)]);
     world.deleted(POOL, pool("a", 7, 80));
     assert!(!world.answer(Served::Yes), "not yet");
-    world.pass(KUBE_REMOVAL_HOLD_MS);
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
     assert_eq!(world.shown().len(), 2, "it is not known yet");
+    assert!(
+        world.shown.object(&key("Pool shop/a")).is_none(),
+        "but it has no status any more"
+    );
     assert!(world.answer(Served::Yes));
     assert_eq!(world.shown(), ["Pool shop/b"]);
     // Its successor is another object; the deleted one does not return.
@@ -294,7 +307,7 @@ fn one_that_is_there_again_at_once_never_went() {
             json!({"spec": {"endpoints": [{"address": "10.0.0.1", "port": 80}]}}),
         ),
     );
-    world.pass(KUBE_REMOVAL_HOLD_MS);
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
     assert!(!world.answer(Served::Yes), "nothing is in doubt");
     assert_eq!(world.shown(), ["Pool shop/a"]);
 }
@@ -307,7 +320,7 @@ fn a_list_that_is_old_removes_nothing_that_an_event_brings_back() {
     world.list(POOL, vec![pool("a", 5, 80)]);
     world.changed(POOL, pool("a", 8, 81));
     world.changed(POOL, pool("b", 9, 80));
-    world.pass(KUBE_REMOVAL_HOLD_MS);
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
     assert!(!world.answer(Served::Yes));
     let view = world.keeper.view(world.now);
     let a = &view.objects.get(&key("Pool shop/a")).unwrap().spec;
@@ -320,7 +333,7 @@ fn what_a_list_lacks_is_gone_in_the_end() {
     let mut world = World::with_pools(vec![pool("a", 5, 80), pool("b", 9, 80)]);
     world.hear(POOL, Heard::Failed(Trouble::Expired));
     world.list(POOL, vec![pool("b", 9, 80)]);
-    world.pass(KUBE_REMOVAL_HOLD_MS);
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
     assert!(world.answer(Served::Yes));
     assert_eq!(world.shown(), ["Pool shop/b"]);
 }
@@ -331,7 +344,7 @@ fn a_deleted_crd_is_no_word_about_a_single_object() {
     // The API server deletes the objects of a CRD, then the CRD.
     world.deleted(POOL, pool("a", 7, 80));
     world.deleted(POOL, pool("b", 8, 80));
-    world.pass(KUBE_REMOVAL_HOLD_MS);
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
     assert!(world.answer(Served::No));
     assert_eq!(world.shown(), ["Pool shop/a", "Pool shop/b"]);
     assert_eq!(world.coverage(), Coverage::Without([area(Kind::Pool, None)].into()));
@@ -367,7 +380,7 @@ fn a_deleted_crd_is_no_word_about_a_single_object() {
             .starts_with("warning: 1 Pools went when their CRD was deleted, such as Pool shop/b; they count until 20"),
         "{problems:?}"
     );
-    world.pass(KUBE_LOST_KEEP_MS - 1);
+    world.pass(SOURCE_LOST_KEEP_MS - 1);
     assert_eq!(world.shown().len(), 2);
     world.pass(1);
     assert_eq!(
@@ -382,7 +395,7 @@ fn objects_that_went_with_their_crd_come_back_one_by_one() {
     // This time all that is noticed is that the kind is gone.
     world.hear(POOL, Heard::Failed(Trouble::NoSuchKind));
     world.list(POOL, vec![]);
-    world.pass(KUBE_REMOVAL_HOLD_MS);
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
     assert!(world.answer(Served::Yes));
     assert_eq!(world.shown().len(), 2);
     for (name, version) in [("a", 20), ("b", 21)] {
@@ -393,7 +406,7 @@ fn objects_that_went_with_their_crd_come_back_one_by_one() {
     assert_eq!((world.shown().len(), world.problems()), (2, vec![]));
     // One that is deleted now is deleted.
     world.deleted(POOL, object(POOL, "b", "new-b", 22, json!({"spec": {}})));
-    world.pass(KUBE_REMOVAL_HOLD_MS);
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
     assert!(world.answer(Served::Yes));
     assert_eq!(world.shown(), ["Pool shop/a"]);
 }
@@ -404,10 +417,15 @@ fn a_server_that_was_set_back_is_believed() {
     assert_eq!(world.keeper.newest(), 501);
     world.changed(POOL, pool("a", 400, 81));
     assert_eq!(world.keeper.newest(), 501, "an old event is an old event");
+    world.list(POOL, vec![pool("a", 400, 81)]);
+    assert!(!world.keeper.looks_set_back(world.now), "it may be an old list");
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
+    assert!(world.keeper.looks_set_back(world.now));
     world.keeper.set_back();
     world.list(POOL, vec![pool("a", 400, 81)]);
+    assert!(!world.keeper.looks_set_back(world.now));
     assert_eq!(world.keeper.newest(), 400);
-    world.pass(KUBE_REMOVAL_HOLD_MS);
+    world.pass(SOURCE_REMOVAL_HOLD_MS);
     world.answer(Served::Yes);
     let view = world.keeper.view(world.now);
     assert_eq!(view.objects.len(), 1);
@@ -467,7 +485,7 @@ fn one_namespace_that_is_forbidden_hides_only_its_own() {
         Coverage::Without([area(Kind::ProxyRoute, Some("blog"))].into())
     );
     assert!(
-        world.problems()[0].contains("ProxyRoutes of namespace blog cannot be seen: the API server forbids it; grant list and watch of proxyroutes in API group sluice.dev to the controller's service account by a Role in namespace blog"),
+        world.problems()[0].contains("ProxyRoutes of namespace blog cannot be seen: the API server forbids it (403); grant list and watch of proxyroutes in API group sluice.dev to the controller's service account by a Role in namespace blog"),
         "{:?}",
         world.problems()
     );
@@ -562,7 +580,7 @@ fn services_that_are_forbidden_are_said_and_those_that_were_seen_stay() {
     world.keeper.want(wanted(&["Service shop/api:http"]));
     world.hear(Watched::Service, Heard::Failed(Trouble::Forbidden));
     let said = world.endpoints();
-    assert_eq!(said, ["Services cannot be seen: the API server forbids it"]);
+    assert_eq!(said, ["Services cannot be seen: the API server forbids it (403)"]);
     world.list(Watched::Service, vec![service(3)]);
     world.list(Watched::EndpointSlice, vec![slice("api-1", 4, "api", &["10.0.0.1"])]);
     assert_eq!(world.endpoints(), ["10.0.0.1:8080"]);
@@ -661,7 +679,7 @@ fn a_view_waits_a_moment_to_know_whether_a_secret_is_shared() {
     );
     world.keeper.follow(&secrets, world.now);
     assert!(world.keeper.waits_for_shares(world.now));
-    world.pass(KUBE_SHARES_WAIT_MS);
+    world.pass(SOURCE_SHARES_WAIT_MS);
     assert!(!world.keeper.waits_for_shares(world.now), "not for long");
     for heard in [Heard::ListBegins, secret(5, Some("blog, shop")), Heard::ListEnds] {
         world.keeper.take_secret(&tls, heard, world.now);
@@ -691,5 +709,8 @@ fn health_names_what_is_missing() {
         (&of("pools")["state"], &of("pools")["objects"]),
         (&json!("seen"), &json!(1))
     );
-    assert_eq!(of("rollouts")["state"]["lost"]["message"], "the API server forbids it");
+    assert_eq!(
+        of("rollouts")["state"]["lost"]["message"],
+        "the API server forbids it (403)"
+    );
 }

@@ -39,6 +39,8 @@ impl Trouble {
     }
 
     /// What a request's error means.
+    // An enum of kube's: all but answers means that there was none.
+    #[allow(clippy::wildcard_enum_match_arm)]
     pub(super) fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(status),
@@ -68,6 +70,16 @@ impl Trouble {
         }
     }
 
+    /// Whether nobody answered.
+    pub(super) fn is_silence(&self) -> bool {
+        match self {
+            Self::Silent(_) => true,
+            Self::Forbidden | Self::NoSuchKind | Self::NotBelieved | Self::Expired | Self::Busy | Self::Other(_) => {
+                false
+            }
+        }
+    }
+
     /// Whether the watch cannot go on where it was.
     pub(super) fn needs_list(&self) -> bool {
         match self {
@@ -79,9 +91,9 @@ impl Trouble {
     /// What it is and how to mend it, for people, when it befalls `watch`.
     pub(super) fn lack(&self, watch: &Watch) -> Lack {
         match self {
-            Self::Forbidden => Lack::new("the API server forbids it", grant(watch)),
+            Self::Forbidden => Lack::new("the API server forbids it (403)", grant(watch)),
             Self::NoSuchKind => no_such_kind(watch),
-            common => common.common(),
+            Self::NotBelieved | Self::Expired | Self::Busy | Self::Silent(_) | Self::Other(_) => self.common(),
         }
     }
 
@@ -95,7 +107,7 @@ impl Trouble {
                 ),
             ),
             Self::NoSuchKind => Lack::new("the API server serves no Secrets", "ask whoever runs it"),
-            common => common.common(),
+            Self::NotBelieved | Self::Expired | Self::Busy | Self::Silent(_) | Self::Other(_) => self.common(),
         }
     }
 
@@ -130,35 +142,37 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     text.chars().take(300).collect()
 }
 
+/// The kind as permissions name it.
+fn called(watched: Watched) -> String {
+    match (watched.plural(), watched.group()) {
+        (plural, "") => plural.to_owned(),
+        (plural, group) => format!("{plural} in API group {group}"),
+    }
+}
+
 fn grant(watch: &Watch) -> String {
-    let (plural, group) = (watch.watched.plural(), watch.watched.group());
-    let group = match group {
-        "" => String::new(),
-        group => format!(" in API group {group}"),
-    };
+    let called = called(watch.watched);
     match (watch.watched, &watch.namespace) {
         (Watched::Namespace, Some(namespace)) => {
             format!("grant get of namespaces to the controller's service account by a Role in namespace {namespace}")
         }
         (_, Some(namespace)) => format!(
-            "grant list and watch of {plural}{group} to the controller's service account by a Role in namespace {namespace}"
+            "grant list and watch of {called} to the controller's service account by a Role in namespace {namespace}"
         ),
         (_, None) => format!(
-            "grant list and watch of {plural}{group} to the controller's service account by a ClusterRole, or name the namespaces to watch"
+            "grant list and watch of {called} to the controller's service account by a ClusterRole, or name the namespaces to watch"
         ),
     }
 }
 
 fn no_such_kind(watch: &Watch) -> Lack {
-    match watch.watched {
-        Watched::Object(Kind::ProxyRoute | Kind::Pool | Kind::Rollout) => Lack::new(
-            "the API server has no such kind",
-            "install the CRDs: kubectl apply --server-side -f crds/; it is noticed at once",
-        ),
-        Watched::Namespace | Watched::Service | Watched::EndpointSlice => {
-            Lack::new("the API server has no such kind", "ask whoever runs it")
+    let fix = match watch.watched {
+        Watched::Object(Kind::ProxyRoute | Kind::Pool | Kind::Rollout) => {
+            "install the CRDs: kubectl apply --server-side -f crds/; they are noticed within seconds"
         }
-    }
+        Watched::Namespace | Watched::Service | Watched::EndpointSlice => "ask whoever runs it",
+    };
+    Lack::new(format!("the API server has no {}", called(watch.watched)), fix)
 }
 
 #[cfg(test)]

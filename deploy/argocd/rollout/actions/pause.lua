@@ -4,8 +4,9 @@
 local by = "system:serviceaccount:argocd:argocd-server"
 
 local annotations = obj.metadata.annotations or {}
--- Of another command, with another reason.
+-- Of another command, none of this one.
 annotations["sluice.dev/command-reason"] = nil
+annotations["sluice.dev/command-instance"] = nil
 annotations["sluice.dev/command"] = "pause"
 annotations["sluice.dev/command-revision"] = obj.status.targetRevision
 annotations["sluice.dev/command-by"] = by

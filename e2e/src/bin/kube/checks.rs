@@ -17,6 +17,8 @@ pub(crate) mod harness;
 pub(crate) mod identity;
 pub(crate) mod images;
 pub(crate) mod incomplete_view;
+pub(crate) mod instruments;
+pub(crate) mod isolation;
 pub(crate) mod keys;
 pub(crate) mod leader;
 pub(crate) mod packaging;
@@ -27,5 +29,7 @@ pub(crate) mod record_lost;
 pub(crate) mod restarts;
 pub(crate) mod scale;
 pub(crate) mod scale_backend;
+pub(crate) mod sidecar;
+pub(crate) mod source;
 
 mod served;

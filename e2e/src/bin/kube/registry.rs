@@ -6,11 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::checks::{
-    admission, api_away, argocd, bad_objects, cel, certificate, changes, chart_install, columns, crds, docs, examples,
-    explain, harness, identity, images, incomplete_view, keys, leader, packaging, permissions, programmed, quiet,
-    record_lost, restarts, scale, scale_backend,
-};
+use crate::checks;
 use crate::options::{Form, Options};
 use crate::world::World;
 
@@ -70,55 +66,80 @@ const CHECKS: &[Check] = &[
     own(
         "harness",
         "the audit log tells who wrote what; parts of the node stop and start",
-        |world| Box::pin(harness::stands(world)),
+        |world| Box::pin(checks::harness::stands(world)),
+    ),
+    own(
+        "instruments",
+        "load sees what goes wrong and nothing else; processes stand still, go on and end when told",
+        |world| Box::pin(checks::instruments::hold(world)),
     ),
     check(
         "crds-server-side",
         "CRDs applied twice server-side: no warning, the second time unchanged",
-        |world| Box::pin(crds::server_side(world)),
+        |world| Box::pin(checks::crds::server_side(world)),
     ),
     check(
         "crds-client-side",
         "CRDs applied twice by plain apply: no warning, unchanged, below 256 KiB",
-        |world| Box::pin(crds::client_side(world)),
+        |world| Box::pin(checks::crds::client_side(world)),
     ),
     check(
         "chart-lint",
         "helm lint, kubeconform and the API server accept every way of installing; bad values are refused by name",
-        |world| Box::pin(packaging::chart_lint(world)),
+        |world| Box::pin(checks::packaging::chart_lint(world)),
     ),
     check(
         "kustomize",
         "the kustomize base is what the chart makes; base and overlay conform",
-        |world| Box::pin(packaging::kustomize(world)),
+        |world| Box::pin(checks::packaging::kustomize(world)),
     ),
     check(
         "argocd-lua",
         "Argo CD's health and actions for every phase, in its interpreter",
-        |world| Box::pin(argocd::lua(world)),
+        |world| Box::pin(checks::argocd::lua(world)),
     ),
     check(
         "admission",
         "who may give commands, in whose name; what the chart's accounts may write; warnings where nobody looks",
-        |world| Box::pin(admission::table(world)),
+        |world| Box::pin(checks::admission::table(world)),
+    ),
+    check(
+        "source-follows",
+        "the source shows objects, endpoints and certificates as they come, change and go; a status is no change",
+        |world| Box::pin(checks::source::follows(world)),
+    ),
+    check(
+        "source-granted",
+        "what a Role does not grant is named with the grant, and seen as soon as it is granted",
+        |world| Box::pin(checks::source::with_what_is_granted(world)),
+    ),
+    own(
+        "source-crds",
+        "CRDs that are missing, come, hold what they refuse, go and come again take nothing out of sight",
+        |world| Box::pin(checks::source::crds_come_and_go(world)),
+    ),
+    own(
+        "source-history",
+        "etcd compacted under a watch, and restored from an older copy: what is there then is seen",
+        |world| Box::pin(checks::source::history(world)),
     ),
     check("explain", "kubectl explain has a text for every field", |world| {
-        Box::pin(explain::every_field(world))
+        Box::pin(checks::explain::every_field(world))
     }),
     check(
         "cel",
         "the API server and `sluice lint` agree on every case of the rules' table",
-        |world| Box::pin(cel::table(world)),
+        |world| Box::pin(checks::cel::table(world)),
     ),
     check(
         "examples-diff",
         "every example applied, then kubectl diff is empty, client-side and server-side",
-        |world| Box::pin(examples::no_drift(world)),
+        |world| Box::pin(checks::examples::no_drift(world)),
     ),
     check(
         "images",
         "both images serve a route: restricted, not root, read-only root file system",
-        |world| Box::pin(images::serve(world)),
+        |world| Box::pin(checks::images::serve(world)),
     ),
     Check {
         // Nobody may ask for a token that ends within ten minutes.
@@ -126,115 +147,125 @@ const CHECKS: &[Check] = &[
         ..check(
             "identity",
             "no, expired, wrong-audience, deleted-pod and other-fleet credentials are refused on every RPC",
-            |world| Box::pin(identity::refusals(world)),
+            |world| Box::pin(checks::identity::refusals(world)),
         )
     },
     check(
         "keys",
         "the Secret of keys and the ConfigMaps of trust: made once, mended, never replaced; keys replaced in steps",
-        |world| Box::pin(keys::kept(world)),
+        |world| Box::pin(checks::keys::kept(world)),
     ),
     check(
         "columns",
         "kubectl get of all kinds in every phase; the full name works beside another CRD of that name",
-        |world| Box::pin(columns::golden(world)),
+        |world| Box::pin(checks::columns::golden(world)),
     ),
     own(
         "examples-no-writes",
         "the examples again under a controller: no drift, and no write of ours but status",
-        |world| Box::pin(examples::no_writes(world)),
+        |world| Box::pin(checks::examples::no_writes(world)),
     ),
     check(
         "bad-objects",
         "each bad object is refused with its field, or told so in its status; lint says the same",
-        |world| Box::pin(bad_objects::refused_or_told(world)),
+        |world| Box::pin(checks::bad_objects::refused_or_told(world)),
     ),
     own(
         "programmed",
         "whoever waits for Programmed gets what was written, from every instance, also from one that stood still",
-        |world| Box::pin(programmed::truth(world)),
+        |world| Box::pin(checks::programmed::truth(world)),
     ),
     own(
         "changes",
         "a good change is promoted; a bad one is undone, its culprit named everywhere, others' changes go on",
-        |world| Box::pin(changes::story(world)),
+        |world| Box::pin(checks::changes::story(world)),
     ),
     own(
         "quarantined",
         "a broken object among fifty serves as before, also after a restart of the controller; the others change",
-        |world| Box::pin(changes::quarantined(world)),
+        |world| Box::pin(checks::changes::quarantined(world)),
     ),
     own(
         "scale-backend",
         "endpoints are used and dropped at once, without a revision; the removal brake; flaps cost little",
-        |world| Box::pin(scale_backend::follow(world)),
+        |world| Box::pin(checks::scale_backend::follow(world)),
     ),
     own(
         "restarts",
         "rolling restarts of gateway and backend lose no request; no pod is ready without a revision",
-        |world| Box::pin(restarts::nothing_is_lost(world)),
+        |world| Box::pin(checks::restarts::nothing_is_lost(world)),
     ),
     own(
         "certificate",
         "a renewed certificate is shown at once and closes no connection; one without its key is refused",
-        |world| Box::pin(certificate::renewed(world)),
+        |world| Box::pin(checks::certificate::renewed(world)),
     ),
     own(
         "quiet",
         "idle: no write; a thousand routes: one each; restarts and scaling: none; foreign conditions survive",
-        |world| Box::pin(quiet::nothing_to_say(world)),
+        |world| Box::pin(checks::quiet::nothing_to_say(world)),
     ),
     own(
         "scalability",
         "very many routes: time, memory, one change among them, growth of etcd, history pruned",
-        |world| Box::pin(scale::many(world)),
+        |world| Box::pin(checks::scale::many(world)),
     ),
     own(
         "leader-killed",
         "the leader killed in the middle of a bake: same stage, same members, no less observed",
-        |world| Box::pin(leader::killed(world)),
+        |world| Box::pin(checks::leader::killed(world)),
     ),
     own(
         "leader-stopped",
         "the leader stopped: the lease is handed over within seconds",
-        |world| Box::pin(leader::stopped(world)),
+        |world| Box::pin(checks::leader::stopped(world)),
     ),
     own(
         "leader-frozen",
         "the leader frozen until another leads, then thawed: it writes nothing any more",
-        |world| Box::pin(leader::frozen(world)),
+        |world| Box::pin(checks::leader::frozen(world)),
     ),
     own(
         "api-away",
         "API server stopped and frozen: all is served, and afterwards nobody has missed anything",
-        |world| Box::pin(api_away::served(world)),
+        |world| Box::pin(checks::api_away::served(world)),
     ),
     own(
         "record-lost",
         "record or Rollout deleted, etcd restored from an older copy: new orders, nothing old is replayed",
-        |world| Box::pin(record_lost::new_orders(world)),
+        |world| Box::pin(checks::record_lost::new_orders(world)),
     ),
     own(
         "permissions",
         "what the chart grants is what is used; the data plane's account calls nobody and can do nothing",
-        |world| Box::pin(permissions::used(world)),
+        |world| Box::pin(checks::permissions::used(world)),
+    ),
+    own(
+        "isolation",
+        "a pod that is no member gets nothing of a fleet; a member of another gets that one's alone",
+        |world| Box::pin(checks::isolation::kept_apart(world)),
+    ),
+    own(
+        "sidecar",
+        "the example in a restricted namespace: start, Job, restart under load, a bad change undone",
+        |world| Box::pin(checks::sidecar::in_front(world)),
     ),
     own(
         "incomplete-view",
         "without CRDs, with a kind forbidden, with an object that cannot be read: nothing is signed from a part",
-        |world| Box::pin(incomplete_view::nothing_from_a_part(world)),
+        |world| Box::pin(checks::incomplete_view::nothing_from_a_part(world)),
     ),
     own(
         "chart-install",
         "installed, upgraded, rolled back and uninstalled under load; users' objects stay, nothing else",
-        |world| Box::pin(chart_install::life(world)),
+        |world| Box::pin(checks::chart_install::life(world)),
     ),
     Check {
         limit: Duration::from_secs(900),
         ..check(
             "docs",
             "the commands of the documents, run as a reader would: install, permissions, upgrade, uninstall",
-            |world| Box::pin(docs::told(world)),
+            |world| Box::pin(checks::docs::told(world)),
         )
     },
 ];

@@ -24,9 +24,8 @@ pub(crate) const FLEET: &str = "default";
 pub(crate) const CONTROLLER: &str = "app.kubernetes.io/name=sluice,app.kubernetes.io/component=controller";
 /// Pods of the gateway.
 pub(crate) const GATEWAY: &str = "app.kubernetes.io/name=sluice,app.kubernetes.io/component=gateway";
-/// Where the gateway's pods serve plain HTTP, and TLS.
+/// Where the gateway's pods serve plain HTTP.
 pub(crate) const HTTP: u16 = 8080;
-pub(crate) const HTTPS: u16 = 8443;
 /// Health, readiness and metrics of both.
 pub(crate) const HEALTH: u16 = 9902;
 /// The accounts that the pods run as.
@@ -111,14 +110,23 @@ impl<'a> Sluice<'a> {
 
     /// Where the fleet stands, as the leader knows it: more than `Rollout.status` shows.
     pub(crate) async fn standing(&self) -> anyhow::Result<Value> {
+        self.standing_of(FLEET).await
+    }
+
+    async fn standing_of(&self, fleet: &str) -> anyhow::Result<Value> {
         let leader = self.find_leader().await?;
-        self.world.view(&leader, &format!("/api/v2/rollouts/{FLEET}")).await
+        self.world.view(&leader, &format!("/api/v2/rollouts/{fleet}")).await
     }
 
     /// Waits until where the fleet stands is as wanted.
     pub(crate) async fn stands(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.fleet_stands(FLEET, what, wanted).await
+    }
+
+    /// The same of another fleet than the gateway's.
+    pub(crate) async fn fleet_stands(&self, fleet: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         wait_until(what, PATIENCE, || async {
-            match self.standing().await {
+            match self.standing_of(fleet).await {
                 Ok(standing) if wanted(&standing) => Ok(standing),
                 Ok(standing) => Err(format!("{standing:#}")),
                 Err(error) => Err(format!("{error:#}")),
@@ -226,15 +234,6 @@ impl<'a> Sluice<'a> {
             .await;
         }
         Ok(())
-    }
-
-    /// What each instance says of what is live in it.
-    pub(crate) async fn live(&self) -> anyhow::Result<Vec<Value>> {
-        let mut all = Vec::new();
-        for pod in self.gateways().await? {
-            all.push(self.world.view(&pod, "/api/v2/config/current").await?);
-        }
-        Ok(all)
     }
 }
 

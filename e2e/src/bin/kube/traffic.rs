@@ -77,11 +77,6 @@ impl Seen {
         self.all(world, right)
     }
 
-    /// No request failed.
-    pub(crate) fn none_failed(&self, world: &World) -> anyhow::Result<()> {
-        self.all(world, |outcome| !outcome.failed())
-    }
-
     /// Each outcome is as demanded; those that are not are written down, with when they were sent.
     pub(crate) fn all(&self, world: &World, right: impl Fn(&Outcome) -> bool) -> anyhow::Result<()> {
         let name = self.name;

@@ -33,7 +33,7 @@ const TEMPLATES: [&str; 4] = [
 type Case = (&'static str, &'static [&'static str], Option<&'static str>);
 
 /// A Rollout that has a command of olga's.
-const COMMANDS: [Case; 18] = [
+const COMMANDS: [Case; 20] = [
     (
         OPERATOR,
         &["annotate", "sluice.dev/command=pause", "sluice.dev/command-id=2"],
@@ -45,9 +45,19 @@ const COMMANDS: [Case; 18] = [
             "annotate",
             "sluice.dev/command=forget",
             "sluice.dev/command-id=2",
-            REVISION,
+            "sluice.dev/command-instance=edge-7.0a1b2c3d",
         ],
         None,
+    ),
+    (
+        OPERATOR,
+        &["annotate", "sluice.dev/command=forget", "sluice.dev/command-id=2"],
+        Some("which instance to forget"),
+    ),
+    (
+        OPERATOR,
+        &["annotate", "sluice.dev/command-instance=edge-7.0a1b2c3d"],
+        Some("which instance to forget"),
     ),
     (
         EDITOR,
@@ -336,7 +346,7 @@ async fn accounts(world: &World, namespace: &str, elsewhere: &str) -> anyhow::Re
         (
             namespace,
             &controller,
-            &["create", "configmap", "sluice-section-default-0a1b"],
+            &["create", "configmap", "sluice-origins-default-0a1b"],
             None,
         ),
         (namespace, &controller, &["create", "configmap", "sluice-trust"], None),

@@ -221,7 +221,8 @@ async fn discovered(world: &World, rollout: &Value, expected: [bool; 3]) -> anyh
 /// The object comes back with the command, and otherwise as it was.
 async fn commanded(world: &World, verb: &str) -> anyhow::Result<()> {
     let mut before = object("Rollout");
-    before["metadata"]["annotations"] = json!({"team": "edge", "sluice.dev/command-reason": "of another"});
+    before["metadata"]["annotations"] = json!({"team": "edge", "sluice.dev/command-reason": "of another",
+        "sluice.dev/command-instance": "of another"});
     before["status"] = rollout_status("Baking", Health::Healthy, GENERATION);
     let script = format!("rollout/actions/{verb}.lua");
     let mut after = run(world, "action", &script, &before).await?;

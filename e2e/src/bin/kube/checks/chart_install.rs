@@ -23,6 +23,24 @@ use crate::world::World;
 const FIRST_ANSWER: Duration = Duration::from_secs(90);
 /// What every namespace has.
 const OF_EVERY_NAMESPACE: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
+/// What docs/uninstall.md says stays: keys and history, for an installation that comes back.
+const STAYS: [&str; 6] = [
+    "secret/sluice-keys",
+    "configmap/sluice-record-",
+    "configmap/sluice-manifest-",
+    "configmap/sluice-section-",
+    "configmap/sluice-trust",
+    "lease.coordination.k8s.io/sluice-controller",
+];
+/// And how it is removed.
+const REMOVE: [&str; 6] = [
+    "-n",
+    NAMESPACE,
+    "delete",
+    "secrets,configmaps,leases",
+    "--selector",
+    "app.kubernetes.io/managed-by=sluice-controller",
+];
 /// Kinds that speak of the past.
 const PAST: [&str; 2] = ["event/", "event.events.k8s.io/"];
 
@@ -134,11 +152,12 @@ async fn state(world: &World) -> anyhow::Result<BTreeMap<String, Value>> {
     let items = list["items"].as_array().context("a list")?;
     let one = |item: &Value| {
         let metadata = &item["metadata"];
-        let version = match &metadata["generation"] {
-            Value::Null => metadata["resourceVersion"].clone(),
-            generation => generation.clone(),
-        };
-        (format!("{} {}", item["kind"], metadata["name"]), version)
+        let moving = ["generation", "resourceVersion"].map(|field| &metadata[field]);
+        let version = moving.into_iter().find(|value| !value.is_null()).cloned();
+        (
+            format!("{} {}", item["kind"], metadata["name"]),
+            version.unwrap_or_default(),
+        )
     };
     ensure!(items.len() > 10, "the release has only {} objects", items.len());
     Ok(items.iter().map(one).collect())
@@ -199,7 +218,8 @@ fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `helm uninstall` under load: what was accepted is answered, users' objects stay, and nothing else does.
+/// `helm uninstall` under load: what was accepted is answered, users' objects stay, and of ours
+/// what the documents say.
 async fn gone(world: &World, sluice: Sluice<'_>, shop: &Served) -> anyhow::Result<()> {
     let before = users_objects(world, shop).await?;
     let mut plan = Plan::new(sluice.address().await?, &shop.host, "/", 50);
@@ -218,7 +238,11 @@ async fn gone(world: &World, sluice: Sluice<'_>, shop: &Served) -> anyhow::Resul
         "uninstalling touched objects of users"
     );
     let left = left_behind(world).await?;
-    ensure!(left.is_empty(), "uninstalling left {left:?}");
+    let stays = |name: &String| STAYS.iter().any(|known| name.starts_with(known));
+    ensure!(left.iter().all(stays), "uninstalling left {left:?}");
+    world.kubectl(&REMOVE).await?;
+    let left = left_behind(world).await?;
+    ensure!(left.is_empty(), "removing what is ours left {left:?}");
     Ok(())
 }
 

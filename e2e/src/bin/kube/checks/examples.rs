@@ -1,5 +1,6 @@
 //! The examples as people apply them: afterwards `kubectl diff` is empty, or a GitOps tool would see drift for ever.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 use sluice_crds::GROUP;
 use sluice_e2e::repository;
 use sluice_e2e::wait::wait_until;
+use tempfile::TempDir;
 
 use crate::audit::Entry;
 use crate::objects::says;
@@ -105,29 +107,116 @@ async fn all(world: &World, watched: Watched) -> anyhow::Result<()> {
     let examples = folders(&repository::root().join("examples"))?;
     ensure!(!examples.is_empty(), "there are no examples");
     for way in WAYS {
-        let namespace = world.namespace(way.namespace).await?;
+        let mut namespaces = Namespaces::new(world, way.namespace).await?;
         for folder in &examples {
             for manifests in std::iter::once(folder.clone()).chain(changes(folder)?) {
-                settled(world, &namespace, &manifests, (&way, watched)).await?;
+                settled(world, &namespaces.stage(&manifests).await?, (&way, watched)).await?;
             }
         }
     }
     Ok(())
 }
 
+/// The namespaces of one way: its own for objects that name none, and one in place of each that an example names, so
+/// that nothing outside of the check is touched.
+struct Namespaces<'a> {
+    world: &'a World,
+    way: &'static str,
+    own: String,
+    instead: BTreeMap<String, String>,
+}
+
+/// Manifests, ready to be applied.
+struct Staged {
+    folder: TempDir,
+    namespaces: Namespaced,
+}
+
+/// Where they go.
+enum Namespaced {
+    /// To this one: they name none.
+    To(String),
+    /// To those that they name; kubectl must not be told another.
+    ByThemselves(BTreeSet<String>),
+}
+
+impl<'a> Namespaces<'a> {
+    async fn new(world: &'a World, way: &'static str) -> anyhow::Result<Self> {
+        Ok(Self {
+            world,
+            way,
+            own: world.namespace(way).await?,
+            instead: BTreeMap::new(),
+        })
+    }
+
+    /// A copy of the manifests in a folder or a file, with its namespaces in place of theirs.
+    async fn stage(&mut self, manifests: &Path) -> anyhow::Result<Staged> {
+        let folder = tempfile::tempdir()?;
+        let mut namespaces = BTreeSet::new();
+        for file in files(manifests)? {
+            let mut text = fs::read_to_string(&file)?;
+            for name in named(&text) {
+                let instead = self.instead(&name).await?;
+                text = text.replace(&format!("{FIELD}{name}"), &format!("{FIELD}{instead}"));
+                namespaces.insert(instead);
+            }
+            let name = file.file_name().context("a file has a name")?;
+            fs::write(folder.path().join(name), text)?;
+        }
+        let namespaces = if namespaces.is_empty() {
+            Namespaced::To(self.own.clone())
+        } else {
+            Namespaced::ByThemselves(namespaces)
+        };
+        Ok(Staged { folder, namespaces })
+    }
+
+    async fn instead(&mut self, name: &str) -> anyhow::Result<String> {
+        if let Some(instead) = self.instead.get(name) {
+            return Ok(instead.clone());
+        }
+        let instead = self.world.namespace(&format!("{}-{name}", self.way)).await?;
+        self.instead.insert(name.to_owned(), instead.clone());
+        Ok(instead)
+    }
+}
+
+/// A file, or those of a folder that kubectl would read.
+fn files(manifests: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if manifests.is_file() {
+        return Ok(vec![manifests.to_owned()]);
+    }
+    let entries = fs::read_dir(manifests)?.collect::<Result<Vec<_>, _>>()?;
+    let files = entries.iter().map(fs::DirEntry::path).filter(|path| path.is_file());
+    Ok(files.collect())
+}
+
+const FIELD: &str = "namespace: ";
+
+/// The namespaces that a text names. They are replaced as text, so none of them may begin as another does.
+fn named(text: &str) -> BTreeSet<String> {
+    let after = text.split(FIELD).skip(1);
+    let is_part = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    after.map(|rest| rest.chars().take_while(is_part).collect()).collect()
+}
+
 /// `kubectl apply` of it without a warning, then the comparison finds nothing.
-async fn settled(
-    world: &World,
-    namespace: &str,
-    manifests: &Path,
-    (way, watched): (&Way, Watched),
-) -> anyhow::Result<()> {
-    let from = manifests.to_string_lossy();
-    let target = ["-n", namespace, "-f", &from];
+async fn settled(world: &World, staged: &Staged, (way, watched): (&Way, Watched)) -> anyhow::Result<()> {
+    let from = staged.folder.path().to_string_lossy();
+    let target = match &staged.namespaces {
+        Namespaced::To(namespace) => vec!["-n", namespace, "-f", &*from],
+        Namespaced::ByThemselves(_) => vec!["-f", &*from],
+    };
     world.kubectl_unwarned(&[way.apply, &target].concat()).await?;
-    match watched {
-        Watched::No => {}
-        Watched::Yes => looked_at(world, namespace).await,
+    match (watched, &staged.namespaces) {
+        (Watched::No, _) => {}
+        (Watched::Yes, Namespaced::To(namespace)) => looked_at(world, namespace).await,
+        (Watched::Yes, Namespaced::ByThemselves(namespaces)) => {
+            for namespace in namespaces {
+                looked_at(world, namespace).await;
+            }
+        }
     }
     // kubectl diff fails when there is a difference, which it prints.
     world.kubectl_unwarned(&[way.diff, &target].concat()).await?;

@@ -1,9 +1,0 @@
-{{/*
-What a command is made of, as JSON lists. The controller's own lists are in its code; a test of the repository compares.
-*/}}
-{{- define "sluice.verbs" -}}
-["pause", "resume", "promote", "abort", "retry", "forget"]
-{{- end }}
-{{- define "sluice.commandKeys" -}}
-["sluice.dev/command", "sluice.dev/command-revision", "sluice.dev/command-by", "sluice.dev/command-reason", "sluice.dev/command-id"]
-{{- end }}
