@@ -379,3 +379,42 @@ impl Drop for Handle {
         self.stop.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki;
+
+    #[test]
+    fn keys_are_replaced_in_three_steps_and_instances_enrolled_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let enrolled = || {
+            let (fleet, instance) = ("edge".parse().unwrap(), "i-1".parse().unwrap());
+            let identity = pki::enroll(state, &fleet, &instance, None).unwrap();
+            ["cert.pem", "ca.pem", "trusted.json"].map(|name| fs::read_to_string(identity.join(name)).unwrap())
+        };
+        let [certificate, ca, trusted] = enrolled();
+        let steps = [(); 3].map(|()| (rotate_keys(state).unwrap(), enrolled()));
+        assert_eq!(
+            steps.each_ref().map(|(phase, _)| *phase),
+            [Phase::Announced, Phase::Signing, Phase::Resting]
+        );
+        let [(_, announced), (_, signing), (_, done)] = steps;
+        let keys = |trusted: &str| trusted.matches("keyId").count();
+        assert_eq!(
+            [&trusted, &announced[2], &signing[2], &done[2]].map(|t| keys(t)),
+            [3, 6, 6, 3]
+        );
+        assert_eq!(announced[0], certificate, "of the same authority");
+        assert!(announced[1].starts_with(&ca) && announced[1] != ca);
+        assert_ne!(signing[0], certificate, "of the next one");
+        assert_eq!(done[0], signing[0]);
+        assert!(signing[1].ends_with(&ca) && !done[1].contains(&ca));
+
+        let running = lock(state).unwrap();
+        let busy = rotate_keys(state).unwrap_err().to_string();
+        assert!(busy.contains("in use"), "{busy}");
+        drop(running);
+    }
+}
