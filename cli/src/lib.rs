@@ -1,9 +1,12 @@
-//! The `sluice` command: Sluice on a laptop (`up`), and what people ask of it (`lint`, `explain`, `rollout`, `bundle`).
+//! The `sluice` command: Sluice on a laptop (`up`), and what people ask of it (`lint`, `explain`, `rollout`, `bundle`),
+//! here or, as `kubectl sluice`, of a cluster.
 //!
 //! ```text
 //!  args ─► one file per subcommand ─► failure (one line, exit code)
 //!            up ─► up/{folder,state,port,children,…}       the controller here, instances as child processes
 //!            rollout, lint, explain, bundle ─► output      table, JSON or YAML
+//!            rollout, explain, routes, pool, instances ─► cluster      an API server, with the user's own rights
+//!            inject ─► inject/{documents,workload,sidecar,edit}        text in, text out
 //!            admin ─► http                                  what a controller's admin port says
 //! ```
 //!
