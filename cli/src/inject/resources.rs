@@ -79,9 +79,11 @@ fn metadata(workload: &Workload<'_>) -> String {
 }
 
 fn rollout(workload: &Workload<'_>, sidecar: &Sidecar<'_>, fleet: &str, args: &Args) -> String {
+    let namespace = workload.namespace.unwrap_or("default");
     format!(
         "\
-# A fleet of its own: its instances are the sidecars of the pods that run as this service account.
+# A fleet of its own: its instances are the sidecars of the pods that run as this service account, and no other namespace's
+# routes are theirs.
 apiVersion: sluice.dev/v1alpha1
 kind: Rollout
 metadata:
@@ -90,15 +92,17 @@ metadata:
 spec:
   fleet: {fleet}
   members:
-    - namespace: {}
+    - namespace: {namespace}
       serviceAccountName: {}
+  namespaces:
+    matchLabels:
+      kubernetes.io/metadata.name: {namespace}
   dataPlane:
     listeners:
       - name: http
         port: {}
 ",
         args.controller_namespace,
-        workload.namespace.unwrap_or("default"),
         workload.service_account(),
         sidecar.listener_port,
     )
