@@ -442,7 +442,7 @@ pub const CASES: &[Case] = &[
     accepted(
         CERTIFICATES_DIFFER,
         "ProxyRoute",
-        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"},{"secretName":"a","namespace":"other"}]}}"#,
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"},{"secretName":"b"}]}}"#,
     ),
 ];
 

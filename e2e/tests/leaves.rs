@@ -277,15 +277,16 @@ fn full_example() -> BTreeMap<&'static str, Value> {
         ("second", object("Pool", "second", second)),
         ("third", object("Pool", "third", third)),
         ("Rollout", object("Rollout", "edge", rollout)),
-        ("shared", shared_certificate()),
+        ("shared", shared_certificate("common")),
+        ("other", shared_certificate("changed")),
     ])
 }
 
 /// A Secret that its namespace lets others use. What it holds does not matter here.
-fn shared_certificate() -> Value {
+fn shared_certificate(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": {"name": "common", "namespace": "shared", "annotations": {"sluice.dev/share-with": "*"}},
+        "metadata": {"name": name, "namespace": "shared", "annotations": {"sluice.dev/share-with": "*"}},
         "stringData": {"tls.crt": "", "tls.key": ""},
     })
 }

@@ -6,11 +6,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use kube::Client;
 use sluice_e2e::repository;
+use sluice_e2e::wait::wait_until;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -183,12 +184,25 @@ impl World {
         Ok(name)
     }
 
-    /// Removes what it made; nobody waits for it.
+    /// Removes what it made; nobody waits for it. Pods are not let finish what they do, which may take their whole grace:
+    /// by then the next check runs.
     pub(crate) async fn clear(&self) {
         for name in self.namespaces() {
-            let delete = ["delete", "namespace", &name, "--ignore-not-found", "--wait=false"];
-            if let Err(error) = self.kubectl(&delete).await {
-                self.say(&format!("{error:#}"));
+            let namespace = ["delete", "namespace", &name, "--ignore-not-found", "--wait=false"];
+            let pods = [
+                "-n",
+                &name,
+                "delete",
+                "pods",
+                "--all",
+                "--force",
+                "--grace-period=0",
+                "--wait=false",
+            ];
+            for delete in [&namespace[..], &pods[..]] {
+                if let Err(error) = self.kubectl(delete).await {
+                    self.say(&format!("{error:#}"));
+                }
             }
         }
     }
@@ -199,8 +213,12 @@ impl World {
             let folder = repository::root().join("crds/yaml");
             let folder = folder.to_str().context("a path that is text")?;
             self.kubectl(&["apply", "--server-side", "-f", folder]).await?;
-            self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder])
-                .await?;
+            // Until a CRD has any condition at all, kubectl does not wait but fails.
+            wait_until("the CRDs", Duration::from_secs(60), || async {
+                let wait = ["wait", "--for=condition=Established", "--timeout=20s", "-f", folder];
+                self.kubectl(&wait).await.map_err(|error| format!("{error:#}"))
+            })
+            .await;
             anyhow::Ok(())
         };
         self.cluster.crds.get_or_try_init(install).await.copied()
