@@ -25,6 +25,7 @@ pub mod manifests;
 pub mod metrics;
 pub mod refusal;
 mod restore;
+mod search;
 pub mod sections;
 mod sides;
 pub mod target;

@@ -489,6 +489,9 @@ pub const CONTROLLER_SEND_WAIT_MS: u64 = 10_000;
 pub const RECONNECT_FIRST_STEP_MS: u64 = 100;
 /// The longest: an instance is back at most this long after its controller. Well below `FLEET_SETTLE_MS`.
 pub const RECONNECT_LONGEST_STEP_MS: u64 = 5_000;
+/// The longest while a controller answers that another leads, or will: a leader is elected within ten seconds, and nobody
+/// shall notice it much later. A thousand instances ask the others some 600 times a second then.
+pub const RECONNECT_ELSEWHERE_LONGEST_STEP_MS: u64 = 2_000;
 /// A stream that lived so long was of use: the next attempt comes soon.
 pub const USEFUL_STREAM_MS: u64 = 5_000;
 /// Hints to another leader followed in a row; then the configured address is asked again, after a wait.

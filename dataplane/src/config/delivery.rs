@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use sluice_model::feature::Feature;
 use sluice_model::limits::{
-    CONTROLLER_SEND_WAIT_MS, MAX_LEADER_HINTS, MAX_NACK_CHARS, MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD,
-    REPORT_AT_REST_MS, REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
+    CONTROLLER_SEND_WAIT_MS, MAX_NACK_CHARS, MAX_STREAM_MESSAGE_BYTES, MAX_WAITING_UPWARD, REPORT_AT_REST_MS,
+    REPORT_ON_TRIAL_MS, USEFUL_STREAM_MS,
 };
 use sluice_proto::delivery::{Ack, Downward, HAND_BACK, Hello, LiveRefused, Nack, Upward, UpwardMessage};
 use sluice_proto::pb;
@@ -26,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use crate::dial::{Controller, EndedBy, chance, status_text};
+use crate::dial::{Controller, chance};
 use crate::identity::Current;
 
-use super::backoff::Backoff;
 use super::metrics::IntakeMetrics;
 use super::refusal::Refusal;
+use super::search::{Ended, Search};
 use super::worker::{Said, Worker};
 use super::{Answer, Delivered, Effect, Introduction};
 
@@ -61,68 +61,27 @@ pub struct Delivery {
     pub metrics: IntakeMetrics,
 }
 
-/// How a stream ended.
-#[derive(Debug)]
-enum Ended {
-    Stopped,
-    Elsewhere(Option<String>),
-    Lost(String),
-    /// The controller said who we are not, or a connection that stood up to TLS broke before a word.
-    ShutOut(EndedBy, String),
-}
-
-impl From<tonic::Status> for Ended {
-    fn from(status: tonic::Status) -> Self {
-        let text = status_text(&status);
-        match EndedBy::of(&status) {
-            by @ (EndedBy::Refusal | EndedBy::Connection) => Self::ShutOut(by, text),
-            EndedBy::Controller => Self::Lost(text),
-        }
-    }
-}
-
 impl Delivery {
     /// Keeps a stream to the controller open until `stop`.
     pub async fn run(self, mut observe: impl Observe, stop: CancellationToken) {
-        let mut backoff = Backoff::default();
-        let mut log = LossLog::default();
-        let mut hint: Option<String> = None;
-        let mut hints_in_a_row = 0;
-        let mut shut_out = ShutOut::default();
+        let mut search = Search::new(self.controller.address.clone());
         loop {
-            let address = hint.take().unwrap_or_else(|| self.controller.address.clone());
+            let address = search.address().to_owned();
             let began = Instant::now();
             let ended = self.session(&address, &mut observe, &stop).await;
             self.metrics.connected.set(0);
             if began.elapsed() >= USEFUL_STREAM {
-                backoff.reset();
-                log = LossLog::default();
-                hints_in_a_row = 0;
-                shut_out = ShutOut::default();
+                search.was_useful();
             }
-            match ended {
-                Ended::Stopped => return,
-                Ended::Elsewhere(Some(leader)) if hints_in_a_row < MAX_LEADER_HINTS => {
-                    hints_in_a_row += 1;
-                    tracing::info!(address, leader, "another controller leads");
-                    hint = Some(leader);
-                    continue;
-                }
-                Ended::Elsewhere(_) => {
-                    hints_in_a_row = 0;
-                    log.lost(&address, "it does not lead, and knows nobody who does");
-                }
-                Ended::Lost(why) => log.lost(&address, &why),
-                Ended::ShutOut(by, why) => {
-                    if shut_out.is_about_us(by) {
-                        self.refused.notify_one();
-                    }
-                    log.lost(&address, &format!("refused: {why}"));
-                }
+            if search.is_about_us(&ended) {
+                self.refused.notify_one();
             }
+            let Some(wait) = search.after(ended, chance()) else {
+                return;
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(backoff.next_wait(chance())) => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }
@@ -330,51 +289,4 @@ fn message_of(answer: Answer) -> UpwardMessage {
 fn told(refusal: &Refusal) -> String {
     let text = format!("{}: {refusal}", refusal.reason());
     text.chars().take(MAX_NACK_CHARS).collect()
-}
-
-/// Whether what shuts us out is about who we are: the controller says so, or connections break again and again before a
-/// word. Another certificate may help then.
-#[derive(Debug, Default)]
-struct ShutOut {
-    broken_in_a_row: u32,
-}
-
-impl ShutOut {
-    fn is_about_us(&mut self, by: EndedBy) -> bool {
-        const ENOUGH: u32 = 3; // a controller that restarts breaks one, and is not there for the next
-        match by {
-            EndedBy::Refusal => true,
-            EndedBy::Controller => false,
-            EndedBy::Connection => {
-                self.broken_in_a_row = self.broken_in_a_row.saturating_add(1);
-                self.broken_in_a_row >= ENOUGH
-            }
-        }
-    }
-}
-
-/// Says a loss once, again when its reason changes, and every so often while it lasts.
-#[derive(Debug, Default)]
-struct LossLog {
-    last: String,
-    times: u32,
-}
-
-impl LossLog {
-    fn lost(&mut self, address: &str, why: &str) {
-        const EVERY: u32 = 12; // about once a minute at the longest wait
-        if self.last != why || self.times.is_multiple_of(EVERY) {
-            tracing::warn!(
-                address,
-                why,
-                attempts = self.times + 1,
-                "no stream to the controller; traffic goes on"
-            );
-        }
-        if self.last != why {
-            self.times = 0;
-            why.clone_into(&mut self.last);
-        }
-        self.times = self.times.saturating_add(1);
-    }
 }
