@@ -25,7 +25,6 @@ use std::time::Duration;
 use kube::Client;
 use sluice_model::Name;
 use sluice_model::limits::KUBERNETES_RETRY_MS;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +36,7 @@ use crate::health::Health;
 use crate::keyring::Pace;
 use crate::keyring::secret::{KeptKeys, WorkingCopy};
 use crate::leader::{Election, Leadership};
+use crate::listen::{ListenError, listen};
 use crate::live::Feed;
 use crate::members::{Memberships, members_seen};
 use crate::pipeline::commands::Proof;
@@ -45,7 +45,6 @@ use crate::pods::{self, PodLookup, Pods};
 use crate::register::members::Members;
 use crate::source::View;
 use crate::source::kubernetes::{self as source, Scope};
-
 use crate::stream::{self, Desk, Port, Post};
 use crate::telemetry::Telemetry;
 use crate::trust::config_maps;
@@ -80,16 +79,9 @@ pub struct Kubernetes {
 /// Why it did not start, or could not go on. One line each that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A port cannot be listened on.
-    #[error("cannot listen on {address} ({what}): {source}; choose another address, or stop what listens there")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// For what.
-        what: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The admin port would be open to others.
     #[error("the admin address {0} is not a loopback address; it has no login, so use 127.0.0.1 or [::1]")]
     AdminNotLocal(SocketAddr),
@@ -350,11 +342,6 @@ async fn client() -> Result<Client, RunError> {
     Client::try_from(source::patient(config)).map_err(|error| RunError::Client(Box::new(error)))
 }
 
-async fn listen(address: SocketAddr, what: &'static str) -> Result<TcpListener, RunError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| RunError::Listen { address, what, source })
-}
-
 /// Who may join which fleet, as each view says.
 fn memberships(
     mut views: watch::Receiver<Option<Arc<View>>>,
@@ -389,19 +376,14 @@ async fn tell_source(
     stop: &CancellationToken,
 ) {
     loop {
-        if stop.is_cancelled() {
-            unready.because("shutting down");
-        } else if health.borrow_and_update().is_ready {
+        if health.borrow_and_update().is_ready {
             unready.no_more();
         } else {
             unready.because("the objects are not read yet");
         }
         tokio::select! {
-            () = stop.cancelled() => unready.because("shutting down"),
+            () = stop.cancelled() => return unready.because("shutting down"),
             changed = health.changed() => if changed.is_err() { return },
-        }
-        if stop.is_cancelled() {
-            return;
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod kubernetes;
 pub mod labels;
 pub mod leader;
 pub mod lint;
+pub mod listen;
 pub mod live;
 pub mod members;
 pub mod objects;

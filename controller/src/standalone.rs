@@ -23,6 +23,7 @@ use crate::audit::Audit;
 use crate::enrol::Enrolment;
 use crate::keyring::{FolderError, Keyring, Phase};
 use crate::keys::{self, KeyError, Keys};
+use crate::listen::{ListenError, listen};
 use crate::pipeline::{Board, Clock, FleetError, Inputs, Pipeline, Settings, Shared, StoryLine, wall_clock};
 use crate::pki::{Pki, PkiError};
 use crate::problem::Problem;
@@ -73,16 +74,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// A port cannot be listened on.
-    #[error("cannot listen on {address} ({what}): {source}; choose another address, or stop what listens there")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// For what.
-        what: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The admin port would be open to others.
     #[error("the admin address {0} is not a loopback address; it has no login, so use 127.0.0.1 or [::1]")]
     AdminNotLocal(SocketAddr),
@@ -312,16 +306,10 @@ fn lock(state: &Path) -> Result<File, StartError> {
     }
 }
 
-async fn listen(address: SocketAddr, what: &'static str) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| StartError::Listen { address, what, source })
-}
-
 fn local(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::Listen {
-        address: SocketAddr::from(([0, 0, 0, 0], 0)),
-        what,
-        source,
+    listener.local_addr().map_err(|source| {
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        ListenError { address, what, source }.into()
     })
 }
 

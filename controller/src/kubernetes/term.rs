@@ -16,6 +16,7 @@ use crate::audit::Audit;
 use crate::keyring::secret;
 use crate::keys::{KeyError, Keys};
 use crate::leader::Leadership;
+use crate::listen::listen;
 use crate::live::Feed;
 use crate::pipeline::{Asked, Board, FleetError, Inputs, Pipeline, Shared};
 use crate::pods;
@@ -152,7 +153,7 @@ impl Replica {
             telemetry: Arc::clone(&shared.telemetry),
             commands: Commands::ThroughApiServer,
         };
-        match super::listen(self.config.admin_addr, "admin").await {
+        match listen(self.config.admin_addr, "admin").await {
             Ok(listener) => drop(beside.spawn(admin::serve(listener, admin, over.clone()))),
             Err(error) => tracing::warn!(%error, "no views while this replica leads"),
         }
