@@ -55,12 +55,8 @@ pub(crate) struct StandaloneArgs {
         value_name = "ADDR"
     )]
     admin: SocketAddr,
-    /// Milliseconds for which files have to be at rest before they are compiled.
-    #[arg(long, env = "SLUICE_DEBOUNCE", default_value_t = 100, value_name = "MS")]
-    debounce: u64,
-    /// Seconds for which newer changes may take the place of an unfinished rollout; then the newest waits for its end.
-    #[arg(long, env = "SLUICE_MAX_PENDING_AGE", default_value_t = 600, value_name = "SECONDS")]
-    max_pending_age: u64,
+    #[command(flatten)]
+    pace: PaceArgs,
 }
 
 impl StandaloneArgs {
@@ -70,10 +66,7 @@ impl StandaloneArgs {
             state: self.state,
             stream_addr: self.listen,
             admin_addr: self.admin,
-            settings: Settings {
-                debounce_ms: self.debounce,
-                max_pending_age_ms: self.max_pending_age.saturating_mul(1_000),
-            },
+            settings: self.pace.into(),
             roster: None,
         }
     }
@@ -129,12 +122,8 @@ pub(crate) struct KubernetesArgs {
     /// Namespaces whose Secrets may be read, separated by commas. Without any: those that are watched.
     #[arg(long, env = "SLUICE_SECRETS_IN", value_delimiter = ',', value_name = "NAMESPACE")]
     secrets_in: Vec<Name>,
-    /// Milliseconds for which objects have to be at rest before they are compiled.
-    #[arg(long, env = "SLUICE_DEBOUNCE", default_value_t = 100, value_name = "MS")]
-    debounce: u64,
-    /// Seconds for which newer changes may take the place of an unfinished rollout; then the newest waits for its end.
-    #[arg(long, env = "SLUICE_MAX_PENDING_AGE", default_value_t = 600, value_name = "SECONDS")]
-    max_pending_age: u64,
+    #[command(flatten)]
+    pace: PaceArgs,
     /// That the cluster checks `sluice.dev/command-by` against the user who asks, so that the audit log may believe it.
     /// The chart sets it together with its admission policy.
     #[arg(long, env = "SLUICE_ADMISSION_PROVES_ACTORS")]
@@ -153,15 +142,32 @@ impl KubernetesArgs {
             health_addr: self.health,
             watch_namespaces: self.watch_namespaces.into_iter().collect(),
             secrets_in: self.secrets_in.into_iter().collect(),
-            settings: Settings {
-                debounce_ms: self.debounce,
-                max_pending_age_ms: self.max_pending_age.saturating_mul(1_000),
-            },
+            settings: self.pace.into(),
             proof: if self.admission_proves_actors {
                 Proof::Admission
             } else {
                 Proof::Claimed
             },
+        }
+    }
+}
+
+/// When what is written becomes a change of its own.
+#[derive(Debug, Args)]
+struct PaceArgs {
+    /// Milliseconds for which files or objects have to be at rest before they are compiled.
+    #[arg(long, env = "SLUICE_DEBOUNCE", default_value_t = 100, value_name = "MS")]
+    debounce: u64,
+    /// Seconds for which newer changes may take the place of an unfinished rollout; then the newest waits for its end.
+    #[arg(long, env = "SLUICE_MAX_PENDING_AGE", default_value_t = 600, value_name = "SECONDS")]
+    max_pending_age: u64,
+}
+
+impl From<PaceArgs> for Settings {
+    fn from(args: PaceArgs) -> Self {
+        Self {
+            debounce_ms: args.debounce,
+            max_pending_age_ms: args.max_pending_age.saturating_mul(1_000),
         }
     }
 }
