@@ -152,12 +152,7 @@ impl Problem {
     pub fn of_file(severity: Severity, place: Place, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             place: Some(place),
-            object: None,
-            field: FieldPath::default(),
-            severity,
-            message: message.into(),
-            fix: fix.into(),
-            effect: None,
+            ..Self::of_source(severity, message, fix)
         }
     }
 
