@@ -121,8 +121,8 @@ pub const VALUES_BY_OPERATOR: CelRule = CelRule {
     cel: "(self.operator == 'In' || self.operator == 'NotIn') == (has(self.values) && size(self.values) > 0)",
     message: "values are required with In and NotIn, and must be left out with Exists and DoesNotExist",
 };
-/// A certificate is named once. Compared as a whole: field by field, in a loop within a loop, it exceeds what the API
-/// server lets a rule cost.
+/// A certificate is named once. Compared as a whole: `namespace` is a word of CEL's own, and a field of that name, unless
+/// it is escaped, is one of unknown length to the API server, which refuses the rule for what it might cost.
 pub const CERTIFICATES_DIFFER: CelRule = CelRule {
     id: "certificates-differ",
     cel: "self.all(c, self.exists_one(d, d == c))",
