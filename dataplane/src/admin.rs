@@ -86,13 +86,11 @@ impl Admin {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "this address is read-only: use GET\n");
         }
-        match request.uri().path() {
-            "/healthz" => text(StatusCode::OK, "alive\n"),
-            "/ready" => match self.unready() {
-                None => text(StatusCode::OK, "ready\n"),
-                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
-            },
-            "/metrics" => metrics_page(&self.metrics.render()),
+        let path = request.uri().path();
+        if let Some(answer) = probe(path, || self.unready(), || self.metrics.render()) {
+            return answer;
+        }
+        match path {
             "/api/v2/config/current" => self.live(current),
             "/api/v2/routes" => self.live(|admin| admin.by_generation(routes)),
             "/api/v2/pools" => self.live(|admin| admin.by_generation(pools)),
@@ -235,11 +233,28 @@ pub(crate) fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 }
 
 /// What is counted, as Prometheus reads it.
-pub(crate) fn metrics_page(page: &str) -> Response<Full<Bytes>> {
+fn metrics_page(page: &str) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::OK, page);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+/// What kubelets and Prometheus ask, on whichever address; `None` if `path` is something else.
+pub(crate) fn probe<W: AsRef<str>>(
+    path: &str,
+    unready: impl FnOnce() -> Option<W>,
+    metrics: impl FnOnce() -> String,
+) -> Option<Response<Full<Bytes>>> {
+    match path {
+        "/healthz" => Some(text(StatusCode::OK, "alive\n")),
+        "/ready" => Some(match unready() {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", why.as_ref())),
+        }),
+        "/metrics" => Some(metrics_page(&metrics())),
+        _ => None,
+    }
 }
 
 /// Serves `answer` until dropped. Runs on the control runtime.

@@ -79,18 +79,13 @@ impl Health {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "this address is read-only: use GET\n");
         }
-        match request.uri().path() {
-            "/healthz" => text(StatusCode::OK, "alive\n"),
-            "/ready" => match self.unready() {
-                None => text(StatusCode::OK, "ready\n"),
-                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
-            },
-            "/metrics" => admin::metrics_page(&self.metrics()),
-            _ => text(
+        let answer = admin::probe(request.uri().path(), || self.unready(), || self.metrics());
+        answer.unwrap_or_else(|| {
+            text(
                 StatusCode::NOT_FOUND,
                 "there are /healthz /ready /metrics; the views of what is live are on the admin address\n",
-            ),
-        }
+            )
+        })
     }
 
     /// Answers on `address` until dropped.
