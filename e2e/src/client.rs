@@ -12,6 +12,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::wait::wait_until;
+
 /// Longer than any answer takes on a busy machine; a test that hangs says so.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,6 +41,22 @@ impl Answer {
 /// GET over a connection of its own.
 pub async fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<Answer> {
     send(address, Request::get(path).header(header::HOST, host), Bytes::new()).await
+}
+
+/// Waits until `/` of `host` is answered with 200.
+///
+/// # Panics
+/// After `patience`, with the last answer.
+pub async fn until_ok(what: &str, patience: Duration, address: SocketAddr, host: &str) {
+    wait_until(what, patience, || async {
+        let answer = get(address, host, "/").await.map_err(|error| format!("{error:#}"))?;
+        if answer.status == StatusCode::OK {
+            Ok(())
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    })
+    .await;
 }
 
 /// GET of JSON from an admin port.

@@ -19,6 +19,16 @@ use sluice_e2e::wait::{unix_ms, wait_until};
 const HOST: &str = "pod.example.com";
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// An instance that has enrolled, and serves.
+async fn enrolled(cluster: &Cluster) -> Pod {
+    let mut pod = Pod::new("edge-a", "00000001");
+    pod.trust(cluster);
+    pod.give_token("good");
+    pod.start(cluster.address);
+    pod.ready().await;
+    pod
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_waits_for_what_it_needs_serves_and_comes_back_with_nobody_there() {
     let upstream = Upstream::start();
@@ -59,11 +69,7 @@ async fn a_pod_waits_for_what_it_needs_serves_and_comes_back_with_nobody_there()
 async fn certificates_are_renewed_by_themselves_and_those_that_have_ended_by_token() {
     let upstream = Upstream::start();
     let cluster = Cluster::start(HOST, upstream.endpoint(1)).await;
-    let mut pod = Pod::new("edge-a", "00000001");
-    pod.trust(&cluster);
-    pod.give_token("good");
-    pod.start(cluster.address);
-    pod.ready().await;
+    let mut pod = enrolled(&cluster).await;
     let first = pod.certificate();
     let reviews = cluster.reviews();
 
@@ -93,11 +99,7 @@ async fn certificates_are_renewed_by_themselves_and_those_that_have_ended_by_tok
 async fn keys_and_authorities_are_replaced_under_load_without_a_failed_request() {
     let upstream = Upstream::start();
     let mut cluster = Cluster::start(HOST, upstream.endpoint(1)).await;
-    let mut pod = Pod::new("edge-a", "00000001");
-    pod.trust(&cluster);
-    pod.give_token("good");
-    pod.start(cluster.address);
-    pod.ready().await;
+    let mut pod = enrolled(&cluster).await;
     let load = Load::start("keys", Plan::new(pod.http, HOST, "/", 200));
 
     cluster.begin_rotation();
@@ -137,11 +139,7 @@ async fn keys_and_authorities_are_replaced_under_load_without_a_failed_request()
 async fn an_instance_that_was_away_for_the_first_half_of_a_replacement_catches_up() {
     let upstream = Upstream::start();
     let mut cluster = Cluster::start(HOST, upstream.endpoint(1)).await;
-    let mut pod = Pod::new("edge-a", "00000001");
-    pod.trust(&cluster);
-    pod.give_token("good");
-    pod.start(cluster.address);
-    pod.ready().await;
+    let mut pod = enrolled(&cluster).await;
     pod.kill();
     cluster.begin_rotation();
     cluster.next_phase().await;
@@ -156,11 +154,7 @@ async fn an_instance_that_was_away_for_the_first_half_of_a_replacement_catches_u
 async fn an_end_in_good_order_fails_readiness_first_and_goes_on_accepting() {
     let upstream = Upstream::start();
     let cluster = Cluster::start(HOST, upstream.endpoint(1)).await;
-    let mut pod = Pod::new("edge-a", "00000001");
-    pod.trust(&cluster);
-    pod.give_token("good");
-    pod.start(cluster.address);
-    pod.ready().await;
+    let mut pod = enrolled(&cluster).await;
     pod.terminate();
     pod.says("/ready", 503, "draining").await;
     pod.says("/healthz", 200, "alive").await;

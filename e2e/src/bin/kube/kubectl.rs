@@ -1,11 +1,10 @@
 //! kubectl, as people use it; each call and its answer stands in the check's log.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 
-use anyhow::{Context, ensure};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use anyhow::ensure;
 
+use crate::tool::call;
 use crate::world::World;
 
 /// How a call ended.
@@ -44,25 +43,7 @@ impl World {
 
     /// A call, however it ends.
     pub(crate) async fn kubectl_raw(&self, input: &str, arguments: &[&str]) -> anyhow::Result<Said> {
-        let mut child = Command::new("kubectl")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("kubectl does not start; is it in PATH?")?;
-        let mut pipe = child.stdin.take().context("a pipe")?;
-        // Small enough for the pipe's buffer, or read by kubectl before it writes anything.
-        pipe.write_all(input.as_bytes()).await?;
-        drop(pipe);
-        let output = child.wait_with_output().await?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let said = Said {
-            status: output.status,
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        };
+        let said = call("kubectl", input, arguments).await?;
         self.say(&format!(
             "kubectl {}\n{}{}",
             arguments.join(" "),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use sluice_e2e::load::Plan;
-use sluice_e2e::wait::wait_until;
 use sluice_e2e::{client, repository};
 use tokio::time::Instant;
 
@@ -89,17 +88,7 @@ async fn first_answer(world: &World, sluice: Sluice<'_>, namespace: &str, backen
     };
     world.apply(namespace, &shop.objects()).await?;
     let address = sluice.address().await?;
-    wait_until("the first answer", PATIENCE, || async {
-        let answer = client::get(address, &shop.host, "/")
-            .await
-            .map_err(|error| format!("{error:#}"))?;
-        if answer.status == 200 {
-            Ok(())
-        } else {
-            Err(format!("{answer:?}"))
-        }
-    })
-    .await;
+    client::until_ok("the first answer", PATIENCE, address, &shop.host).await;
     let took = began.elapsed();
     world.figure(format!(
         "installed in {:.0} s, first 200 after {:.0} s",

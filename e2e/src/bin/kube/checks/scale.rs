@@ -99,17 +99,7 @@ async fn served(world: &World, sluice: Sluice<'_>, namespace: &str, count: usize
     for number in [0, count / 2, count - 1] {
         for pod in sluice.gateways().await? {
             let address = pod.at(crate::sluice::HTTP)?;
-            wait_until("a route to be served", PATIENCE, || async {
-                let answer = client::get(address, &host(number), "/")
-                    .await
-                    .map_err(|error| format!("{error:#}"))?;
-                if answer.status == 200 {
-                    Ok(())
-                } else {
-                    Err(format!("{answer:?}"))
-                }
-            })
-            .await;
+            client::until_ok("a route to be served", PATIENCE, address, &host(number)).await;
         }
     }
     world.figure(format!(

@@ -7,7 +7,6 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use sluice_cli::inject::{self, Args};
 use sluice_e2e::load::Plan;
-use sluice_e2e::wait::wait_until;
 use sluice_e2e::{client, repository};
 
 use crate::install::GATEWAYS;
@@ -64,17 +63,7 @@ impl Scene<'_> {
             self.started_after(&pod).await?;
         }
         let address = self.address().await?;
-        wait_until("an answer through a sidecar", PATIENCE, || async {
-            let answer = client::get(address, "hello", "/")
-                .await
-                .map_err(|error| format!("{error:#}"))?;
-            if answer.status == 200 {
-                Ok(())
-            } else {
-                Err(format!("{answer:?}"))
-            }
-        })
-        .await;
+        client::until_ok("an answer through a sidecar", PATIENCE, address, "hello").await;
         self.stands("the fleet to be idle", |standing| {
             standing["phase"] == "Idle" && standing["instances"]["total"] == PODS
         })
