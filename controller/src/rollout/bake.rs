@@ -13,7 +13,7 @@ use super::failure::{Failure, Figure};
 use super::gates::{self, Assessment, Cohort, Moment, Verdict};
 use super::order::Members;
 use super::plan::{OnIdle, OnNoData};
-use super::record::{Reached, Record, Rollout};
+use super::record::{Compared, Reached, Record, Rollout};
 use super::story::Story;
 use super::view::{Link, Seen, View};
 use super::{Commit, Timing, Turn};
@@ -35,9 +35,10 @@ pub(super) enum Standing {
 
 /// Whether stable instances stand beside the members of this stage.
 pub(super) fn cohort(record: &Record, rollout: &Rollout) -> Cohort {
-    match rollout.members {
-        Members::Listed(_) if record.size > rollout.ordered.len() => Cohort::Beside,
-        Members::Listed(_) | Members::All => Cohort::BeforeOnly,
+    match (&rollout.members, rollout.compared) {
+        (Members::Listed(_), _) if record.size > rollout.ordered.len() => Cohort::Beside,
+        (Members::Listed(_) | Members::All, Compared::Yes) => Cohort::Earlier,
+        (Members::Listed(_) | Members::All, Compared::No) => Cohort::Never,
     }
 }
 

@@ -123,8 +123,12 @@ pub(super) enum Moment {
 /// Whether there is a stable cohort to compare with, over the same minutes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Cohort {
+    /// Yes.
     Beside,
-    BeforeOnly,
+    /// Not any more: everybody carries the candidate, which stood beside stable in an earlier stage and passed.
+    Earlier,
+    /// There never was one in this rollout: there is only what stable showed before it.
+    Never,
 }
 
 /// Every gate on every scope of `rollout`.
@@ -147,6 +151,7 @@ struct Look<'a> {
     /// What stable's share of bad requests is taken from: the scope's, or the fleet's where stable never served it.
     reference: Option<&'a Counts>,
     needed: u64,
+    cohort: Cohort,
 }
 
 impl<'a> Look<'a> {
@@ -165,6 +170,7 @@ impl<'a> Look<'a> {
             stable,
             reference: stable.filter(served).or_else(|| fleet().filter(served)),
             needed: sample(gate, scope),
+            cohort,
         })
     }
 
@@ -280,9 +286,7 @@ impl<'a> Look<'a> {
         let stable_requests = self.stable.map_or(0, |stable| stable.requests);
         match (requests, stable_requests) {
             (0, 0) => return Verdict::Idle,
-            (0, stable) if stable >= self.gate.min_requests.max(ROUTE_SAMPLE_MIN) && moment == Moment::BakeOver => {
-                return Verdict::Starved;
-            }
+            (0, stable) if self.is_starved(stable, moment) => return Verdict::Starved,
             (some, _) if some < self.needed => {
                 return if self.quiet == Quiet::Yes {
                     Verdict::Idle
@@ -295,12 +299,20 @@ impl<'a> Look<'a> {
         let plain = requests >= self.gate.min_requests.max(1) && moment == Moment::BakeOver;
         over(plain).unwrap_or(Verdict::Pass)
     }
+
+    /// Whether it convicts a candidate without a request that stable has this many. Beside stable it does, and where
+    /// there was nobody beside it, what was before has to do. Once the candidate has passed a stage beside stable, a
+    /// load that has ended says nothing about it: then nobody came, and the plan says what that means.
+    fn is_starved(&self, stable: u64, moment: Moment) -> bool {
+        let enough = stable >= self.gate.min_requests.max(ROUTE_SAMPLE_MIN);
+        enough && moment == Moment::BakeOver && self.cohort != Cohort::Earlier
+    }
 }
 
 fn stable_of<'a>(rollout: &'a Rollout, scope: &ScopeId, cohort: Cohort) -> Option<&'a Counts> {
     match cohort {
         Cohort::Beside => rollout.evidence.scopes.get(scope).map(|pair| &pair.stable),
-        Cohort::BeforeOnly => rollout.baseline.get(scope),
+        Cohort::Earlier | Cohort::Never => rollout.baseline.get(scope),
     }
 }
 
@@ -379,5 +391,5 @@ pub(super) fn convictions(assessments: &[Assessment]) -> Vec<&Assessment> {
 
 /// Whether members and, if there is a cohort beside them, others have reported at all.
 pub(super) fn has_reports(evidence: &Evidence, cohort: Cohort) -> bool {
-    evidence.candidate_reports > 0 && (cohort == Cohort::BeforeOnly || evidence.stable_reports > 0)
+    evidence.candidate_reports > 0 && (cohort != Cohort::Beside || evidence.stable_reports > 0)
 }

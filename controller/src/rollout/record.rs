@@ -115,6 +115,9 @@ pub struct Rollout {
     pub evidence: Evidence,
     /// What stable showed before, for stages without a stable cohort.
     pub baseline: BTreeMap<ScopeId, Counts>,
+    /// Whether an earlier stage had stable instances that reported beside its members.
+    #[serde(default)]
+    pub compared: Compared,
     /// A person let this stage pass without more data.
     pub waved: Option<Pause>,
 }
@@ -124,6 +127,16 @@ impl Rollout {
     pub fn current_stage(&self) -> Option<&Stage> {
         self.stages.get(self.stage)
     }
+}
+
+/// Whether the candidate has stood beside stable, over the same minutes and the same traffic.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Compared {
+    /// Never: the first stage, or a fleet of one.
+    #[default]
+    No,
+    /// In a stage that it has passed.
+    Yes,
 }
 
 /// Whether a stage began to bake.

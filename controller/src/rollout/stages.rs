@@ -8,7 +8,7 @@ use super::bake::{self, Standing};
 use super::evidence::{Evidence, ScopeId};
 use super::order::{self, Members};
 use super::plan::{PerMillion, Progress, Stage};
-use super::record::{Past, PastResult, Reached, Rollout};
+use super::record::{Compared, Past, PastResult, Reached, Rollout};
 use super::story::Story;
 use super::{Turn, epoch};
 
@@ -194,6 +194,9 @@ impl Rollout {
     fn enter(&mut self, choice: Choice) {
         let scopes: Vec<ScopeId> = self.evidence.scopes.keys().cloned().collect();
         let before = std::mem::replace(&mut self.evidence, Evidence::over(scopes));
+        if before.stable_reports > 0 {
+            self.compared = Compared::Yes;
+        }
         for (scope, pair) in before.scopes {
             if pair.stable.requests > 0 {
                 self.baseline.insert(scope, pair.stable);

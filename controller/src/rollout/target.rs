@@ -8,7 +8,7 @@ use super::Turn;
 use super::event::Target;
 use super::evidence::{Evidence, ScopeId};
 use super::order::Members;
-use super::record::{Past, PastResult, Reached, Rollout};
+use super::record::{Compared, Past, PastResult, Reached, Rollout};
 use super::story::{Story, Waiting};
 use super::time::Millis;
 use super::view::Recompile;
@@ -202,6 +202,7 @@ impl Turn<'_> {
                 .baseline
                 .counts()
                 .map_or_else(BTreeMap::new, |counts| BTreeMap::from([(ScopeId::Fleet, counts)])),
+            compared: Compared::No,
             waved: None,
         });
         self.commit_stage(0);

@@ -987,6 +987,41 @@ fn a_busy_stable_beside_an_idle_candidate_fails() {
 }
 
 #[test]
+fn a_load_that_ends_when_everybody_carries_the_candidate_convicts_nobody() {
+    let mut bench = three();
+    bench.seconds(10, good);
+    bench.offer(2, &["shop"]);
+    while bench.stage() != Some(1) || bench.observed_ms() < 4_000 {
+        bench.second(good);
+    }
+    while bench.stage() != Some(2) {
+        bench.second(nobody);
+    }
+    bench.seconds(7, nobody);
+    assert_eq!(
+        bench.record().stable,
+        Some(revision(2)),
+        "a whole bake in which nobody came is idle: {:#?}",
+        bench.stories
+    );
+}
+
+#[test]
+fn a_fleet_of_one_that_nobody_reaches_any_more_is_taken_back() {
+    let mut bench = Bench::of(1, plan(&[(1, 5_000), (100, 5_000)]));
+    bench.seconds(10, good);
+    bench.offer(2, &["shop"]);
+    bench.seconds(6, nobody);
+    assert!(matches!(
+        bench.last(),
+        PastResult::RolledBack {
+            failure: Failure::Starved { .. },
+            ..
+        }
+    ));
+}
+
+#[test]
 fn an_outage_of_both_condemns_nobody_and_promotes_nothing() {
     fn outage(_: Role) -> Vec<(ScopeId, u64, u64)> {
         vec![
