@@ -14,6 +14,8 @@ pub struct CelRule {
     pub cel: &'static str,
     /// What the author reads when it does not hold.
     pub message: &'static str,
+    /// The field in the value that a refusal points at, as `.name`; `None` for the value itself.
+    pub field: Option<&'static str>,
 }
 
 /// An address is an IP address: the data plane looks no names up.
@@ -21,42 +23,49 @@ pub const ADDRESS_IS_IP: CelRule = CelRule {
     id: "address-is-ip",
     cel: "isIP(self)",
     message: "must be an IPv4 or IPv6 address, not a host name",
+    field: None,
 };
 /// Not every endpoint has weight 0.
 pub const SOME_WEIGHT: CelRule = CelRule {
     id: "some-weight",
     cel: "self.exists(e, !has(e.weight) || e.weight > 0)",
     message: "at least one endpoint needs a weight above 0",
+    field: None,
 };
 /// A pool has endpoints of its own or those of a service.
 pub const ENDPOINTS_OR_SERVICE: CelRule = CelRule {
     id: "endpoints-or-service",
     cel: "has(self.endpoints) != has(self.service)",
     message: "a pool needs either endpoints or a service, and not both",
+    field: None,
 };
 /// Endpoints that are written down leave by rollout, which needs no brake.
 pub const BRAKE_FOR_SERVICE: CelRule = CelRule {
     id: "brake-for-service",
     cel: "!has(self.removalBrake) || has(self.service)",
     message: "removalBrake is for pools with a service; written endpoints change by rollout",
+    field: Some(".removalBrake"),
 };
 /// A brake that holds for hours would serve addresses that were given to others.
 pub const BRAKE_TIME_RANGE: CelRule = CelRule {
     id: "brake-time-range",
     cel: "duration(self) <= duration('1h')",
     message: "must be at most 1h",
+    field: None,
 };
 /// A host is a name, not an IP address.
 pub const HOST_IS_NAME: CelRule = CelRule {
     id: "host-is-name",
     cel: "self.all(h, !h.matches('^[0-9.]+$'))",
     message: "must be host names, not IP addresses; leave hostnames out to serve every host",
+    field: None,
 };
 /// A path begins with `/`.
 pub const PATH_ABSOLUTE: CelRule = CelRule {
     id: "path-absolute",
     cel: "(has(self.type) && self.type == 'RegularExpression') || self.value.startsWith('/')",
     message: "a path must begin with '/'",
+    field: None,
 };
 /// A path consists of characters that a normalised request path can have.
 ///
@@ -66,60 +75,70 @@ pub const PATH_CHARACTERS: CelRule = CelRule {
     id: "path-characters",
     cel: r"(has(self.type) && self.type == 'RegularExpression') || !self.value.matches(r'[^!-~]|[?#\\]')",
     message: "a path must not contain '?', '#', '\\', spaces or non-ASCII characters: no normalised request path does",
+    field: None,
 };
 /// A path consists of segments that a normalised request path can have.
 pub const PATH_SEGMENTS: CelRule = CelRule {
     id: "path-segments",
     cel: r"(has(self.type) && self.type == 'RegularExpression') || !self.value.matches('//|/[.][.]?(/|$)')",
     message: "a path must not contain '//', '/./' or '/../': no normalised request path does",
+    field: None,
 };
 /// `Present` compares nothing, the others compare something.
 pub const VALUE_BY_TYPE: CelRule = CelRule {
     id: "value-by-type",
     cel: "(has(self.type) && self.type == 'Present') != has(self.value)",
     message: "value is required, except with type Present, where it must be left out",
+    field: None,
 };
 /// A request timeout is a time that can pass and end.
 pub const TIMEOUT_RANGE: CelRule = CelRule {
     id: "timeout-range",
     cel: "duration(self) >= duration('1ms') && duration(self) <= duration('24h')",
     message: "must be between 1ms and 24h",
+    field: None,
 };
 /// A bake ends within a week.
 pub const BAKE_TIME_RANGE: CelRule = CelRule {
     id: "bake-time-range",
     cel: "duration(self) <= duration('168h')",
     message: "must be at most 168h",
+    field: None,
 };
 /// Two listeners cannot share a port.
 pub const LISTENER_PORTS_DIFFER: CelRule = CelRule {
     id: "listener-ports-differ",
     cel: "self.all(l, self.exists_one(m, m.port == l.port))",
     message: "each listener needs a port of its own",
+    field: None,
 };
 /// A gate without a limit would always pass.
 pub const GATE_HAS_LIMIT: CelRule = CelRule {
     id: "gate-has-limit",
     cel: "has(self.max) || has(self.maxIncrease) || has(self.maxRatio)",
     message: "a gate needs max, maxIncrease or maxRatio",
+    field: None,
 };
 /// Ratios of rates near zero mean nothing; ratios of latencies do.
 pub const RATIO_FOR_LATENCY: CelRule = CelRule {
     id: "ratio-for-latency",
     cel: "!has(self.maxRatio) || self.metric == 'LatencyP95'",
     message: "maxRatio is for LatencyP95; use maxIncrease",
+    field: None,
 };
 /// An increase in percentage points is for percentages.
 pub const INCREASE_FOR_RATES: CelRule = CelRule {
     id: "increase-for-rates",
     cel: "!has(self.maxIncrease) || self.metric != 'LatencyP95'",
     message: "maxIncrease is for ErrorRate and NoRouteRate; use maxRatio",
+    field: None,
 };
 /// In and NotIn compare with values, Exists and DoesNotExist with none.
 pub const VALUES_BY_OPERATOR: CelRule = CelRule {
     id: "values-by-operator",
     cel: "(self.operator == 'In' || self.operator == 'NotIn') == (has(self.values) && size(self.values) > 0)",
     message: "values are required with In and NotIn, and must be left out with Exists and DoesNotExist",
+    field: None,
 };
 /// A certificate is named once. Compared as a whole: `namespace` is a word of CEL's own, and a field of that name, unless
 /// it is escaped, is one of unknown length to the API server, which refuses the rule for what it might cost.
@@ -127,6 +146,7 @@ pub const CERTIFICATES_DIFFER: CelRule = CelRule {
     id: "certificates-differ",
     cel: "self.all(c, self.exists_one(d, d == c))",
     message: "each certificate may stand here once",
+    field: None,
 };
 
 /// Every rule.
@@ -155,7 +175,13 @@ pub const ALL: &[CelRule] = &[
 pub fn attach(rules: &[CelRule]) -> Value {
     rules
         .iter()
-        .map(|rule| json!({"rule": rule.cel, "message": rule.message}))
+        .map(|rule| {
+            let mut written = json!({"rule": rule.cel, "message": rule.message});
+            if let Some(field) = rule.field {
+                written["fieldPath"] = field.into();
+            }
+            written
+        })
         .collect()
 }
 
@@ -241,7 +267,7 @@ pub const CASES: &[Case] = &[
         BRAKE_FOR_SERVICE,
         "Pool",
         r#"{"endpoints":[{"address":"10.0.0.1","port":80}],"removalBrake":{"maxPercentAtOnce":50}}"#,
-        "spec",
+        "spec.removalBrake",
     ),
     accepted(
         BRAKE_FOR_SERVICE,

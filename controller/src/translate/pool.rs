@@ -36,7 +36,7 @@ pub(super) fn translate(object: &Object, spec: &PoolSpec, findings: &mut Finding
         (Some(spec), Some(_)) => brake(&field.field("removalBrake"), spec, findings)?,
         (Some(_), None) => {
             findings.error(
-                &field,
+                &field.field("removalBrake"),
                 "removalBrake is for pools with a service; endpoints that are written down change by rollout, not at once",
                 "remove removalBrake, or use a service",
             );

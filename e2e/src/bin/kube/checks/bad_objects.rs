@@ -39,13 +39,25 @@ struct Bad {
     field: String,
 }
 
+/// Where the cases' namespaces are in this cluster.
+struct Places {
+    /// In place of `shop`.
+    own: String,
+    /// In place of `certs`, whose Secrets the cases refer to.
+    of_others: String,
+}
+
 /// Tries all of them.
 pub(crate) async fn refused_or_told(world: &World) -> anyhow::Result<()> {
     world.sluice().await?;
     let namespace = world.namespace("a").await?;
     let surroundings = [objects::pool("api", "api"), objects::pool("p", "api")];
     world.apply(&namespace, &surroundings).await?;
-    let bad = all(world, &namespace)?;
+    let places = Places {
+        own: namespace.clone(),
+        of_others: world.namespace("certs").await?,
+    };
+    let bad = all(world, &places)?;
     ensure!(bad.len() >= AT_LEAST, "there are only {} bad objects", bad.len());
     let (mut refused, mut accepted) = (0, Vec::new());
     for object in &bad {
@@ -109,15 +121,15 @@ fn namespace_of<'a>(kind: &str, namespace: &'a str) -> &'a str {
     if kind == "Rollout" { NAMESPACE } else { namespace }
 }
 
-fn all(world: &World, namespace: &str) -> anyhow::Result<Vec<Bad>> {
-    let mut manifests = golden(namespace)?;
-    manifests.extend(of_rules(namespace));
-    let lint = |(case, manifest)| by_lint(world, namespace, case, manifest);
+fn all(world: &World, places: &Places) -> anyhow::Result<Vec<Bad>> {
+    let mut manifests = golden(places)?;
+    manifests.extend(of_rules(&places.own));
+    let lint = |(case, manifest)| by_lint(world, &places.own, case, manifest);
     manifests.into_iter().map(lint).filter_map(Result::transpose).collect()
 }
 
 /// The compiler's cases, moved into this cluster: `(name, manifest)`.
-fn golden(namespace: &str) -> anyhow::Result<Vec<(String, String)>> {
+fn golden(places: &Places) -> anyhow::Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(repository::root().join("controller/tests/golden/cases"))? {
         let path = entry?.path();
@@ -132,26 +144,28 @@ fn golden(namespace: &str) -> anyhow::Result<Vec<(String, String)>> {
         }
         // One is no text at all.
         let Ok(text) = fs::read_to_string(&path) else { continue };
-        found.push((case.clone(), moved(&case, &text, namespace)));
+        found.push((case.clone(), moved(&case, &text, places)));
     }
     found.sort();
     Ok(found)
 }
 
 /// The same manifest with a name and a place of its own.
-fn moved(case: &str, text: &str, namespace: &str) -> String {
+fn moved(case: &str, text: &str, places: &Places) -> String {
     let rollout = text.contains("kind: Rollout");
-    let namespace = format!("namespace: {}", if rollout { NAMESPACE } else { namespace });
+    let namespace = format!("namespace: {}", if rollout { NAMESPACE } else { &places.own });
+    let of_others = format!("namespace: {}", places.of_others);
     let fleet = if rollout {
         format!("fleet: {case}")
     } else {
         "fleet: default".to_owned()
     };
     let line = |line: &str| {
+        let line = line.replace("namespace: certs", &of_others);
         if line.starts_with("metadata:") {
             let named = ["broken", "side", "edge", "lost", "spare"]
                 .iter()
-                .fold(line.to_owned(), |line, name| {
+                .fold(line, |line, name| {
                     line.replace(&format!("name: {name}"), &format!("name: {case}"))
                 });
             named.replace("namespace: shop", &namespace)
@@ -232,6 +246,10 @@ fn named_by_lint(folder: &Path) -> Option<String> {
 fn points_at(field: &str, text: &str) -> bool {
     let text = text.to_lowercase();
     let field = field.to_lowercase();
+    if field == "spec" {
+        // What is wrong is wrong between fields.
+        return text.contains("spec: ");
+    }
     let ends = field.match_indices(['.', '[']).map(|(end, _)| end).chain([field.len()]);
     let mut parents = ends
         .map(|end| &field[..end])
@@ -255,7 +273,11 @@ mod tests {
     #[test]
     fn cases_get_a_name_and_a_place_of_their_own() {
         let text = "kind: ProxyRoute\nmetadata: {name: broken, namespace: shop}\nspec:\n  fleet: edge\n";
-        let moved = moved("x", text, "ns");
+        let places = Places {
+            own: "ns".to_owned(),
+            of_others: "ns-certs".to_owned(),
+        };
+        let moved = moved("x", text, &places);
         assert_eq!(
             moved,
             "kind: ProxyRoute\nmetadata: {name: x, namespace: ns}\nspec:\n  fleet: default\n"

@@ -206,14 +206,19 @@ fn named(text: &str) -> BTreeSet<String> {
     after.map(|rest| rest.chars().take_while(is_part).collect()).collect()
 }
 
-/// `kubectl apply` of it without a warning, then the comparison finds nothing.
+/// `kubectl apply` of it, then the comparison finds nothing. Without a controller there is no warning either; with one,
+/// its policies rightly warn of a Rollout outside of its own namespace.
 async fn settled(world: &World, staged: &Staged, (way, watched): (&Way, Watched)) -> anyhow::Result<()> {
     let from = staged.folder.path().to_string_lossy();
     let target = match &staged.namespaces {
         Namespaced::To(namespace) => vec!["-n", namespace, "-f", &*from],
         Namespaced::ByThemselves(_) => vec!["-f", &*from],
     };
-    world.kubectl_unwarned(&[way.apply, &target].concat()).await?;
+    let apply = [way.apply, &target].concat();
+    match watched {
+        Watched::No => world.kubectl_unwarned(&apply).await?,
+        Watched::Yes => world.kubectl(&apply).await?,
+    };
     match (watched, &staged.namespaces) {
         (Watched::No, _) => {}
         (Watched::Yes, Namespaced::To(namespace)) => looked_at(world, namespace).await,
@@ -224,7 +229,7 @@ async fn settled(world: &World, staged: &Staged, (way, watched): (&Way, Watched)
         }
     }
     // kubectl diff fails when there is a difference, which it prints.
-    world.kubectl_unwarned(&[way.diff, &target].concat()).await?;
+    world.kubectl(&[way.diff, &target].concat()).await?;
     Ok(())
 }
 
