@@ -16,8 +16,12 @@ use crate::args::{Cli, Command, EnrollArgs, KubernetesArgs, RotateKeysArgs, Stan
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What is logged unless `RUST_LOG` says otherwise. The Kubernetes client logs every failed connection as an error of its
+/// own, without saying what for; whoever asked says so too, and once.
+const LOGGED: &str = "info,kube_client::client::builder=off";
+
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))

@@ -74,6 +74,8 @@ async fn follow(client: Client, pods: Pods, namespace: String) {
                 take(event, &pods, &namespace, &mut listing);
             }
             Ok(None) => return,
+            // What was watched is too old to go on from: it lists anew, which is no trouble yet.
+            Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
             Err(error) => {
                 let met = error.to_string();
                 if trouble.as_ref() != Some(&met) {

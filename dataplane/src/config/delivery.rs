@@ -95,13 +95,14 @@ impl Delivery {
             Ok(opened) => opened,
             Err(ended) => return ended,
         };
-        tracing::info!(address, "stream to the controller is open");
         self.metrics.connected.set(1);
         let mut stream = Stream {
             delivery: self,
+            address,
             up,
             said,
             down,
+            accepted: false,
         };
         tokio::select! {
             () = stop.cancelled() => Ended::Stopped,
@@ -174,6 +175,9 @@ type Down = Streaming<pb::Downward>;
 /// One open stream.
 struct Stream<'a> {
     delivery: &'a Delivery,
+    address: &'a str,
+    /// Whether it delivers: one that does not lead answers only who does.
+    accepted: bool,
     up: mpsc::Sender<pb::Upward>,
     said: mpsc::Receiver<Said>,
     down: Down,
@@ -214,7 +218,7 @@ impl Stream<'_> {
         }
     }
 
-    async fn hand_over(&self, message: pb::Downward) -> Result<(), Ended> {
+    async fn hand_over(&mut self, message: pb::Downward) -> Result<(), Ended> {
         let message = Downward::try_from(message).map_err(|error| Ended::Lost(format!("not understood: {error}")))?;
         let delivered = match message {
             Downward::Order(envelope) => Delivered::Order(envelope),
@@ -225,6 +229,9 @@ impl Stream<'_> {
             Downward::LostSections(digests) => Delivered::LostSections(digests),
             Downward::NotLeader { address } => return Err(Ended::Elsewhere(address)),
         };
+        if !std::mem::replace(&mut self.accepted, true) {
+            tracing::info!(address = self.address, "the controller delivers");
+        }
         self.delivery.worker.take(delivered).await;
         Ok(())
     }

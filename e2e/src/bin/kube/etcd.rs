@@ -9,12 +9,15 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use sluice_e2e::client;
 use sluice_e2e::wait::wait_until;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::world::World;
 
 /// Where it listens, inside of the cluster's network.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2379);
+/// Where pods find the API server: the first address of e2e/cluster's Services.
+const SERVICE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1)), 443);
 /// Until the API server is back, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -89,13 +92,15 @@ impl World {
         Ok(())
     }
 
-    /// Waits until the API server says that it is ready.
+    /// Waits until the API server says that it is ready, and pods can reach it: kube-proxy refuses connections to its
+    /// Service until it has itself come back, which takes it up to half a minute.
     pub(crate) async fn api_server_is_back(&self) {
         wait_until("the API server", PATIENCE, || async {
             let ready = ["get", "--raw", "/readyz", "--request-timeout=2s"];
             self.kubectl(&ready).await.map_err(|error| error.to_string())
         })
         .await;
+        wait_until("the API server's Service", PATIENCE, || TcpStream::connect(SERVICE)).await;
     }
 }
 
