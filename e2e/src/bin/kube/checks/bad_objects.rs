@@ -247,9 +247,17 @@ fn named_by_lint(folder: &Path) -> Option<String> {
 fn points_at(field: &str, text: &str) -> bool {
     let text = text.to_lowercase();
     let field = field.to_lowercase();
-    if field == "spec" {
-        // What is wrong is wrong between fields.
-        return text.contains("spec: ");
+    let of_whole_spec = text.contains("spec: ");
+    match field.as_str() {
+        "spec" if of_whole_spec => return true,
+        // Nobody has that kind, so kubectl asks no server.
+        "apiversion" => return text.contains("in version"),
+        _ => {}
+    }
+    // A rule about how fields go together points at what they are in, and its message names them.
+    let leaf = field.rsplit('.').next().unwrap_or_default();
+    if of_whole_spec && text.contains(&format!(" {leaf}")) {
+        return true;
     }
     let ends = field.match_indices(['.', '[']).map(|(end, _)| end).chain([field.len()]);
     let mut parents = ends
@@ -268,6 +276,8 @@ mod tests {
         let said = "The ProxyRoute \"x\" is invalid: spec.hostnames: Invalid value";
         assert!(points_at("spec.hostnames[0]", said));
         assert!(!points_at("spec.rules[0].pool", said));
+        let together = "spec: Invalid value: a pool needs either endpoints or a service, and not both";
+        assert!(points_at("spec.service", together) && !points_at("spec.removalBrake", together));
         assert!(points_at("spec.rules[0].pool", "spec.rules[0].pool: no Pool"));
     }
 
