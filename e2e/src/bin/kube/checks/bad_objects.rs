@@ -251,7 +251,7 @@ fn points_at(field: &str, text: &str) -> bool {
     match field.as_str() {
         "spec" if of_whole_spec => return true,
         // Nobody has that kind, so kubectl asks no server.
-        "apiversion" => return text.contains("in version"),
+        "apiversion" => return text.contains("in version") || text.contains("apiversion not set"),
         _ => {}
     }
     // A rule about how fields go together points at what they are in, and its message names them.
