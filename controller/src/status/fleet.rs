@@ -49,6 +49,7 @@ pub fn not_governing(subject: Subject<'_>, by: Option<&ObjectKey>, command: Opti
     };
     let status = RolloutStatus {
         observed_generation: Some(subject.stored.generation),
+        phase: Some(format!("{:?}", Phase::Stalled)),
         message: Some(sentence(&message)),
         command,
         ..RolloutStatus::default()

@@ -24,6 +24,9 @@ pub async fn send(client: &Client, write: &Write, at: &str) -> (Answer, Option<S
     match api.patch_status(write.object.name.as_str(), &params, &body).await {
         Ok(object) => {
             let version = object.metadata.resource_version.clone().unwrap_or_default();
+            if version == write.version {
+                return (Answer::Unmoved, None);
+            }
             (Answer::Written(version, status(&object).clone()), None)
         }
         Err(error) => (answer(&error), Some(error.to_string())),

@@ -40,6 +40,8 @@ pub struct Write {
 pub enum Answer {
     /// It is written: the object's version, and its status.
     Written(String, Value),
+    /// It was taken and nothing of the object changed: what differs is not kept, or was not ours to take away.
+    Unmoved,
     /// There is no such object any more.
     Gone,
     /// The object has changed meanwhile.
@@ -115,6 +117,8 @@ enum Progress {
     After(Millis),
     /// Not before the watch shows another version than this, or it is that late.
     Behind(String, Millis),
+    /// Not before the watch shows another version than this: at this one the API server kept nothing of what differs.
+    InVain(String),
 }
 
 impl Schedule {
@@ -158,6 +162,9 @@ impl Schedule {
                 if another || !says_the_same(&entry.desired, &desired) {
                     entry.says_since = now;
                     entry.progress.is_told_anew();
+                }
+                if matches!(entry.progress, Progress::InVain(_)) {
+                    entry.progress = Progress::Free;
                 }
                 (entry.desired, entry.hearsay) = (desired, Hearsay::Known);
             }
@@ -253,7 +260,12 @@ impl Schedule {
         let key = &write.object;
         match answer {
             Answer::Unavailable(asked) => self.back_off(asked, now),
-            Answer::Written(..) | Answer::Gone | Answer::Outdated | Answer::Refused | Answer::Forbidden => {
+            Answer::Written(..)
+            | Answer::Unmoved
+            | Answer::Gone
+            | Answer::Outdated
+            | Answer::Refused
+            | Answer::Forbidden => {
                 self.pause = None;
             }
         }
@@ -273,6 +285,7 @@ impl Schedule {
                 entry.written_at = Some(now);
                 Progress::Free
             }
+            Answer::Unmoved => Progress::InVain(write.version.clone()),
             Answer::Gone => Progress::After(later(now, STATUS_FORBIDDEN_RETRY_MS)),
             Answer::Outdated => Progress::Behind(write.version.clone(), later(now, STATUS_BACKOFF_MAX_MS)),
             Answer::Refused => Progress::After(later(now, STATUS_REFUSED_RETRY_MS)),
@@ -293,7 +306,7 @@ impl Progress {
     fn is_told_anew(&mut self) {
         match self {
             Self::After(_) | Self::Behind(..) => *self = Self::Free,
-            Self::Free | Self::Underway => {}
+            Self::Free | Self::Underway | Self::InVain(_) => {}
         }
     }
 
@@ -301,7 +314,7 @@ impl Progress {
     fn free_at(&self) -> Option<Millis> {
         match self {
             Self::Free => Some(Millis(0)),
-            Self::Underway => None,
+            Self::Underway | Self::InVain(_) => None,
             Self::After(at) => Some(*at),
             // Looked at once a second until then.
             Self::Behind(_, at) => Some(Millis(at.0.saturating_sub(STATUS_BACKOFF_MAX_MS).saturating_add(1_000))),
@@ -322,6 +335,9 @@ impl Entry {
 
     fn compare(&mut self, kind: Kind, object: &DynamicObject, now: Millis) {
         self.compared.clone_from(&object.metadata.resource_version);
+        if matches!(&self.progress, Progress::InVain(at) if self.compared.as_ref() != Some(at)) {
+            self.progress = Progress::Free;
+        }
         let version = object.metadata.resource_version.as_ref();
         // What the watch shows is not kept twice.
         self.written

@@ -156,6 +156,10 @@ impl Complaints {
             }
             // It was deleted, or changed: the watch says so in a moment.
             Answer::Gone | Answer::Outdated => return,
+            Answer::Unmoved => (
+                object.kind.to_string(),
+                "the API server keeps a part of what statuses are to say as it was: are the CRDs older than this controller?",
+            ),
             Answer::Refused => (
                 object.to_string(),
                 "its status is refused; somebody else may own a part of it",

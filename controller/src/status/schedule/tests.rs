@@ -422,7 +422,7 @@ fn refusals_are_not_repeated_at_once() {
             Answer::Forbidden => |_| count(Answer::Forbidden),
             Answer::Gone => |_| count(Answer::Gone),
             Answer::Outdated => |_| count(Answer::Outdated),
-            Answer::Unavailable(_) | Answer::Written(..) => |_| count(Answer::Unavailable(None)),
+            Answer::Unavailable(_) | Answer::Unmoved | Answer::Written(..) => |_| count(Answer::Unavailable(None)),
         };
         fn count(answer: Answer) -> Option<Answer> {
             ASKED.fetch_add(1, Ordering::Relaxed);
@@ -436,6 +436,31 @@ fn refusals_are_not_repeated_at_once() {
         bench.pass(301_000);
         assert_eq!(bench.writes.len(), 1, "{answer:?}");
     }
+}
+
+/// A field of a schema's default that nobody takes away, one that older CRDs drop: what cannot be said is said once.
+#[test]
+fn what_the_api_server_does_not_keep_is_written_once() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let mut bench = Bench::new();
+    bench.create_new(&route(1));
+    bench.answer = |_| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        Some(Answer::Unmoved)
+    };
+    let asked = || ASKED.load(Ordering::Relaxed);
+    bench.want_for(300_000, [(route(1), live())]);
+    assert_eq!(asked(), 1);
+    // It may be kept when the object is another, or when something else is to be said.
+    bench.create_new(&route(1));
+    bench.pass(60_000);
+    assert_eq!(asked(), 2);
+    bench.want_for(60_000, [(route(1), broken())]);
+    assert_eq!(asked(), 3);
+    bench.answer = |_| None;
+    bench.want_for(60_000, [(route(1), live())]);
+    assert_eq!(bench.words().len(), 1);
 }
 
 #[test]

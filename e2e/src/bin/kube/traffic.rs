@@ -12,7 +12,7 @@ use sluice_e2e::wait::wait_until;
 use crate::world::World;
 
 /// Until so many requests are answered, whatever else the machine does.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1_200);
 /// Wrong answers that are written down one by one.
 const SHOWN_MAX: usize = 1_000;
 
