@@ -1,6 +1,6 @@
 //! What the controller keeps belongs to the installation, a ConfigMap of the chart: also what was written when there was
 //! none. While it is gone nothing is written, and all is served; when it comes back, so do the same keys. With `keepState`
-//! it outlives an uninstall, and the next release goes on from there.
+//! it outlives an uninstall, and the next release goes on from there; else it begins anew.
 
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ pub(crate) async fn owns(world: &World) -> anyhow::Result<()> {
     let seen = traffic.stop().await;
     seen.answered_by(world, &["shop", "two"])?;
     world.figure(format!("{} requests meanwhile, 0 failed", seen.count()));
-    kept(world, sluice).await
+    kept(world, sluice).await?;
+    at_once(world, sluice).await
 }
 
 /// The objects that the controller has in its namespace.
@@ -196,6 +197,20 @@ async fn kept(world: &World, sluice: Sluice<'_>) -> anyhow::Result<()> {
     );
     all_owned(world).await?;
     world.figure("kept by one release, taken over by the next");
-    world.helm(&uninstall).await?;
+    Ok(())
+}
+
+/// Uninstalled and installed again in the same breath: nothing of the one release gets into the other.
+async fn at_once(world: &World, sluice: Sluice<'_>) -> anyhow::Result<()> {
+    let before = cluster(world).await?;
+    world.helm(&["uninstall", RELEASE]).await?;
+    sluice.install(&json!({})).await?;
+    sluice.calm().await?;
+    all_owned(world).await?;
+    ensure!(
+        cluster(world).await? != before,
+        "the keys are those of the release before"
+    );
+    world.helm(&["uninstall", RELEASE, "--wait", "--timeout=90s"]).await?;
     nothing_left(world).await
 }
