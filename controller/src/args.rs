@@ -81,6 +81,10 @@ pub(crate) struct KubernetesArgs {
     /// The namespace it runs in. Rollouts there govern fleets; everything it keeps is there.
     #[arg(long, env = "POD_NAMESPACE")]
     namespace: Name,
+    /// The ConfigMap in that namespace that owns what is kept there, so that it goes when the ConfigMap goes. While it is
+    /// gone nothing is written. The chart makes it and sets this; without it nobody owns anything.
+    #[arg(long, env = "SLUICE_INSTALLATION", value_name = "CONFIGMAP")]
+    installation: Option<Name>,
     /// The name of this pod, by which it is known as leader.
     #[arg(long, env = "POD_NAME")]
     pod: Name,
@@ -134,6 +138,7 @@ impl KubernetesArgs {
     pub(crate) fn into_kubernetes(self) -> Kubernetes {
         Kubernetes {
             namespace: self.namespace,
+            installation: self.installation,
             pod: self.pod,
             pod_ip: self.pod_ip,
             state: self.state,

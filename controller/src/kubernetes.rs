@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  every replica:  keys (Secret) ─► folder     source (watches)     election (Lease)     stream, enrolment     health
+//!                  installation (whom all of it belongs to: while that is gone, nobody writes)
 //!  the leader:     pull ─► pipeline ─► record, revisions (ConfigMaps)
 //!                            ├─► status, Events          (what users see)
 //!                            ├─◄ commands, pods          (what users ask, who is gone)
@@ -33,6 +34,7 @@ use crate::admin;
 use crate::enrol::review::TokenReviews;
 use crate::enrol::{self, Enrolment, Registrar};
 use crate::health::Health;
+use crate::installation::Installation;
 use crate::keyring::Pace;
 use crate::keyring::secret::{KeptKeys, WorkingCopy};
 use crate::leader::{Election, Leadership};
@@ -54,6 +56,8 @@ use crate::trust::config_maps;
 pub struct Kubernetes {
     /// The controller's namespace: where Rollouts govern, and where everything is kept.
     pub namespace: Name,
+    /// The ConfigMap there that owns all that is kept; none: nobody owns it.
+    pub installation: Option<Name>,
     /// This pod, which no two replicas share.
     pub pod: Name,
     /// Where other pods reach it.
@@ -137,6 +141,7 @@ struct Replica {
     pods: Pods,
     post: watch::Sender<Post>,
     leadership: watch::Receiver<Leadership>,
+    installation: Installation,
     /// The keys in the working copy changed.
     keys: watch::Receiver<u64>,
 }
@@ -162,7 +167,8 @@ impl Kubernetes {
         let mut tasks = JoinSet::new();
         tasks.spawn(admin::serve(health, self.health(&telemetry, &unready), stop.clone()));
         let client = client().await?;
-        let Some(keys) = self.keys(&client, &unready, &stop).await else {
+        let installation = self.installation(&client);
+        let Some(keys) = self.keys(&client, &installation, &unready, &stop).await else {
             return Ok(()); // stopped before it began
         };
 
@@ -174,6 +180,7 @@ impl Kubernetes {
         let election = Election::new(
             client.clone(),
             self.namespace.as_str(),
+            installation.clone(),
             self.pod.as_str(),
             &self.address(),
         );
@@ -190,6 +197,7 @@ impl Kubernetes {
             feed: started.feed,
             pods: pods.clone(),
             leadership,
+            installation,
             keys: keys.changes(),
             client: client.clone(),
             config: self.clone(),
@@ -214,7 +222,7 @@ impl Kubernetes {
             listener: instances,
             trust: keys.trust(),
         };
-        tasks.spawn(keys.keep(replica.post.subscribe(), clock, stop.clone()));
+        tasks.spawn(keys.keep(replica.leadership.clone(), clock, stop.clone()));
         let ended = stop.clone();
         tasks.spawn(async move {
             if let Err(error) = stream::serve(port, desk, enrolment, ended).await {
@@ -260,8 +268,24 @@ impl Kubernetes {
         }
     }
 
+    /// What everything here belongs to. It is looked at until nobody asks for it any more.
+    fn installation(&self, client: &Client) -> Installation {
+        let Some(name) = &self.installation else {
+            return Installation::none();
+        };
+        let (installation, looking) = Installation::watch(client.clone(), &self.namespace, name);
+        tokio::spawn(looking);
+        installation
+    }
+
     /// The keys, read or made, as soon as the API server lets them; `None` if stopped before.
-    async fn keys(&self, client: &Client, unready: &Unready, stop: &CancellationToken) -> Option<KeptKeys> {
+    async fn keys(
+        &self,
+        client: &Client,
+        installation: &Installation,
+        unready: &Unready,
+        stop: &CancellationToken,
+    ) -> Option<KeptKeys> {
         loop {
             let copy = WorkingCopy {
                 state: self.state.clone(),
@@ -270,7 +294,7 @@ impl Kubernetes {
             };
             let opened = tokio::select! {
                 () = stop.cancelled() => return None,
-                opened = KeptKeys::open(client.clone(), self.namespace.to_string(), copy) => opened,
+                opened = KeptKeys::open(client.clone(), self.namespace.to_string(), installation.clone(), copy) => opened,
             };
             match opened {
                 Ok(keys) => return Some(keys),
@@ -326,6 +350,7 @@ impl Replica {
             client: self.client.clone(),
             cluster: self.cluster.clone(),
             own: self.config.namespace.to_string(),
+            installation: self.installation.clone(),
             memberships,
             trust: keys.trust(),
             story: keys.story(),

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_server::{ApiError, NO_ANSWER, explain};
+use crate::installation::{Installation, Owner};
 use candidacy::{Action, Candidacy, Outcome, Seen};
 
 /// The name of the Lease, and who writes it.
@@ -43,16 +44,18 @@ pub enum Leadership {
 /// One replica that would lead.
 pub struct Election {
     leases: Api<Lease>,
+    installation: Installation,
     me: String,
     address: String,
 }
 
 impl Election {
     /// The replica called `me` (its pod, which no two share), whose instances connect to `address`. The Lease is in
-    /// `namespace`.
-    pub fn new(client: Client, namespace: &str, me: &str, address: &str) -> Self {
+    /// `namespace`, and belongs to `installation`: while that is gone, nobody writes it.
+    pub fn new(client: Client, namespace: &str, installation: Installation, me: &str, address: &str) -> Self {
         Self {
             leases: Api::namespaced(client, namespace),
+            installation,
             me: me.to_owned(),
             address: address.to_owned(),
         }
@@ -137,7 +140,11 @@ impl Running {
     async fn write(&mut self, over: Option<String>) {
         let (renewed, sent) = (Timestamp::now(), now());
         let renewed = to_micros(renewed);
-        let lease = self.held(over, renewed);
+        let Ok(owner) = self.election.installation.owner() else {
+            // Whoever looks at the installation has said so.
+            return self.core.wrote(Outcome::Unknown, renewed, sent, now());
+        };
+        let lease = self.held(over, renewed, &owner);
         let outcome = match self.send(&lease).await {
             Some(Sent::Written(lease)) => {
                 let seen = seen(&lease);
@@ -157,7 +164,10 @@ impl Running {
         let Some(version) = self.core.held_version().filter(|_| held).map(str::to_owned) else {
             return;
         };
-        let mut lease = self.held(Some(version), to_micros(Timestamp::now()));
+        let Ok(owner) = self.election.installation.owner() else {
+            return; // it goes with the installation
+        };
+        let mut lease = self.held(Some(version), to_micros(Timestamp::now()), &owner);
         if let Some(annotations) = &mut lease.metadata.annotations {
             annotations.remove(ADDRESS_ANNOTATION);
         }
@@ -171,7 +181,7 @@ impl Running {
     }
 
     /// The lease as we hold it, to be put in place of `over`.
-    fn held(&self, over: Option<String>, renewed: Timestamp) -> Lease {
+    fn held(&self, over: Option<String>, renewed: Timestamp, owner: &Owner) -> Lease {
         let mut lease = self.lease.clone().unwrap_or_default();
         let before = lease.spec.take().unwrap_or_default();
         let changes_hands = before.holder_identity.as_deref() != Some(&self.election.me);
@@ -203,8 +213,10 @@ impl Running {
             resource_version: over,
             annotations: Some(annotations),
             labels: Some(labels),
+            owner_references: lease.metadata.owner_references.take(),
             ..ObjectMeta::default()
         };
+        owner.put_on(&mut lease.metadata);
         lease
     }
 

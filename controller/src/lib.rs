@@ -20,6 +20,7 @@ pub mod durable;
 pub mod enrol;
 pub mod events;
 pub mod health;
+pub mod installation;
 pub mod keyring;
 pub mod keys;
 pub mod kubernetes;

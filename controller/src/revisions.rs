@@ -18,6 +18,7 @@ pub mod bundles;
 pub mod config_map;
 pub mod folder;
 pub mod kubernetes;
+mod owning;
 pub mod piece;
 pub mod pull;
 pub mod record;

@@ -285,6 +285,9 @@ pub const ROTATION_SIGNING_SECONDS: u64 = ENROLLED_CERTIFICATE_SECONDS + 3_600;
 pub const SERVER_CERTIFICATE_RENEWAL_SECONDS: u64 = 30 * 24 * 3_600;
 /// How often the Secret of keys is looked at, in milliseconds: what others changed is known well before it matters.
 pub const KEYS_LOOK_MS: u64 = 10_000;
+/// How often a replica looks whether its installation is still there, in milliseconds: what it writes in between, while
+/// Sluice is being uninstalled, is deleted right away.
+pub const INSTALLATION_LOOK_MS: u64 = 2_000;
 /// Before a replica tries again to read its keys, or to begin to lead: soon enough for people who watch, seldom enough
 /// for an API server that comes back, in milliseconds.
 pub const KUBERNETES_RETRY_MS: u64 = 2_000;

@@ -4,7 +4,7 @@
 //! when the authority has a year left.
 //!
 //! A Secret that is damaged is never replaced: what is held goes on, and a start says what is wrong. One that was deleted
-//! while somebody holds what was in it is put back.
+//! while somebody holds what was in it is put back, unless the installation that it belongs to is gone as well.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,11 +25,12 @@ use zeroize::Zeroizing;
 
 use super::folder::FolderError;
 use super::{Keyring, KeyringError, Pace, Phase};
+use crate::installation::{Installation, NoOwner};
 use crate::keys::{self, KeyError, Keys};
 use crate::labels;
+use crate::leader::Leadership;
 use crate::pipeline::Clock;
 use crate::pki::{Pki, PkiError};
-use crate::stream::Post;
 use crate::trust::Trust;
 
 /// The Secret's name.
@@ -62,6 +63,15 @@ pub enum SecretError {
         /// What is wrong with it.
         error: KeyringError,
     },
+    /// There is no installation that it would belong to.
+    #[error(transparent)]
+    NoOwner(#[from] NoOwner),
+    /// It is another installation's.
+    #[error(
+        "Secret {0}/{NAME} belongs to an installation that was removed; waiting until Kubernetes has deleted it. If it is a \
+         backup that you have restored, remove its ownerReferences"
+    )]
+    Past(String),
     /// It appears and disappears.
     #[error("Secret {0}/{NAME} is made and deleted again and again; find out by whom")]
     Unsteady(String),
@@ -87,6 +97,8 @@ type Annotations = BTreeMap<String, String>;
 struct KeySecret {
     api: Api<Secret>,
     namespace: String,
+    /// What it belongs to.
+    installation: Installation,
 }
 
 /// A keyring as it was read.
@@ -113,19 +125,28 @@ enum Written {
 }
 
 impl KeySecret {
-    fn new(client: Client, namespace: String) -> Self {
+    fn new(client: Client, namespace: String, installation: Installation) -> Self {
         Self {
             api: Api::namespaced(client, &namespace),
             namespace,
+            installation,
         }
     }
 
     /// What is there, or else what is made here.
     async fn open(&self) -> Result<Kept, SecretError> {
         const TRIES: usize = 5;
+        self.installation.is_read().await;
+        let owner = self.installation.owner()?;
         for _ in 0..TRIES {
             if let Some(kept) = self.read().await? {
-                return Ok(kept);
+                // Its keys are as good as gone: whoever began with them would have others in a moment.
+                let is_past = owner.is_past(&kept.object.metadata);
+                return if is_past {
+                    Err(SecretError::Past(self.namespace.clone()))
+                } else {
+                    Ok(kept)
+                };
             }
             let keyring = Keyring::draw().map_err(SecretError::Draw)?;
             if let Written::Here(kept) = self.create(&keyring, Annotations::new()).await? {
@@ -178,12 +199,18 @@ impl KeySecret {
     }
 
     fn filled(&self, mut object: Secret, keyring: &Keyring) -> Result<Secret, SecretError> {
+        self.installation.owner()?.put_on(&mut object.metadata);
         let parts = keyring.parts().map_err(|error| self.damaged(error))?;
         let data = parts
             .into_iter()
             .map(|(part, bytes)| (part, ByteString(bytes.to_vec())));
         object.data = Some(data.collect());
         Ok(object)
+    }
+
+    /// Whether it was made by a version that knew no owner, or before the installation was made again.
+    fn is_to_be_owned(&self, kept: &Kept) -> Result<bool, SecretError> {
+        Ok(self.installation.owner()?.put_on(&mut kept.object.metadata.clone()))
     }
 
     fn written(&self, verb: &'static str, result: kube::Result<Secret>) -> Result<Written, SecretError> {
@@ -246,12 +273,17 @@ impl std::fmt::Debug for KeptKeys {
 }
 
 impl KeptKeys {
-    /// Reads the Secret in `namespace`, or makes it, and puts it into the working copy.
+    /// Reads the Secret in `namespace`, or makes it for `installation`, and puts it into the working copy.
     ///
     /// # Errors
     /// Says what is wrong, and how to mend it.
-    pub async fn open(client: Client, namespace: String, copy: WorkingCopy) -> Result<Self, SecretError> {
-        let secret = KeySecret::new(client, namespace);
+    pub async fn open(
+        client: Client,
+        namespace: String,
+        installation: Installation,
+        copy: WorkingCopy,
+    ) -> Result<Self, SecretError> {
+        let secret = KeySecret::new(client, namespace, installation);
         let Kept { keyring: held, object } = secret.open().await?;
         let trust = watch::Sender::new(Arc::new(put(&held, &copy)?));
         let story = watch::Sender::new(held.story(copy.pace));
@@ -288,9 +320,9 @@ impl KeptKeys {
         self.story.subscribe()
     }
 
-    /// Keeps the working copy in step with the Secret until `stop`, and replaces keys while `post` says that this
-    /// controller leads.
-    pub async fn keep(mut self, post: watch::Receiver<Post>, clock: Clock, stop: CancellationToken) {
+    /// Keeps the working copy in step with the Secret until `stop`, and replaces keys while this controller leads: also
+    /// when it cannot begin to, for want of the Secret.
+    pub async fn keep(mut self, leadership: watch::Receiver<Leadership>, clock: Clock, stop: CancellationToken) {
         let mut look = tokio::time::interval(Duration::from_millis(KEYS_LOOK_MS));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -298,7 +330,7 @@ impl KeptKeys {
                 () = stop.cancelled() => return,
                 _ = look.tick() => {}
             }
-            let role = Role::of(&post.borrow());
+            let role = Role::of(&leadership.borrow());
             let looked = self.look(role, clock().seconds()).await;
             self.say(looked);
         }
@@ -311,14 +343,20 @@ impl KeptKeys {
         self.annotations = kept.object.metadata.annotations.clone().unwrap_or_default();
         self.take(&kept.keyring)?;
         self.renew_certificate(now)?;
-        let next = match role {
-            Role::Leads => decide(&kept.keyring, kept.asked(), self.copy.pace, now).map_err(SecretError::Draw)?,
-            Role::Follows => None,
+        match role {
+            Role::Leads => self.write_what_is_due(&kept, now).await,
+            Role::Follows => Ok(()),
+        }
+    }
+
+    async fn write_what_is_due(&mut self, kept: &Kept, now: u64) -> Result<(), SecretError> {
+        let next = decide(&kept.keyring, kept.asked(), self.copy.pace, now).map_err(SecretError::Draw)?;
+        let next = match next {
+            Some(next) => next,
+            None if self.secret.is_to_be_owned(kept)? => kept.keyring.clone(),
+            None => return Ok(()),
         };
-        let Some(next) = next else {
-            return Ok(());
-        };
-        match self.secret.replace(&kept, &next).await? {
+        match self.secret.replace(kept, &next).await? {
             Written::Here(kept) => {
                 tracing::info!(phase = ?kept.keyring.phase(), "{}", kept.keyring.story(self.copy.pace));
                 self.take(&kept.keyring)
@@ -331,11 +369,11 @@ impl KeptKeys {
         match role {
             Role::Follows => {}
             Role::Leads => {
+                self.secret.create(&self.held, self.annotations.clone()).await?;
                 tracing::warn!(
                     "Secret {}/{NAME} was deleted; it is put back as it was",
                     self.secret.namespace
                 );
-                self.secret.create(&self.held, self.annotations.clone()).await?;
             }
         }
         Ok(())
@@ -385,10 +423,10 @@ enum Role {
 }
 
 impl Role {
-    fn of(post: &Post) -> Self {
-        match post {
-            Post::Leads(_) => Self::Leads,
-            Post::Follows { .. } => Self::Follows,
+    fn of(leadership: &Leadership) -> Self {
+        match leadership {
+            Leadership::Leads => Self::Leads,
+            Leadership::Follows { .. } => Self::Follows,
         }
     }
 }

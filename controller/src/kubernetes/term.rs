@@ -13,6 +13,7 @@ use super::Replica;
 use crate::admin::{self, Admin, Commands};
 use crate::api_server::{ApiError, ApiServer};
 use crate::audit::Audit;
+use crate::installation::Owner;
 use crate::keyring::secret;
 use crate::keys::{KeyError, Keys};
 use crate::leader::Leadership;
@@ -55,7 +56,11 @@ impl Replica {
                         changed = leadership.changed() => if changed.is_err() { return },
                     }
                 }
-                Leadership::Leads => self.lead(stop).await,
+                Leadership::Leads => match self.installation.owner() {
+                    Ok(owner) => self.lead(&owner, stop).await,
+                    // It has been said, and the lease is not renewed: soon nobody leads.
+                    Err(_) => pause(stop).await,
+                },
             }
             if stop.is_cancelled() {
                 return;
@@ -63,10 +68,12 @@ impl Replica {
         }
     }
 
-    /// One term. Ends with the leadership, with `stop`, and when the keys were replaced: then another begins at once.
-    async fn lead(&self, stop: &CancellationToken) {
+    /// One term. Ends with the leadership, with `stop`, when the installation is gone, and when the keys were replaced: then
+    /// another begins at once.
+    async fn lead(&self, owner: &Owner, stop: &CancellationToken) {
         let over = stop.child_token();
         let watched = over.clone();
+        let (installation, of) = (self.installation.clone(), owner.clone());
         let (mut leadership, mut keys) = (self.leadership.clone(), self.keys.clone());
         keys.mark_unchanged();
         let watching = tokio::spawn(async move {
@@ -75,19 +82,17 @@ impl Replica {
                     drop(changed);
                     tracing::info!("does not lead any more");
                 }
+                () = installation.is_other_than(&of) => tracing::info!("leads no more for this installation"),
                 Ok(()) = keys.changed() => tracing::info!("the keys changed: beginning anew with them"),
                 () = watched.cancelled() => return,
             }
             watched.cancel();
         });
-        match self.term(&over).await {
+        match self.term(owner, &over).await {
             Ok(()) | Err(TermError::Stopped) => {}
             Err(error) => {
                 tracing::error!(%error, "cannot lead; trying again");
-                tokio::select! {
-                    () = over.cancelled() => {}
-                    () = tokio::time::sleep(Duration::from_millis(KUBERNETES_RETRY_MS)) => {}
-                }
+                pause(&over).await;
             }
         }
         over.cancel();
@@ -95,9 +100,9 @@ impl Replica {
         self.post.send_replace(Post::Follows { leader: None });
     }
 
-    async fn term(&self, over: &CancellationToken) -> Result<(), TermError> {
+    async fn term(&self, owner: &Owner, over: &CancellationToken) -> Result<(), TermError> {
         let server = ApiServer::new(self.client.clone());
-        let records = ConfigMaps::new(server.clone(), self.config.namespace.as_str());
+        let records = ConfigMaps::new(server.clone(), self.config.namespace.as_str(), owner.clone());
         let pulled = tokio::select! {
             () = over.cancelled() => return Err(TermError::Stopped),
             pulled = records.pull(&self.config.state) => pulled?,
@@ -177,5 +182,13 @@ impl Replica {
             clock: Arc::clone(&self.clock),
         };
         users.serve(beside, over);
+    }
+}
+
+/// Before it is tried again.
+async fn pause(unless: &CancellationToken) {
+    tokio::select! {
+        () = unless.cancelled() => {}
+        () = tokio::time::sleep(Duration::from_millis(KUBERNETES_RETRY_MS)) => {}
     }
 }

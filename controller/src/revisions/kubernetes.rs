@@ -1,5 +1,5 @@
-//! Where records and pieces outlive a pod: ConfigMaps in the controller's namespace. Nothing watches them, and nobody
-//! owns them: who leads knows what it wrote, and who begins to lead reads all of it ([`super::pull`]).
+//! Where records and pieces outlive a pod: ConfigMaps in the controller's namespace. Nothing watches them: who leads knows
+//! what it wrote, and who begins to lead reads all of it ([`super::pull`]). They belong to the installation, and go with it.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,14 @@ use super::piece::{Piece, PieceName};
 use super::record::Version;
 use super::remote::{Kept, Remote, RemoteError, WriteError};
 use crate::api_server::ApiServer;
+use crate::installation::Owner;
 
 /// The ConfigMaps of one installation.
 #[derive(Clone, Debug)]
 pub struct ConfigMaps {
     server: ApiServer,
     namespace: String,
+    pub(super) owner: Owner,
 }
 
 /// What became of a write.
@@ -33,12 +35,18 @@ enum Written {
 }
 
 impl ConfigMaps {
-    /// Those in the namespace of the controller.
-    pub fn new(server: ApiServer, namespace: &str) -> Self {
+    /// Those in the namespace of the controller. What is written is `owner`'s.
+    pub fn new(server: ApiServer, namespace: &str, owner: Owner) -> Self {
         Self {
             server,
             namespace: namespace.to_owned(),
+            owner,
         }
+    }
+
+    fn owned(&self, mut object: ConfigMap) -> ConfigMap {
+        self.owner.put_on(&mut object.metadata);
+        object
     }
 
     pub(super) fn api(&self) -> Api<ConfigMap> {
@@ -83,7 +91,7 @@ async fn list_once(api: &Api<ConfigMap>, selector: &str) -> kube::Result<Vec<Obj
     }
 }
 
-fn writing() -> PostParams {
+pub(super) fn writing() -> PostParams {
     PostParams {
         field_manager: Some(MANAGED_BY.1.to_owned()),
         ..PostParams::default()
@@ -164,11 +172,11 @@ impl Remote for ConfigMaps {
         let name = config_map::record_name(fleet);
         let written = match expected {
             Version::None => {
-                let object = config_map::of_record(fleet, record, None)?;
+                let object = self.owned(config_map::of_record(fleet, record, None)?);
                 self.server.ask(create(&api, &object))
             }
             Version::Resource(version) => {
-                let object = config_map::of_record(fleet, record, Some(version.clone()))?;
+                let object = self.owned(config_map::of_record(fleet, record, Some(version.clone()))?);
                 self.server.ask(replace(&api, &name, &object))
             }
             Version::Count(_) => Ok(Written::Conflict),
@@ -182,7 +190,8 @@ impl Remote for ConfigMaps {
 
     fn keep(&self, fleet: &FleetName, pieces: &[Piece]) -> Vec<Result<Kept, RemoteError>> {
         let api = self.api();
-        let objects: Vec<_> = pieces.iter().map(|piece| config_map::of_piece(fleet, piece)).collect();
+        let object = |piece| Ok(self.owned(config_map::of_piece(fleet, piece)?));
+        let objects: Vec<Result<ConfigMap, RemoteError>> = pieces.iter().map(object).collect();
         let fitting = pieces.iter().zip(&objects);
         let fitting = fitting.filter_map(|(piece, object)| Some((piece, object.as_ref().ok()?)));
         let questions = fitting.map(|(piece, object)| {

@@ -31,6 +31,8 @@ pub struct Pulled {
     pub removed: usize,
     /// Objects that are nothing of ours, whatever their labels say, or damaged.
     pub passed_over: usize,
+    /// Objects that had no owner.
+    pub owned: usize,
 }
 
 /// Why the folder is not equal to what is kept.
@@ -39,6 +41,12 @@ pub enum PullError {
     /// It could not be told what is kept.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// What is kept is another installation's.
+    #[error(
+        "ConfigMap {0} and others belong to an installation that was removed; waiting until Kubernetes has deleted them. If \
+         they are a backup that you have restored, remove their ownerReferences"
+    )]
+    Past(String),
     /// The folder could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -67,6 +75,9 @@ impl ConfigMaps {
     pub async fn pull(&self, state: &Path) -> Result<Pulled, PullError> {
         let api = self.api();
         let listed = in_time(list(&api, &Self::selector(None))).await?;
+        if let Some(past) = listed.iter().find(|object| self.owner.is_past(object)) {
+            return Err(PullError::Past(past.name.clone().unwrap_or_default()));
+        }
         let kept = Kept::of(&listed);
         let mut pulled = Pulled {
             fleets: kept.fleets.len(),
@@ -91,6 +102,7 @@ impl ConfigMaps {
         {
             forget(state, fleet)?;
         }
+        pulled.owned = self.own(listed.iter().filter(|object| whose(object).is_some())).await;
         Ok(pulled)
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Trust;
+use crate::installation::{Installation, Owner};
 use crate::labels::{self, Part};
 use crate::members::Memberships;
 use crate::stream::Post;
@@ -33,6 +34,8 @@ pub struct ConfigMaps {
     pub cluster: ClusterId,
     /// The controller's namespace, which always has one.
     pub own: String,
+    /// What the one there belongs to. Those in other namespaces cannot: an owner is in the same namespace.
+    pub installation: Installation,
     /// Who names the other namespaces that need one; `None`: not read yet.
     pub memberships: watch::Receiver<Option<Arc<Memberships>>>,
     /// What it says.
@@ -57,11 +60,13 @@ impl ConfigMaps {
     pub async fn keep(mut self, troubles: watch::Sender<Troubles>, stop: CancellationToken) {
         loop {
             let is_leader = matches!(*self.post.borrow_and_update(), Post::Leads(_));
-            if is_leader {
-                let met = self.look().await;
-                tell(&troubles, met);
-            } else {
-                troubles.send_replace(Troubles::new()); // the leader's business
+            match self.installation.owner() {
+                Ok(owner) if is_leader => {
+                    let met = self.look(&owner).await;
+                    tell(&troubles, met);
+                }
+                // The leader's business, or nobody's any more.
+                Ok(_) | Err(_) => drop(troubles.send_replace(Troubles::new())),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -73,14 +78,15 @@ impl ConfigMaps {
         }
     }
 
-    async fn look(&mut self) -> Troubles {
+    async fn look(&mut self, owner: &Owner) -> Troubles {
         let wanted = self.wanted();
         let memberships = self.memberships.borrow_and_update().clone();
         let mut namespaces = memberships.map_or_else(BTreeSet::new, |memberships| memberships.namespaces());
         namespaces.insert(self.own.clone());
         let mut troubles = Troubles::new();
         for namespace in namespaces {
-            if let Err(error) = self.keep_one(&namespace, &wanted).await {
+            let owner = if namespace == self.own { owner } else { &Owner::NOBODY };
+            if let Err(error) = self.keep_one(&namespace, &wanted, owner).await {
                 troubles.insert(namespace.clone(), trouble(&namespace, &error));
             }
         }
@@ -100,11 +106,14 @@ impl ConfigMaps {
         }
     }
 
-    async fn keep_one(&self, namespace: &str, wanted: &Wanted) -> kube::Result<()> {
+    async fn keep_one(&self, namespace: &str, wanted: &Wanted, owner: &Owner) -> kube::Result<()> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let written = match api.get_opt(NAME).await? {
-            None => api.create(&PostParams::default(), &wanted.object(namespace)).await,
-            Some(found) => match wanted.mended(found) {
+            None => {
+                api.create(&PostParams::default(), &wanted.object(namespace, owner))
+                    .await
+            }
+            Some(found) => match wanted.mended(found, owner) {
                 None => return Ok(()),
                 Some(mended) => api.replace(NAME, &PostParams::default(), &mended).await,
             },
@@ -129,7 +138,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn object(&self, namespace: &str) -> ConfigMap {
+    fn object(&self, namespace: &str, owner: &Owner) -> ConfigMap {
         let bare = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(NAME.to_owned()),
@@ -138,11 +147,11 @@ impl Wanted {
             },
             ..ConfigMap::default()
         };
-        self.mended(bare.clone()).unwrap_or(bare)
+        self.mended(bare.clone(), owner).unwrap_or(bare)
     }
 
     /// `found` as it should be; `None` if it is. What others have put on it stays, but for its content.
-    fn mended(&self, found: ConfigMap) -> Option<ConfigMap> {
+    fn mended(&self, found: ConfigMap, owner: &Owner) -> Option<ConfigMap> {
         let mut mended = found.clone();
         mended.data = Some(self.data.clone());
         mended.binary_data = None;
@@ -153,6 +162,7 @@ impl Wanted {
             .extend(labels::of_part(Part::Trust));
         let annotations = about.annotations.get_or_insert_default();
         annotations.insert(ROTATION.to_owned(), self.rotation.clone());
+        owner.put_on(about);
         (mended != found).then_some(mended)
     }
 }
@@ -201,17 +211,21 @@ mod tests {
 
     #[test]
     fn what_is_as_it_should_be_is_not_written() {
-        let made = wanted().object("shop");
-        assert_eq!(wanted().mended(made.clone()), None);
+        let made = wanted().object("shop", &Owner::NOBODY);
+        assert_eq!(wanted().mended(made.clone(), &Owner::NOBODY), None);
         let mut labelled = made;
         let labels = labelled.metadata.labels.as_mut().unwrap();
         labels.insert("team".to_owned(), "a".to_owned());
-        assert_eq!(wanted().mended(labelled), None, "what others add is theirs");
+        assert_eq!(
+            wanted().mended(labelled, &Owner::NOBODY),
+            None,
+            "what others add is theirs"
+        );
     }
 
     #[test]
     fn what_somebody_edited_is_mended_and_the_rest_stays() {
-        let mut edited = wanted().object("shop");
+        let mut edited = wanted().object("shop", &Owner::NOBODY);
         edited.metadata.resource_version = Some("7".to_owned());
         edited.metadata.labels = None;
         edited
@@ -219,7 +233,7 @@ mod tests {
             .as_mut()
             .unwrap()
             .insert("ca.pem".to_owned(), "of a stranger".to_owned());
-        let mended = wanted().mended(edited).unwrap();
+        let mended = wanted().mended(edited, &Owner::NOBODY).unwrap();
         assert_eq!(mended.data, Some(wanted().data));
         assert_eq!(
             mended.metadata.resource_version.as_deref(),

@@ -4,7 +4,7 @@
 //! goes out on another. Whatever happens after the first byte was written is the outcome.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -13,7 +13,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use sluice_cli::demo_upstream::VERSION_HEADER;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::wait::unix_ms;
 
@@ -22,6 +22,9 @@ use super::{Shared, target};
 
 /// By which header the upstreams of tests say who they are: those in this process, and `sluice demo-upstream`.
 const STAMPS: [&str; 2] = ["x-stamp", VERSION_HEADER];
+
+/// So long before its whole time is over, a request that has no connection yet will not have one.
+const CONNECT_MARGIN: Duration = Duration::from_millis(100);
 
 /// A connection ready for a request.
 pub(super) type Sender = SendRequest<Empty<Bytes>>;
@@ -34,6 +37,7 @@ pub(super) async fn perform(shared: &Rc<Shared>, number: u64) -> Outcome {
     let closing = (number / u64::try_from(plan.targets.len()).unwrap_or(1)) % 100 * 37 % 100
         < u64::from(plan.new_connections_percent);
     let (began, sent_unix_ms) = (Instant::now(), unix_ms());
+    let until = began + plan.timeout;
     let request = || {
         let builder = Request::get(&kind.path)
             .header(header::HOST, &kind.host)
@@ -46,8 +50,8 @@ pub(super) async fn perform(shared: &Rc<Shared>, number: u64) -> Outcome {
         builder.body(Empty::new()).expect("a request out of a plan")
     };
     let mut connection = if closing { Connection::New } else { Connection::Kept };
-    let exchange = exchange(shared, &request, &mut connection);
-    let result = timeout(plan.timeout, exchange)
+    let exchange = exchange(shared, &request, &mut connection, until);
+    let result = timeout_at(until.into(), exchange)
         .await
         .unwrap_or_else(|_| Err("no answer in time".to_owned()));
     Outcome {
@@ -64,6 +68,7 @@ async fn exchange(
     shared: &Rc<Shared>,
     request: &impl Fn() -> Request<Empty<Bytes>>,
     connection: &mut Connection,
+    until: Instant,
 ) -> Result<Reply, String> {
     loop {
         let idle = if *connection == Connection::New {
@@ -74,7 +79,7 @@ async fn exchange(
         let mut sender = match idle {
             Some(sender) => sender,
             None => {
-                let sender = open(shared).await?;
+                let sender = open(shared, until).await?;
                 // What opened its connection is a new connection's request, also when it will be kept.
                 let closing = *connection == Connection::New;
                 *connection = Connection::New;
@@ -146,9 +151,12 @@ fn take(shared: &Rc<Shared>) -> Option<Sender> {
     std::iter::from_fn(|| idle.pop()).find(|sender| !sender.is_closed())
 }
 
-async fn open(shared: &Rc<Shared>) -> Result<Sender, String> {
-    let socket = TcpStream::connect(shared.plan.address)
+async fn open(shared: &Rc<Shared>, until: Instant) -> Result<Sender, String> {
+    // Told apart from a request that was taken and never answered.
+    let late = until.checked_sub(CONNECT_MARGIN).unwrap_or(until);
+    let socket = timeout_at(late.into(), TcpStream::connect(shared.plan.address))
         .await
+        .map_err(|_| "connecting: nobody answers".to_owned())?
         .map_err(|error| chain("connecting", &error))?;
     let _ = socket.set_nodelay(true);
     let (sender, connection) = handshake(TokioIo::new(socket))

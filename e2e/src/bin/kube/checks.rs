@@ -17,6 +17,7 @@ pub(crate) mod harness;
 pub(crate) mod identity;
 pub(crate) mod images;
 pub(crate) mod incomplete_view;
+pub(crate) mod installation;
 pub(crate) mod instruments;
 pub(crate) mod isolation;
 pub(crate) mod keys;

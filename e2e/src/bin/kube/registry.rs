@@ -265,6 +265,11 @@ const CHECKS: &[Check] = &[
         "installed, upgraded, rolled back and uninstalled under load; users' objects stay, nothing else",
         |world| Box::pin(checks::chart_install::life(world)),
     ),
+    own(
+        "installation",
+        "what is kept belongs to the installation: without it nothing is written, with keepState it outlives an uninstall",
+        |world| Box::pin(checks::installation::owns(world)),
+    ),
     Check {
         limit: Duration::from_secs(900),
         ..check(

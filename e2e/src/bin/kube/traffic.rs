@@ -63,6 +63,11 @@ impl Traffic {
 }
 
 impl Seen {
+    /// Which load it was.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// How many requests there were.
     pub(crate) fn count(&self) -> usize {
         self.outcomes.all.len()

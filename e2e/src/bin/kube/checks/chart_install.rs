@@ -7,39 +7,27 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use sluice_e2e::load::Plan;
+use sluice_e2e::load::{Outcome, Plan};
+use sluice_e2e::wait::{unix_ms, wait_until};
 use sluice_e2e::{client, repository};
 use tokio::time::Instant;
 
 use super::served::Served;
 use crate::backend::Backend;
 use crate::install::{self, RELEASE};
-use crate::sluice::{NAMESPACE, PATIENCE, Sluice};
-use crate::traffic::Traffic;
+use crate::objects;
+use crate::sluice::{GATEWAY, HTTP, NAMESPACE, PATIENCE, Sluice};
+use crate::traffic::{Seen, Traffic};
 use crate::world::World;
 
 /// From `helm install` to the first answer: what a newcomer waits.
 const FIRST_ANSWER: Duration = Duration::from_secs(90);
 /// What every namespace has.
 const OF_EVERY_NAMESPACE: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
-/// What docs/uninstall.md says stays: keys and history, for an installation that comes back.
-const STAYS: [&str; 6] = [
-    "secret/sluice-keys",
-    "configmap/sluice-record-",
-    "configmap/sluice-manifest-",
-    "configmap/sluice-section-",
-    "configmap/sluice-trust",
-    "lease.coordination.k8s.io/sluice-controller",
-];
-/// And how it is removed.
-const REMOVE: [&str; 6] = [
-    "-n",
-    NAMESPACE,
-    "delete",
-    "secrets,configmaps,leases",
-    "--selector",
-    "app.kubernetes.io/managed-by=sluice-controller",
-];
+/// Until Kubernetes has deleted what belonged to a release that is gone.
+const COLLECTED: Duration = Duration::from_secs(60);
+/// How long slow answers take: long enough that some are on their way whenever an instance is told to end.
+const SLOW: &str = "1500ms";
 /// Kinds that speak of the past.
 const PAST: [&str; 2] = ["event/", "event.events.k8s.io/"];
 
@@ -62,7 +50,18 @@ pub(crate) async fn life(world: &World) -> anyhow::Result<()> {
         "{} requests through upgrade and rollback, 0 failed",
         seen.count()
     ));
+    slow_path(world, &shop).await?;
     gone(world, sluice, &shop).await
+}
+
+/// Beside the quick answers of the same host, some that are slow.
+async fn slow_path(world: &World, shop: &Served) -> anyhow::Result<()> {
+    let slow = Backend::new(&shop.namespace, "slow").taking(SLOW);
+    slow.deploy(world).await?;
+    let both = objects::routes(&shop.name, &shop.host, &[("/", "shop"), ("/slow", "slow")]);
+    let objects = [both, objects::pool("slow", "slow")];
+    world.apply(&shop.namespace, &objects).await?;
+    world.programmed(&shop.namespace, &[&shop.name]).await
 }
 
 /// As on a cluster that never had them: the chart brings them.
@@ -207,31 +206,85 @@ fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `helm uninstall` under load: what was accepted is answered, users' objects stay, and of ours
-/// what the documents say.
+/// `helm uninstall` under load: what was accepted is answered, users' objects stay, and nothing of ours does.
 async fn gone(world: &World, sluice: Sluice<'_>, shop: &Served) -> anyhow::Result<()> {
     let before = users_objects(world, shop).await?;
-    let mut plan = Plan::new(sluice.address().await?, &shop.host, "/", 50);
-    plan.timeout = Duration::from_secs(3);
-    let traffic = Traffic::start("through-uninstall", plan);
-    traffic.reach(50).await;
+    let traffic = through_everything(sluice, shop).await?;
+    for traffic in &traffic {
+        traffic.reach(50).await;
+    }
+    let told = unix_ms();
     world.helm(&["uninstall", RELEASE, "--wait", "--timeout=90s"]).await?;
-    let seen = traffic.stop().await;
-    // Where nobody listens any more there is no connection, which is as it should be.
-    seen.all(world, |outcome| {
-        let nobody = |error: &String| error.starts_with("connecting") || error == "no answer in time";
-        !outcome.failed() || outcome.result.as_ref().is_err_and(nobody)
-    })?;
+    wait_until("the gateway's pods to end", PATIENCE, || async {
+        match world.pods(NAMESPACE, GATEWAY).await {
+            Ok(pods) if pods.is_empty() => Ok(()),
+            pods => Err(format!("{pods:?}")),
+        }
+    })
+    .await;
+    for traffic in traffic {
+        accepted_is_answered(world, traffic.stop().await, told)?;
+    }
+    nothing_left(world).await?;
     ensure!(
         users_objects(world, shop).await? == before,
         "uninstalling touched objects of users"
     );
-    let left = left_behind(world).await?;
-    let stays = |name: &String| STAYS.iter().any(|known| name.starts_with(known));
-    ensure!(left.iter().all(stays), "uninstalling left {left:?}");
-    world.kubectl(&REMOVE).await?;
-    let left = left_behind(world).await?;
-    ensure!(left.is_empty(), "removing what is ours left {left:?}");
+    Ok(())
+}
+
+/// To the Service, as clients come; and straight to an instance, which hears of its end while somebody still comes: to the
+/// quick path and to the slow one.
+async fn through_everything(sluice: Sluice<'_>, shop: &Served) -> anyhow::Result<[Traffic; 4]> {
+    let gateways = sluice.gateways().await?;
+    let instance = gateways.first().context("no gateway")?.at(HTTP)?;
+    let service = sluice.address().await?;
+    let start = |name, address, path: &str, per_second| {
+        let plan = Plan {
+            new_connections_percent: 50,
+            timeout: Duration::from_secs(5),
+            ..Plan::new(address, &shop.host, path, per_second)
+        };
+        Traffic::start(name, plan)
+    };
+    Ok([
+        start("uninstall-service", service, "/", 50),
+        start("uninstall-service-slow", service, "/slow", 20),
+        start("uninstall-instance", instance, "/", 50),
+        start("uninstall-instance-slow", instance, "/slow", 20),
+    ])
+}
+
+/// Where nobody listens there is no connection, as it should be: the Service goes first, and then the instances. A request
+/// that was taken is answered, and well.
+fn accepted_is_answered(world: &World, seen: Seen, told: u64) -> anyhow::Result<()> {
+    let nobody = |outcome: &Outcome| {
+        let error = outcome.result.as_ref().err();
+        outcome.sent_unix_ms >= told && error.is_some_and(|error| error.starts_with("connecting: "))
+    };
+    seen.all(world, |outcome| !outcome.failed() || nobody(outcome))?;
+    let after = seen.outcomes.all.iter().filter(|outcome| outcome.sent_unix_ms >= told);
+    let (unconnected, answered): (Vec<_>, Vec<_>) = after.partition(|outcome| nobody(outcome));
+    world.figure(format!(
+        "{}: {} answered during uninstall, {} found nobody, 0 cut off",
+        seen.name(),
+        answered.len(),
+        unconnected.len()
+    ));
+    Ok(())
+}
+
+/// Of a release that was removed nothing is left, as soon as Kubernetes has deleted what belonged to it.
+pub(super) async fn nothing_left(world: &World) -> anyhow::Result<()> {
+    let began = Instant::now();
+    wait_until("nothing to be left", COLLECTED, || async {
+        match left_behind(world).await {
+            Ok(left) if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        }
+    })
+    .await;
+    world.figure(format!("nothing left after {:.1} s", began.elapsed().as_secs_f64()));
     Ok(())
 }
 
@@ -247,7 +300,8 @@ async fn users_objects(world: &World, shop: &Served) -> anyhow::Result<[Value; 2
     Ok([of("ProxyRoute").await?, of("Pool").await?])
 }
 
-async fn left_behind(world: &World) -> anyhow::Result<Vec<String>> {
+/// What is in the namespace that no empty one has, and what is ours in the cluster; CRDs are users' as their objects are.
+pub(super) async fn left_behind(world: &World) -> anyhow::Result<Vec<String>> {
     let kinds = world
         .kubectl(&["api-resources", "--namespaced", "--verbs=list", "-o", "name"])
         .await?;

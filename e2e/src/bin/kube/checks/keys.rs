@@ -9,8 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
+use sluice_controller::installation::Installation;
 use sluice_controller::keyring::secret::{KeptKeys, ROTATE, WorkingCopy};
 use sluice_controller::keyring::{Keyring, Pace};
+use sluice_controller::leader::Leadership;
 use sluice_controller::pipeline::wall_clock;
 use sluice_controller::stream::Post;
 use sluice_controller::trust::Trust;
@@ -42,7 +44,7 @@ pub(crate) async fn kept(world: &World) -> anyhow::Result<()> {
             host: None,
             pace: PACE,
         };
-        KeptKeys::open(world.client(), own.clone(), copy)
+        KeptKeys::open(world.client(), own.clone(), Installation::none(), copy)
     };
     let (leader, follower) = tokio::try_join!(open(&one), open(&other))?;
     ensure!(leader.cluster() == follower.cluster(), "two replicas made two clusters");
@@ -54,19 +56,17 @@ pub(crate) async fn kept(world: &World) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let _guard = stop.clone().drop_guard();
     let troubles = lead(world, &own, &shop, &leader, &stop)?;
-    let (follows, posted) = watch::channel(Post::Follows { leader: None });
+    let (_follows, following) = watch::channel(Leadership::Follows { leader: None });
     let followed = (follower.trust(), follower.changes());
-    let (said, _heard) = mpsc::channel(1);
-    let (_leads, leading) = watch::channel(Post::Leads(said));
+    let (_leads, leading) = watch::channel(Leadership::Leads);
     let story = leader.story();
     tokio::spawn(leader.keep(leading, Arc::new(wall_clock), stop.clone()));
-    tokio::spawn(follower.keep(posted, Arc::new(wall_clock), stop.clone()));
+    tokio::spawn(follower.keep(following, Arc::new(wall_clock), stop.clone()));
 
     trust_is_kept(world, [&own, &shop, &strangers], &keyring, troubles).await?;
     secret_is_kept(world, &own, &keyring).await?;
     replaced(world, &own, &shop, &keyring, story, followed).await?;
     damage_is_named(world, &own, open(&tempfile::tempdir()?)).await?;
-    drop(follows);
     Ok(())
 }
 
@@ -84,6 +84,7 @@ fn lead(
         client: world.client(),
         cluster: keys.cluster().clone(),
         own: own.to_owned(),
+        installation: Installation::none(),
         memberships: watch::channel(Some(Arc::new(memberships))).1,
         trust: keys.trust(),
         story: keys.story(),

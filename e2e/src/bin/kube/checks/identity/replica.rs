@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sluice_controller::enrol::review::TokenReviews;
 use sluice_controller::enrol::{Enrolment, Parts, Registrar};
+use sluice_controller::installation::Installation;
 use sluice_controller::keyring::Pace;
 use sluice_controller::keyring::secret::{KeptKeys, WorkingCopy};
 use sluice_controller::members::Memberships;
@@ -61,7 +62,7 @@ impl Replica {
             host: None,
             pace: Pace::default(),
         };
-        let keys = KeptKeys::open(world.client(), own.to_owned(), copy).await?;
+        let keys = KeptKeys::open(world.client(), own.to_owned(), Installation::none(), copy).await?;
         let stop = CancellationToken::new();
         let (memberships, told) = watch::channel(None);
         let pods = Pods::new(Arc::new(PodLookup::new(world.client())));
