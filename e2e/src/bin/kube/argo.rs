@@ -7,6 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use sluice_e2e::repository;
 use sluice_e2e::wait::wait_until;
@@ -63,9 +65,13 @@ impl<'a> Argo<'a> {
 
     /// An Application, as it is.
     pub(crate) async fn application(&self, name: &str) -> anyhow::Result<Value> {
-        let name = format!("application/{name}");
-        let get = ["-n", NAMESPACE, "get", &name, "-o", "json"];
-        Ok(serde_json::from_str(&self.world.kubectl(&get).await?)?)
+        let kind = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application");
+        let kind = ApiResource::from_gvk(&kind);
+        let api: Api<DynamicObject> = Api::namespaced_with(self.world.client(), NAMESPACE, &kind);
+        let found = api.get(name).await;
+        Ok(serde_json::to_value(
+            found.with_context(|| format!("Application {name}"))?,
+        )?)
     }
 
     /// Has it look at the repository, as a webhook does.

@@ -156,7 +156,7 @@ impl<'a> Scene<'a> {
         // Instances and endpoints are still being counted for a moment after it all serves.
         self.sluice.settled().await;
         sleep(Duration::from_secs(5)).await;
-        self.nothing_happens(STAYS, "Healthy", commit).await
+        self.nothing_happens(STAYS, ("Healthy", commit), wrote).await
     }
 
     /// A pool goes to what fails, in one commit with a harmless change. It is taken back and named, the harmless change is
@@ -183,7 +183,7 @@ impl<'a> Scene<'a> {
         ensure!(failed > 0, "nobody was harmed, so nothing was proven");
         self.world
             .figure(format!("{failed} of {} requests failed", seen.count()));
-        self.nothing_happens(NO_FIGHT, "Degraded", &commit).await
+        self.nothing_happens(NO_FIGHT, ("Degraded", &commit), applied).await
     }
 
     /// Another content is another commit.
@@ -238,6 +238,14 @@ impl<'a> Scene<'a> {
         self.took("aborted, Degraded", began);
         self.line_says(ROUTES, "Pool/hello", &["Degraded", "aborted by"]).await;
         self.sluice.every_instance_answers(HOST, "v2").await?;
+        // A button speaks about the revision that the status shows, which is refused once it is no longer the current one.
+        wait_until("the status to show what serves", PATIENCE, || async {
+            let rollout = self.sluice.rollout().await.map_err(|error| format!("{error:#}"))?;
+            let status = &rollout["status"];
+            let shown = status["phase"] == "RolledBack" && status["targetRevision"] == status["stableRevision"];
+            if shown { Ok(()) } else { Err(format!("{status:#}")) }
+        })
+        .await;
         self.press("resume").await
     }
 
@@ -255,16 +263,11 @@ impl<'a> Scene<'a> {
 
     /// Bakes in which somebody can press a button, out of Git as everything else.
     async fn long_bakes(&self) -> anyhow::Result<()> {
-        let mut application = self.argo.application(CHART).await?;
         let mut values = install::values(self.world);
         for stage in values["rollout"]["stages"].as_array_mut().into_iter().flatten() {
             stage["bakeTime"] = "10m".into();
         }
-        application["spec"]["source"]["helm"]["valuesObject"] = values;
-        for of_server in ["status", "operation"] {
-            application[of_server] = Value::Null;
-        }
-        let spec = json!({"spec": application["spec"]}).to_string();
+        let spec = json!({"spec": {"source": {"helm": {"valuesObject": values}}}}).to_string();
         let name = format!("application/{CHART}");
         let patch = ["-n", "argocd", "patch", &name, "--type=merge", "-p", &spec];
         self.world.kubectl(&patch).await?;
@@ -314,7 +317,11 @@ impl<'a> Scene<'a> {
     /// Waits until these buttons can be pressed, and no others.
     async fn offers(&self, verbs: &[&str]) {
         wait_until(&format!("the buttons {verbs:?}"), PATIENCE, || async {
-            let mut found = self.argo.buttons(CHART).await.map_err(|error| vec![format!("{error:#}")])?;
+            let mut found = self
+                .argo
+                .buttons(CHART)
+                .await
+                .map_err(|error| vec![format!("{error:#}")])?;
             found.sort();
             if found == verbs { Ok(()) } else { Err(found) }
         })
@@ -346,8 +353,13 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// For this long both Applications stay as they are, and neither Argo CD nor Sluice writes to any object of ours.
-    async fn nothing_happens(&self, time: Duration, health: &str, commit: &str) -> anyhow::Result<()> {
+    /// For this long both Applications stay as they are, and neither Argo CD nor Sluice writes anything of that sort.
+    async fn nothing_happens(
+        &self,
+        time: Duration,
+        (health, commit): (&str, &str),
+        sort: fn(&Entry) -> bool,
+    ) -> anyhow::Result<()> {
         let audit = self.world.audit().context("our own cluster")?.again_from_now()?;
         let commits = [Some(commit), None];
         let began = Instant::now();
@@ -365,7 +377,7 @@ impl<'a> Scene<'a> {
                 ensure!(now == *before, "{name} was synced again: {before:?} {now:?}");
             }
         }
-        let writes: Vec<_> = audit.entries()?.into_iter().filter(applied).collect();
+        let writes: Vec<_> = audit.entries()?.into_iter().filter(sort).collect();
         ensure!(writes.is_empty(), "written to while nothing changed: {writes:?}");
         Ok(())
     }
@@ -422,10 +434,15 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Somebody applied an object of ours, or Sluice wrote to one: what must not happen when nothing changes.
-fn applied(entry: &Entry) -> bool {
+/// Argo CD or Sluice wrote to an object of ours.
+fn wrote(entry: &Entry) -> bool {
     let by = entry.user.username.as_str();
     entry.is_write() && is_ours(entry) && (by == CONTROLLER_USER || argo::is_account(by))
+}
+
+/// The same of more than its status, which goes on for a moment after what it tells of.
+fn applied(entry: &Entry) -> bool {
+    wrote(entry) && !entry.resource().ends_with("/status")
 }
 
 fn is_ours(entry: &Entry) -> bool {
