@@ -13,7 +13,7 @@ use super::event::{Basis, Target};
 use super::evidence::{Counts, Evidence, ScopeId};
 use super::failure::Failure;
 use super::order::Members;
-use super::plan::{Gate, OnIdle, OnNoData, Plan, Stage};
+use super::plan::{Gate, OnIdle, OnNoData, Plan, Progress, Stage};
 use super::stored;
 use super::time::Millis;
 
@@ -264,6 +264,11 @@ impl Record {
             history: VecDeque::new(),
             carried_out: VecDeque::new(),
         }
+    }
+
+    /// Whether nothing new is ordered: by somebody's command, or by the Rollout's author.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.is_some() || self.plan.progress == Progress::Paused
     }
 
     /// The instances that something is waited for from, or that may carry what was taken back; some of them twice.

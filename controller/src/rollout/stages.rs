@@ -7,7 +7,7 @@ use sluice_model::{InstanceId, limits};
 use super::bake::{self, Standing};
 use super::evidence::{Evidence, ScopeId};
 use super::order::{self, Members};
-use super::plan::{PerMillion, Progress, Stage};
+use super::plan::{PerMillion, Stage};
 use super::record::{Compared, Past, PastResult, Reached, Rollout};
 use super::story::Story;
 use super::{Turn, epoch};
@@ -42,7 +42,7 @@ impl Turn<'_> {
 
     /// Whether somebody asked that nothing new be ordered.
     pub(super) fn is_paused(&self) -> bool {
-        self.record.paused.is_some() || self.record.plan.progress == Progress::Paused
+        self.record.is_paused()
     }
 
     /// Whether as many instances are connected as when a stage was last committed; a controller that has just started

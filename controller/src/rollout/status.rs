@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sluice_model::{FleetName, InstanceId, limits};
 
+use super::Core;
 use super::bake::{self, Standing};
 use super::gates::Verdict;
 use super::order::Members;
 use super::record::{Beginning, PastResult, Pause, Reached, Record, Rollout};
 use super::time::{Millis, Span};
 use super::view::{Link, View};
-use super::{Core, Progress};
 
 /// Where a fleet is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
@@ -260,10 +260,9 @@ fn phase(record: &Record, view: &View) -> Phase {
         return Phase::RollingBack;
     }
     let wanted = record.rollout.is_some() || record.queued.is_some();
-    let paused = record.paused.is_some() || record.plan.progress == Progress::Paused;
     if record.frozen.is_some() {
         Phase::Frozen
-    } else if paused && wanted {
+    } else if record.is_paused() && wanted {
         Phase::Paused
     } else if !in_own_trouble(record, view).is_empty() {
         Phase::Stalled
@@ -271,7 +270,7 @@ fn phase(record: &Record, view: &View) -> Phase {
         of_rollout(record, rollout)
     } else if record.queued.is_some() || record.stable.is_none() {
         Phase::Stalled
-    } else if !record.held.is_empty() || last_was_rolled_back(record) {
+    } else if !record.held.is_empty() || last_was_blocked(record) {
         Phase::RolledBack
     } else if view
         .connected()
@@ -297,19 +296,28 @@ fn of_rollout(record: &Record, rollout: &Rollout) -> Phase {
     }
 }
 
-fn last_was_rolled_back(record: &Record) -> bool {
+/// Taken back with no object to hold for it. Where objects were held and are no longer, their authors went back to what
+/// serves: nothing is missing.
+fn last_was_blocked(record: &Record) -> bool {
     let last = record.history.back();
-    last.is_some_and(|past| matches!(past.result, PastResult::RolledBack { .. }))
+    let taken_back = last.is_some_and(|past| matches!(past.result, PastResult::RolledBack { .. }));
+    taken_back && !record.blocked.is_empty()
+}
+
+/// By whom, and what ends it.
+fn paused(record: &Record) -> String {
+    record.paused.as_ref().map_or_else(
+        || "paused by spec.paused".to_owned(),
+        |pause| format!("paused by {}; `rollout resume` goes on", pause.actor),
+    )
 }
 
 fn message(record: &Record, view: &View, phase: Phase) -> String {
     match phase {
-        Phase::Idle => String::new(),
+        Phase::Idle if !record.is_paused() => String::new(),
+        Phase::Idle => format!("{}; the next change waits", paused(record)),
         Phase::Frozen => record.frozen.clone().unwrap_or_default(),
-        Phase::Paused => record.paused.as_ref().map_or_else(
-            || "paused by spec.paused".to_owned(),
-            |pause| format!("paused by {}; `rollout resume` goes on", pause.actor),
-        ),
+        Phase::Paused => paused(record),
         Phase::RollingBack => {
             let missing = missing("waiting for everybody to be back on stable", waiting(record));
             own_trouble(record, view).map_or(missing.clone(), |trouble| format!("{missing}; {trouble}"))

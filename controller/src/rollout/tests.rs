@@ -841,6 +841,30 @@ fn going_back_to_stable_withdraws_without_holding_anything() {
 }
 
 #[test]
+fn going_back_to_stable_after_a_rollback_leaves_nothing_to_mend() {
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.command(Verb::Abort, 2);
+    bench.second(good);
+    assert_eq!(bench.phase(), Phase::RolledBack);
+    let mut reverted = bench.target(1, &[]);
+    reverted.still_held.clear();
+    bench.step(Event::NewTarget(reverted));
+    let status = bench.core.status(Millis(bench.now));
+    assert_eq!((status.phase, status.health), (Phase::Idle, Health::Healthy));
+}
+
+#[test]
+fn a_pause_while_nothing_is_tried_is_told() {
+    let mut bench = three();
+    bench.second(good);
+    bench.command(Verb::Pause, 1);
+    let status = bench.core.status(Millis(bench.now));
+    assert_eq!(status.phase, Phase::Idle);
+    assert!(status.message.ends_with("the next change waits"), "{}", status.message);
+}
+
+#[test]
 fn a_target_compiled_against_something_else_is_asked_for_again() {
     let mut bench = three();
     let mut target = bench.target(2, &["shop"]);

@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod api_away;
 pub(crate) mod argocd;
+pub(crate) mod argocd_live;
 pub(crate) mod bad_objects;
 pub(crate) mod cel;
 pub(crate) mod certificate;

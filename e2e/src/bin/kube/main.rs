@@ -6,14 +6,17 @@
 //!                    └─ world: client, kubectl, audit log, parts of the node
 //!                         ├─ sluice ─ install: what is under test, by Helm
 //!                         ├─ backend, traffic: what is routed to, and the load that finds out
+//!                         ├─ argo, commits: an Argo CD and the repository that it follows
 //!                         └─ pods, node, etcd, views: to look inside, and to break things
 //! ```
 // A harness speaks by panicking; what it indexes is JSON, where a missing field is null.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod argo;
 mod audit;
 mod backend;
 mod checks;
+mod commits;
 mod etcd;
 mod evidence;
 mod install;

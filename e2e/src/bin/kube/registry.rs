@@ -271,6 +271,14 @@ const CHECKS: &[Check] = &[
         |world| Box::pin(checks::installation::owns(world)),
     ),
     Check {
+        form: Form::Full,
+        ..own(
+            "argocd-live",
+            "a real Argo CD: chart and example Synced and Healthy for good, a bad commit Degraded, the buttons",
+            |world| Box::pin(checks::argocd_live::follows(world)),
+        )
+    },
+    Check {
         limit: Duration::from_secs(900),
         ..check(
             "docs",

@@ -226,16 +226,23 @@ impl World {
 
     /// Stops, starts, freezes or thaws a part of the node.
     pub(crate) async fn part(&self, verb: &str, part: &str) -> anyhow::Result<()> {
+        self.script(verb, &[part]).await
+    }
+
+    /// `e2e/cluster/cluster VERB` of our own cluster.
+    pub(crate) async fn script(&self, verb: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let own = self.own()?;
-        self.say(&format!("{verb} {part}"));
+        let call = format!("cluster {verb} {}", arguments.join(" "));
+        self.say(&call);
         let script = repository::root().join("e2e/cluster/cluster");
         let output = Command::new(script)
-            .args([verb, &own.name, part])
+            .args([verb, &own.name])
+            .args(arguments)
             .stdin(Stdio::null())
             .output()
             .await?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{verb} {part}: {said}");
+        ensure!(output.status.success(), "{call}: {said}");
         Ok(())
     }
 }

@@ -27,12 +27,25 @@ const PHASES: [(Phase, &str); 8] = [
     (Phase::Stalled, "Degraded"),
 ];
 
+/// Who paused the rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paused {
+    /// Nobody by a command; the phase `Paused` is then `spec.paused`.
+    NotByCommand,
+    /// Somebody: in any phase the next change waits.
+    ByCommand,
+}
+
 /// Which buttons can be pressed in a phase, of pause, resume and abort. Every phase is here, or this does not compile.
-fn buttons(phase: Phase) -> [bool; 3] {
-    match phase {
-        Phase::Idle | Phase::Frozen | Phase::RollingBack | Phase::RolledBack => [true, false, false],
-        Phase::Progressing | Phase::Baking | Phase::Stalled => [true, false, true],
-        Phase::Paused => [false, true, true],
+fn buttons(phase: Phase, paused: Paused) -> [bool; 3] {
+    let (pause, abort) = match phase {
+        Phase::Idle | Phase::Frozen | Phase::RollingBack | Phase::RolledBack => (true, false),
+        Phase::Progressing | Phase::Baking | Phase::Stalled => (true, true),
+        Phase::Paused => (false, true),
+    };
+    match paused {
+        Paused::NotByCommand => [pause, false, abort],
+        Paused::ByCommand => [false, true, abort],
     }
 }
 
@@ -199,7 +212,13 @@ async fn actions(world: &World) -> anyhow::Result<()> {
     for (phase, _) in PHASES {
         let mut rollout = object("Rollout");
         rollout["status"] = rollout_status(&format!("{phase:?}"), Health::Healthy, GENERATION);
-        discovered(world, &rollout, buttons(phase)).await?;
+        discovered(world, &rollout, buttons(phase, Paused::NotByCommand)).await?;
+        rollout["status"]["pausedBy"] = json!({"by": "olga", "reason": "", "at": "2026-11-26T10:00:00Z"});
+        let by_command = buttons(phase, Paused::ByCommand);
+        discovered(world, &rollout, by_command).await?;
+        // Nothing is tried that could be taken back: what is new waits in the queue.
+        rollout["status"]["stage"] = Value::Null;
+        discovered(world, &rollout, [by_command[0], by_command[1], false]).await?;
         rollout["status"]["targetRevision"] = Value::Null;
         discovered(world, &rollout, [false; 3]).await?;
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sluice_e2e::documents;
 use sluice_e2e::repository::{self, Source};
 
+use super::argocd_live;
 use crate::install;
 use crate::world::World;
 
@@ -19,6 +20,8 @@ const STORIES: [(&str, &str); 4] = [
     ("docs/upgrade.md", "upgrade"),
     ("docs/uninstall.md", "uninstall"),
 ];
+/// What another check runs.
+const ELSEWHERE: [(&str, &str); 1] = [("docs/gitops.md", argocd_live::STORY)];
 /// The image that the documents name, up to its version.
 const PUBLISHED: &str = "ghcr.io/sluice-proxy/sluice-controller:";
 /// The namespace that the stories make beside the release's.
@@ -70,7 +73,8 @@ pub(crate) async fn told(world: &World) -> anyhow::Result<()> {
 fn known() -> anyhow::Result<()> {
     for document in repository::files("md") {
         for name in documents::stories(&document) {
-            let known = STORIES.contains(&(document.path.as_str(), name.as_str()));
+            let story = (document.path.as_str(), name.as_str());
+            let known = STORIES.contains(&story) || ELSEWHERE.contains(&story);
             ensure!(
                 known,
                 "{}: the story {name} is not run: add it to checks/docs.rs",
@@ -90,7 +94,8 @@ async fn clear(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(world: &World, name: &str, story: &str, values: &str) -> anyhow::Result<()> {
+/// Runs a story in one shell, with these values over those that it installs with.
+pub(super) async fn run(world: &World, name: &str, story: &str, values: &str) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let published = format!("{PUBLISHED}{version}");
     ensure!(
