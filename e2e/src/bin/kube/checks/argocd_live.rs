@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use sluice_crds::GROUP;
 use sluice_e2e::load::Plan;
 use sluice_e2e::repository::{self, Source};
