@@ -15,7 +15,7 @@ use sluice_model::unit::{PoolSource, Unit};
 use sluice_model::{CheckError, Config, Digest, FleetName, Kind, ObjectKey, ServiceRef, Snapshot};
 
 use crate::live::RemovalBrake;
-use crate::members::members;
+use crate::members::{Memberships, members_seen};
 use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 use crate::rollout::Scope;
 use crate::source::{Coverage, Trust, View};
@@ -128,6 +128,8 @@ pub struct Output {
 pub struct Compiler {
     digest: UnitDigest,
     translation: Arc<Translation>,
+    /// Who belonged to which fleet when it last looked.
+    memberships: Option<Memberships>,
 }
 
 impl Compiler {
@@ -136,6 +138,7 @@ impl Compiler {
         Self {
             digest,
             translation: Arc::default(),
+            memberships: None,
         }
     }
 
@@ -154,8 +157,8 @@ impl Compiler {
         problems.extend(self.translation.problems().cloned());
         problems.extend(validate(&self.translation, view, &serving, &governing));
         if let Some(cluster) = &view.cluster {
-            let memberships = members(&view.objects, cluster.controller.as_str());
-            problems.extend(memberships.problems().iter().cloned());
+            self.memberships = members_seen(view, &cluster.controller, self.memberships.as_ref());
+            problems.extend(self.memberships.iter().flat_map(|now| now.problems().iter().cloned()));
         }
         let unknown = FleetState::default();
         let mut out = BTreeMap::new();

@@ -2,7 +2,8 @@
 //! objects, for enrolment to ask; what an instance says of itself decides nothing.
 //!
 //! Only Rollouts in the controller's namespace govern. Of two for one fleet the older does, and of two that name one
-//! service account the older has it.
+//! service account the one that has it keeps it, or else the older gets it. One with an error that never had a member
+//! comes after all others: whoever writes a broken Rollout must not take somebody's instances away with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use sluice_model::{FleetName, Kind, Name, ObjectKey};
 use crate::objects::{Object, Objects, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::source::View;
+use crate::translate::{Translation, translate};
 
 /// The service account, in the Rollout's namespace, whose pods are the instances of a fleet that names no members.
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "sluice-dataplane";
@@ -46,7 +48,7 @@ pub fn members_seen(view: &View, controller_namespace: &Name, before: Option<&Me
     if view.coverage.hides_some(Kind::Rollout, controller_namespace) {
         return before.cloned();
     }
-    let mut now = members(&view.objects, controller_namespace.as_str());
+    let mut now = members(&view.objects, controller_namespace.as_str(), before);
     for (member, (fleet, rollout)) in before.into_iter().flat_map(|before| &before.fleets) {
         let unreadable = view
             .objects
@@ -59,44 +61,93 @@ pub fn members_seen(view: &View, controller_namespace: &Name, before: Option<&Me
     Some(now)
 }
 
-/// Who may join which fleet, as `objects` say, where only Rollouts in `controller_namespace` count.
-pub fn members(objects: &Objects, controller_namespace: &str) -> Memberships {
+/// Who may join which fleet, as `objects` say, where only Rollouts in `controller_namespace` count; `before` is who could
+/// until now.
+pub fn members(objects: &Objects, controller_namespace: &str, before: Option<&Memberships>) -> Memberships {
+    let belonged = |member: &Member| before.and_then(|before| before.fleets.get(member));
     let mut memberships = Memberships::default();
-    let mut owners: BTreeMap<Member, &Arc<Object>> = BTreeMap::new();
-    for (fleet, rollout, spec) in governing(objects, controller_namespace) {
-        for (field, member) in of_rollout(rollout, spec) {
-            match owners.get(&member) {
-                Some(owner) if owner.key != rollout.key => {
-                    memberships.problems.push(taken(rollout, field, &member, owner));
-                }
-                Some(_) => {}
-                None => {
-                    owners.insert(member.clone(), rollout);
-                    memberships.fleets.insert(member, (fleet.clone(), rollout.key.clone()));
-                }
+    let claimants = governing(objects, controller_namespace, before);
+    for claimant in &claimants {
+        let own = of_rollout(claimant.rollout, claimant.spec).into_iter();
+        let kept = own.filter(|(_, member)| belonged(member).is_some_and(|(_, by)| *by == claimant.rollout.key));
+        memberships
+            .fleets
+            .extend(kept.map(|(_, member)| (member, claimant.says())));
+    }
+    for claimant in &claimants {
+        for (field, member) in of_rollout(claimant.rollout, claimant.spec) {
+            // What somebody had whose Rollout is gone, and may come again, is not for one that is broken.
+            let had = belonged(&member).filter(|_| claimant.claim == Claim::Broken);
+            let entry = memberships.fleets.entry(member.clone());
+            let (_, owner) = entry.or_insert_with(|| had.cloned().unwrap_or_else(|| claimant.says()));
+            if *owner != claimant.rollout.key {
+                memberships
+                    .problems
+                    .push(taken(claimant.rollout, field, &member, owner));
             }
         }
     }
     memberships
 }
 
-/// The Rollouts that govern a fleet, the oldest first.
-fn governing<'a>(
-    objects: &'a Objects,
-    controller_namespace: &str,
-) -> Vec<(FleetName, &'a Arc<Object>, &'a RolloutSpec)> {
+/// A Rollout that governs a fleet, and so may say who its members are.
+struct Claimant<'a> {
+    claim: Claim,
+    fleet: FleetName,
+    rollout: &'a Arc<Object>,
+    spec: &'a RolloutSpec,
+}
+
+impl Claimant<'_> {
+    fn says(&self) -> (FleetName, ObjectKey) {
+        (self.fleet.clone(), self.rollout.key.clone())
+    }
+}
+
+/// How a Rollout stands among others that want the same, the first first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// It is in order, or has members already.
+    Good,
+    /// Something is wrong with it, and it never had a member.
+    Broken,
+}
+
+fn claim(object: &Arc<Object>, before: Option<&Memberships>) -> Claim {
+    let has_members = before.is_some_and(|before| before.fleets.values().any(|(_, of)| *of == object.key));
+    let alone: Objects = std::iter::once(Arc::clone(object)).collect();
+    let is_in_order = || {
+        !translate(&alone, None, &Translation::default())
+            .problems()
+            .any(Problem::is_error)
+    };
+    if has_members || is_in_order() {
+        Claim::Good
+    } else {
+        Claim::Broken
+    }
+}
+
+/// The Rollouts that govern a fleet, those with the better claim first, and of these the oldest.
+fn governing<'a>(objects: &'a Objects, controller_namespace: &str, before: Option<&Memberships>) -> Vec<Claimant<'a>> {
     let own = objects.of_kind(Kind::Rollout);
     let own = own.filter(|object| object.key.namespace.as_str() == controller_namespace);
-    let mut readable: Vec<_> = own.filter_map(|object| Some((object, rollout(object)?))).collect();
-    readable.sort_by_key(|(object, _)| (object.created_at_seconds.unwrap_or(u64::MAX), &object.key));
+    let readable = own.filter_map(|object| Some((claim(object, before), object, rollout(object)?)));
+    let mut readable: Vec<_> = readable.collect();
+    readable.sort_by_key(|(claim, object, _)| (*claim, object.created_at_seconds.unwrap_or(u64::MAX), &object.key));
     let mut governed = BTreeSet::new();
     let mut governing = Vec::new();
-    for (object, spec) in readable {
+    for (claim, rollout, spec) in readable {
         let Ok(fleet) = spec.fleet.parse::<FleetName>() else {
             continue;
         };
         if governed.insert(fleet.clone()) {
-            governing.push((fleet, object, spec));
+            governing.push(Claimant {
+                claim,
+                fleet,
+                rollout,
+                spec,
+            });
         }
     }
     governing
@@ -140,12 +191,12 @@ fn member(spec: &MemberSpec) -> Option<Member> {
     })
 }
 
-fn taken(object: &Object, field: FieldPath, member: &Member, owner: &Object) -> Problem {
+fn taken(object: &Object, field: FieldPath, member: &Member, owner: &ObjectKey) -> Problem {
     object.problem(
         Severity::Error,
         field,
-        format!("service account {member} is a member of the fleet of {} already", owner.key),
-        "name another service account: the older Rollout has it; one that names none has sluice-dataplane of its namespace",
+        format!("service account {member} is a member of the fleet of {owner} already"),
+        "name another service account: who has one keeps it; a Rollout that names none has sluice-dataplane of its namespace",
     )
 }
 
@@ -195,7 +246,7 @@ mod tests {
     fn read(texts: &[String]) -> Memberships {
         let read = manifest::read(&"a.yaml".into(), yaml::documents(&texts.concat()).unwrap());
         assert_eq!(read.problems, []);
-        members(&read.objects.into_iter().collect(), "sluice-system")
+        members(&read.objects.into_iter().collect(), "sluice-system", None)
     }
 
     fn check(memberships: &Memberships, account: &str, fleet: Option<&str>) {
@@ -230,6 +281,45 @@ mod tests {
             told[0].contains("Rollout sluice-system/a spec.members: service account sluice-system/sluice-dataplane is a member of the fleet of Rollout sluice-system/b already"),
             "{told:?}"
         );
+    }
+
+    fn seen(texts: &[String], before: Option<&Memberships>) -> Memberships {
+        let read = manifest::read(&"a.yaml".into(), yaml::documents(&texts.concat()).unwrap());
+        members(&read.objects.into_iter().collect(), "sluice-system", before)
+    }
+
+    /// A Rollout is deleted and applied again, beside an older one that somebody got wrong.
+    #[test]
+    fn a_broken_rollout_takes_nobody_away() {
+        let broken = rollout("broken", 1, "fleet: broken, gates: [{metric: LatencyP95, max: '1%'}]");
+        let mine = "sluice-system/sluice-dataplane";
+        let edge = |created| rollout("edge", created, "fleet: edge");
+        let first = seen(&[edge(2), broken.clone()], None);
+        check(&first, mine, Some("edge"));
+        assert_eq!(first.problems().len(), 1, "and it is told");
+        let gap = seen(std::slice::from_ref(&broken), Some(&first));
+        check(&gap, mine, Some("edge"));
+        for before in [&gap, &first] {
+            check(&seen(&[edge(9), broken.clone()], Some(before)), mine, Some("edge"));
+        }
+        let mended = rollout("broken", 1, "fleet: broken");
+        check(&seen(&[mended], Some(&gap)), mine, Some("broken"));
+        check(&seen(&[broken], None), mine, Some("broken"));
+    }
+
+    #[test]
+    fn who_has_a_member_keeps_it_even_while_its_own_rollout_is_wrong() {
+        let wrong = rollout("edge", 2, "fleet: edge, gates: [{metric: LatencyP95, max: '1%'}]");
+        let other = rollout(
+            "other",
+            1,
+            "fleet: other, members: [{namespace: x, serviceAccountName: x}]",
+        );
+        let before = seen(&[rollout("edge", 2, "fleet: edge"), other.clone()], None);
+        let wants = rollout("other", 1, "fleet: other");
+        let now = seen(&[wrong, wants], Some(&before));
+        check(&now, "sluice-system/sluice-dataplane", Some("edge"));
+        assert_eq!(now.problems().len(), 1);
     }
 
     #[test]

@@ -178,7 +178,9 @@ pub fn attach(rules: &[CelRule]) -> Value {
         .map(|rule| {
             let mut written = json!({"rule": rule.cel, "message": rule.message});
             if let Some(field) = rule.field {
-                written["fieldPath"] = field.into();
+                written.as_object_mut().into_iter().for_each(|written| {
+                    written.insert("fieldPath".to_owned(), field.into());
+                });
             }
             written
         })

@@ -559,7 +559,10 @@ fn a_rollout_that_does_not_govern_says_who_does() {
     let mut bench = Bench::serving(GOOD);
     bench.write(&format!("{GOOD}\n---{second}"), 1);
     let refused = "Accepted=False/NotGoverning Ready=False/NotGoverning Stalled=True/NotGoverning";
-    assert_eq!(bench.says("Rollout sluice-system/second"), format!("Stalled | {refused}"));
+    assert_eq!(
+        bench.says("Rollout sluice-system/second"),
+        format!("Stalled | {refused}")
+    );
     // One that is in error says so, and goes on governing in its last good form.
     bench.write(&GOOD.replace("port: 80}]}}", "port: 80}, {name: b, port: 80}]}}"), 2);
     let said = bench.says("Rollout sluice-system/edge");

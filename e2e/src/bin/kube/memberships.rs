@@ -18,5 +18,5 @@ pub(crate) fn of(own: &str, fleets: &[(&str, &[(&str, &str)])]) -> anyhow::Resul
     let documents = yaml::documents(&rollouts.collect::<String>()).map_err(|error| anyhow!("{error:?}"))?;
     let read = manifest::read(&"members.yaml".into(), documents);
     ensure!(read.problems.is_empty(), "{:?}", read.problems);
-    Ok(members(&read.objects.into_iter().collect(), own))
+    Ok(members(&read.objects.into_iter().collect(), own, None))
 }
