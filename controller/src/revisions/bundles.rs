@@ -424,14 +424,19 @@ impl Bundles {
     }
 
     /// Removes the manifests that are not in `keep`, and everything that no manifest left refers to. Removes nothing of
-    /// that if any manifest left cannot be read: what it needs is then not known.
+    /// that if any manifest left cannot be read: what it needs is then not known. At most `most` pieces at a time: whoever
+    /// waits for this has other things to do. As many removed may mean that there are more.
     ///
     /// # Errors
     /// When something cannot be listed or removed; what is to be kept is still there.
-    pub fn collect(&self, keep: &BTreeSet<ManifestName>) -> Result<usize, BundleError> {
+    pub fn collect(&self, keep: &BTreeSet<ManifestName>, most: usize) -> Result<usize, BundleError> {
         let here = self.folder.manifests()?;
-        let gone: BTreeSet<PieceName> = here.difference(keep).cloned().map(PieceName::Manifest).collect();
+        let gone = here.difference(keep).take(most).cloned();
+        let gone: BTreeSet<PieceName> = gone.map(PieceName::Manifest).collect();
         self.remove(&gone)?;
+        if gone.len() == most {
+            return Ok(most);
+        }
         let mut needed = BTreeSet::new();
         for name in here.intersection(keep) {
             match self.needed_by(name)? {
@@ -444,7 +449,7 @@ impl Bundles {
             PieceName::Section(_) | PieceName::Origins(_) => !needed.contains(name),
             PieceName::Manifest(_) => false,
         });
-        let unneeded: BTreeSet<PieceName> = unneeded.collect();
+        let unneeded: BTreeSet<PieceName> = unneeded.take(most - gone.len()).collect();
         self.remove(&unneeded)?;
         Ok(gone.len() + unneeded.len())
     }

@@ -15,7 +15,7 @@ const AT_ONCE: usize = 16;
 /// Routes in one page of a list.
 const PAGE: u32 = 1_000;
 /// Between two looks at all of them.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(3);
 
 /// Routes of one pool, each with a host of its own.
 pub(crate) struct Crowd<'a> {
