@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_model::limits::{RECORD_PROGRESS_MS, REMOTE_PROGRESS_MS};
+use sluice_model::limits::{RECORD_PROGRESS_MS, REMOTE_PROGRESS_MS, REMOVED_AT_ONCE};
 use sluice_model::{Digest, FleetName, ObjectKey, RevisionId, Snapshot};
 use sluice_proto::{Audience, KeySet, Manifest, OriginsRef, SectionRef};
 
@@ -226,7 +226,8 @@ impl Revisions {
         kept.iter().map(|name| name.number).max().unwrap_or(0)
     }
 
-    /// Removes what neither the record nor an instance needs, but for the newest `limit` revisions.
+    /// Removes what neither the record nor an instance needs, but for the newest `limit` revisions; of very much only a
+    /// part, and the rest when asked again.
     ///
     /// # Errors
     /// When something cannot be listed or removed; what is to be kept is still there.
@@ -242,8 +243,10 @@ impl Revisions {
             return Ok(0);
         }
         self.sweep = Sweep::Due;
-        let removed = self.bundles.collect(&keep)?;
-        self.sweep = Sweep::Done;
+        let removed = self.bundles.collect(&keep, REMOVED_AT_ONCE)?;
+        if removed < REMOVED_AT_ONCE {
+            self.sweep = Sweep::Done;
+        }
         Ok(removed)
     }
 }

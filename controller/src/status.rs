@@ -18,6 +18,7 @@ pub mod difference;
 pub mod fleet;
 pub mod patch;
 pub mod projection;
+mod queue;
 pub mod reason;
 pub mod schedule;
 pub mod standing;

@@ -132,6 +132,23 @@ impl Block {
     fn scope(&self, scope: Option<u16>) -> Option<&ScopeCounters> {
         self.counted.get(usize::from(scope?))
     }
+
+    /// What it counts, the fleet first.
+    fn routes(&self) -> impl Iterator<Item = Option<ObjectKey>> + '_ {
+        std::iter::once(None).chain(self.scopes.iter().cloned().map(Some))
+    }
+
+    /// All of that, with nothing counted.
+    fn nothing_yet(&self) -> BTreeMap<Option<ObjectKey>, ScopeDelta> {
+        let nothing = |route: Option<ObjectKey>| {
+            let delta = ScopeDelta {
+                route: route.clone(),
+                ..ScopeDelta::default()
+            };
+            (route, delta)
+        };
+        self.routes().map(nothing).collect()
+    }
 }
 
 #[derive(Clone, Default, Debug)]
@@ -244,27 +261,33 @@ impl Stats {
     }
 
     /// What was counted since the last drain, of all workers together.
+    ///
+    /// Orders about one revision may count other routes, and blocks of the one before live on for a moment. Of those only
+    /// what the newest counts too is told by route, so that a report never holds the routes of two orders; for the fleet
+    /// everything counts.
     pub fn drain(&self) -> StatsDelta {
+        let mut blocks = self.lock();
         let mut sums: BTreeMap<(Role, RevisionId), BTreeMap<Option<ObjectKey>, ScopeDelta>> = BTreeMap::new();
-        self.lock().retain_mut(|registered| {
+        for Registered { block, .. } in blocks.iter() {
+            sums.insert((block.role, block.revision), block.nothing_yet());
+        }
+        blocks.retain_mut(|registered| {
             // Looked at before reading: whoever counts holds the block, so nothing can be counted after this.
             let last = Arc::strong_count(&registered.block) == 1;
             let block = &registered.block;
             let scopes = sums.entry((block.role, block.revision)).or_default();
-            let routes = std::iter::once(None).chain(block.scopes.iter().cloned().map(Some));
             let counters = std::iter::once(&block.fleet).chain(&block.counted);
-            for ((route, counters), drained) in routes.zip(counters).zip(&mut registered.drained) {
+            for ((route, counters), drained) in block.routes().zip(counters).zip(&mut registered.drained) {
                 let counts = counters.read();
                 let delta = counts.since(drained);
                 *drained = counts;
-                let sum = scopes.entry(route.clone()).or_insert_with(|| ScopeDelta {
-                    route,
-                    ..ScopeDelta::default()
-                });
-                sum.merge(&delta);
+                if let Some(sum) = scopes.get_mut(&route) {
+                    sum.merge(&delta);
+                }
             }
             !last
         });
+        drop(blocks);
         let roles = sums.into_iter().map(|((role, revision), scopes)| RoleDelta {
             role,
             revision,
@@ -307,5 +330,32 @@ mod tests {
         drop(blocks);
         assert_eq!(counts(&stats.drain().roles[0].scopes[0]), (1, 0, 0, 0));
         assert_eq!(stats.drain(), StatsDelta::default());
+    }
+
+    #[test]
+    fn of_two_orders_about_one_revision_the_newer_says_which_routes_are_told() {
+        let stats = Stats::default();
+        let revision = RevisionId {
+            number: 4,
+            digest: Digest([4; 32]),
+        };
+        let [one, both, other] =
+            ["a", "b", "c"].map(|name| format!("ProxyRoute shop/{name}").parse::<ObjectKey>().unwrap());
+        let older = stats.register(Role::Stable, revision, &[one, both.clone()]);
+        let newer = stats.register(Role::Stable, revision, &[both.clone(), other.clone()]);
+        older.record(Some(0), Verdict::Answered(1));
+        older.record(Some(1), Verdict::Answered(1));
+        newer.record(Some(0), Verdict::Answered(1));
+        let delta = stats.drain();
+        let [role] = &delta.roles[..] else { panic!("{delta:?}") };
+        let told: Vec<_> = role
+            .scopes
+            .iter()
+            .map(|scope| (scope.route.clone(), scope.requests))
+            .collect();
+        assert_eq!(told, [(None, 3), (Some(both), 2), (Some(other), 0)]);
+        // The older one's last requests are not counted twice, whoever was told of them.
+        drop(older);
+        assert_eq!(stats.drain().roles[0].scopes[0].requests, 0);
     }
 }

@@ -88,24 +88,46 @@ pub enum OriginsError {
     Decode(#[from] DecodeError),
 }
 
+/// The origins of one bucket as encoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EncodedOrigins {
+    /// For the provenance.
+    pub reference: OriginsRef,
+    /// Their one encoding.
+    raw: Bytes,
+}
+
+impl EncodedOrigins {
+    /// As they are kept: compressed.
+    pub fn pack(&self) -> PackedOrigins {
+        PackedOrigins {
+            reference: self.reference,
+            wire: deflate(&self.raw),
+        }
+    }
+}
+
 /// All origins in their buckets; empty ones are left out. Equal origins give equal bytes.
-pub fn pack_origins(origins: BTreeMap<ObjectKey, String>) -> Vec<PackedOrigins> {
+pub fn encode_origins(origins: BTreeMap<ObjectKey, String>) -> Vec<EncodedOrigins> {
     let mut buckets: BTreeMap<u32, Origins> = BTreeMap::new();
     for (object, origin) in origins {
         let bucket = bucket_of(&object) % ORIGIN_BUCKETS;
         buckets.entry(bucket).or_default().0.insert(object, origin);
     }
-    let pack = |(bucket, origins): (u32, Origins)| {
+    let encode = |(bucket, origins): (u32, Origins)| {
         let raw = origins.encode();
-        PackedOrigins {
-            reference: OriginsRef {
-                bucket,
-                digest: sha256(&raw),
-            },
-            wire: deflate(&raw),
+        let digest = sha256(&raw);
+        EncodedOrigins {
+            reference: OriginsRef { bucket, digest },
+            raw,
         }
     };
-    buckets.into_iter().map(pack).collect()
+    buckets.into_iter().map(encode).collect()
+}
+
+/// The same, as they are kept.
+pub fn pack_origins(origins: BTreeMap<ObjectKey, String>) -> Vec<PackedOrigins> {
+    encode_origins(origins).iter().map(EncodedOrigins::pack).collect()
 }
 
 /// The origins that were kept as `wire`, if they are what `reference` names.

@@ -149,17 +149,26 @@ impl Wire for Entries {
     }
 }
 
+impl Section {
+    /// What a manifest says of it when it travels as `wire`.
+    pub fn travelling_as(&self, wire: &[u8]) -> SectionRef {
+        SectionRef {
+            bucket: self.bucket,
+            digest: self.digest,
+            raw_bytes: size(&self.raw),
+            wire_digest: sha256(wire),
+            wire_bytes: size(wire),
+        }
+    }
+}
+
 /// Compresses a section for travel.
 pub fn pack(section: &Section) -> Packed {
     let wire = deflate(&section.raw);
-    let reference = SectionRef {
-        bucket: section.bucket,
-        digest: section.digest,
-        raw_bytes: size(&section.raw),
-        wire_digest: sha256(&wire),
-        wire_bytes: size(&wire),
-    };
-    Packed { reference, wire }
+    Packed {
+        reference: section.travelling_as(&wire),
+        wire,
+    }
 }
 
 fn size(bytes: &[u8]) -> u32 {

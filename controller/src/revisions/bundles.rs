@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
-use sluice_proto::provenance::{pack_origins, unpack_origins};
-use sluice_proto::sections::{self, Packed};
+use sluice_proto::provenance::{encode_origins, unpack_origins};
+use sluice_proto::sections::{self, Packed, Section};
 use sluice_proto::{
     Audience, KeySet, Manifest, OriginsRef, Provenance, SectionRef, assemble, open_manifest, open_provenance,
 };
@@ -112,10 +112,10 @@ impl Bundles {
         let mut references = BTreeMap::new();
         let mut missing = Vec::new();
         for section in encoded {
-            let packed = sections::pack(&section);
-            match self.held(&packed.reference)? {
+            match self.kept(&section)? {
                 Some(reference) => drop(references.insert(reference.bucket, reference)),
-                None => missing.push(packed),
+                // Compressing is most of the work, and a change makes one section of hundreds anew.
+                None => missing.push(sections::pack(&section)),
             }
         }
         let pieces = missing.iter().map(|Packed { reference, wire }| Piece::Section {
@@ -133,6 +133,15 @@ impl Bundles {
         Ok(references.into_values().collect())
     }
 
+    /// How a section that may be here already is referred to; `None` if it is not, or damaged.
+    fn kept(&self, section: &Section) -> Result<Option<SectionRef>, BundleError> {
+        let wire = self.folder.bytes(&PieceName::Section(section.digest))?;
+        Ok(wire.and_then(|wire| {
+            let reference = section.travelling_as(&wire);
+            sections::unpack(&reference, &wire).is_ok().then_some(reference)
+        }))
+    }
+
     /// How a section that is here is referred to.
     fn held(&self, reference: &SectionRef) -> Result<Option<SectionRef>, BundleError> {
         let wire = self.folder.bytes(&PieceName::Section(reference.digest))?;
@@ -144,17 +153,17 @@ impl Bundles {
     /// # Errors
     /// When something could not be written.
     pub fn put_origins(&self, origins: BTreeMap<ObjectKey, String>) -> Result<Vec<OriginsRef>, BundleError> {
-        let packed = pack_origins(origins);
+        let encoded = encode_origins(origins);
         let here = self.folder.pieces()?;
-        let missing = packed
+        let missing = encoded
             .iter()
-            .filter(|packed| !here.contains(&PieceName::Origins(packed.reference.digest)));
-        let pieces = missing.map(|packed| Piece::Origins {
-            digest: packed.reference.digest,
-            wire: packed.wire.clone(),
+            .filter(|origins| !here.contains(&PieceName::Origins(origins.reference.digest)));
+        let pieces = missing.map(|origins| Piece::Origins {
+            digest: origins.reference.digest,
+            wire: origins.pack().wire,
         });
         self.keep(pieces.collect())?;
-        Ok(packed.iter().map(|packed| packed.reference).collect())
+        Ok(encoded.iter().map(|origins| origins.reference).collect())
     }
 
     /// Keeps a signed manifest, whose sections are kept already, and where its revision came from, if that is known.
@@ -415,14 +424,19 @@ impl Bundles {
     }
 
     /// Removes the manifests that are not in `keep`, and everything that no manifest left refers to. Removes nothing of
-    /// that if any manifest left cannot be read: what it needs is then not known.
+    /// that if any manifest left cannot be read: what it needs is then not known. At most `most` pieces at a time: whoever
+    /// waits for this has other things to do. As many removed may mean that there are more.
     ///
     /// # Errors
     /// When something cannot be listed or removed; what is to be kept is still there.
-    pub fn collect(&self, keep: &BTreeSet<ManifestName>) -> Result<usize, BundleError> {
+    pub fn collect(&self, keep: &BTreeSet<ManifestName>, most: usize) -> Result<usize, BundleError> {
         let here = self.folder.manifests()?;
-        let gone: BTreeSet<PieceName> = here.difference(keep).cloned().map(PieceName::Manifest).collect();
+        let gone = here.difference(keep).take(most).cloned();
+        let gone: BTreeSet<PieceName> = gone.map(PieceName::Manifest).collect();
         self.remove(&gone)?;
+        if gone.len() == most {
+            return Ok(most);
+        }
         let mut needed = BTreeSet::new();
         for name in here.intersection(keep) {
             match self.needed_by(name)? {
@@ -435,7 +449,7 @@ impl Bundles {
             PieceName::Section(_) | PieceName::Origins(_) => !needed.contains(name),
             PieceName::Manifest(_) => false,
         });
-        let unneeded: BTreeSet<PieceName> = unneeded.collect();
+        let unneeded: BTreeSet<PieceName> = unneeded.take(most - gone.len()).collect();
         self.remove(&unneeded)?;
         Ok(gone.len() + unneeded.len())
     }

@@ -3,7 +3,7 @@
 //!
 //! For every object only the latest counts; what is the same as shown is not written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -18,6 +18,7 @@ use sluice_model::{Kind, Name, ObjectKey};
 use super::bucket::Bucket;
 use super::desired::{Desired, Truth, Weight};
 use super::difference::{Difference, difference};
+use super::queue::{Queue, Urgency};
 use super::reason::Reason;
 use super::watched::{Watched, condition, status, text};
 use crate::rollout::Millis;
@@ -59,7 +60,7 @@ pub enum Answer {
 pub struct Schedule {
     entries: BTreeMap<ObjectKey, Entry>,
     /// Those that differ from what is shown.
-    dirty: BTreeSet<ObjectKey>,
+    queue: Queue,
     bucket: Bucket,
     /// Where status may not be written, until when it is not tried.
     forbidden: BTreeMap<(Kind, Name), Millis>,
@@ -126,7 +127,7 @@ impl Schedule {
     pub fn new(now: Millis) -> Self {
         Self {
             entries: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            queue: Queue::default(),
             bucket: Bucket::new(STATUS_WRITES_BURST, 1_000 / STATUS_WRITES_PER_SECOND, now),
             forbidden: BTreeMap::new(),
             pause: None,
@@ -139,7 +140,7 @@ impl Schedule {
         let of_kinds = self.entries.keys().filter(|key| kinds.contains(&key.kind));
         let missing = of_kinds.filter(|key| !all.contains_key(key));
         for key in missing.cloned().collect::<Vec<_>>() {
-            self.dirty.remove(&key);
+            self.queue.put(&key, None);
             if watched.object(&key).is_none() {
                 self.entries.remove(&key);
             } else if let Some(entry) = self.entries.get_mut(&key) {
@@ -203,10 +204,7 @@ impl Schedule {
             return;
         };
         entry.compare(key.kind, &object, now);
-        match entry.due {
-            Some(_) => drop(self.dirty.insert(key.clone())),
-            None => drop(self.dirty.remove(key)),
-        }
+        self.queue.put(key, entry.due);
     }
 
     /// At most `room` statuses that are due, the most urgent first. They count as being written from now on.
@@ -215,44 +213,45 @@ impl Schedule {
             return vec![];
         }
         self.forbidden.retain(|_, until| now < *until);
-        let due = self.dirty.iter().filter_map(|key| {
-            let (urgency, at) = self.entries.get(key)?.due?;
-            let allowed = !self.forbidden.contains_key(&place(key));
-            (at <= now && allowed).then(|| (urgency, at, key.clone()))
-        });
-        let mut due: Vec<(Urgency, Millis, ObjectKey)> = due.collect();
-        due.sort();
         let mut writes = Vec::new();
-        for (_, _, key) in due {
-            if writes.len() == room {
-                break;
-            }
-            let write = self.entries.get_mut(&key).and_then(|entry| {
-                let object = watched.object(&key)?;
-                entry.write(&key, &object, now)
-            });
-            let Some(write) = write else { continue };
+        while writes.len() < room {
+            let Some(key) = self.next_due(now) else { break };
+            let Some(entry) = self.entries.get_mut(&key) else {
+                self.queue.put(&key, None);
+                continue;
+            };
+            let object = watched.object(&key);
+            let Some(write) = object.and_then(|object| entry.write(&key, &object, now)) else {
+                // The watch shows another object, or none: looked at again once a second.
+                entry.due = entry.due.map(|(urgency, at)| (urgency, at.max(later(now, 1_000))));
+                self.queue.put(&key, entry.due);
+                continue;
+            };
             if !self.bucket.take(now) {
                 break;
             }
-            if let Some(entry) = self.entries.get_mut(&key) {
-                (entry.progress, entry.due) = (Progress::Underway, None);
-            }
-            self.dirty.remove(&key);
+            (entry.progress, entry.due) = (Progress::Underway, None);
+            self.queue.put(&key, None);
             writes.push(write);
         }
         writes
     }
 
+    /// The most urgent one that is due and may be written.
+    fn next_due(&self, now: Millis) -> Option<ObjectKey> {
+        let allowed = |key: &&ObjectKey| self.forbidden.is_empty() || !self.forbidden.contains_key(&place(key));
+        self.queue.due(now).find(allowed).cloned()
+    }
+
     /// When to look again; `None` if nothing waits.
     pub fn next_at(&self, now: Millis) -> Option<Millis> {
-        let due = self.dirty.iter().filter_map(|key| {
-            let (_, at) = self.entries.get(key)?.due?;
-            let allowed = self.forbidden.get(&place(key)).copied().unwrap_or_default();
-            Some(at.max(allowed))
-        });
+        let allowed = |key: &ObjectKey| match self.forbidden.is_empty() {
+            true => Millis(0),
+            false => self.forbidden.get(&place(key)).copied().unwrap_or_default(),
+        };
+        let due = self.queue.next_at(allowed)?;
         let pause = self.pause.map_or(Millis(0), |(until, _)| until);
-        Some(due.min()?.max(pause).max(self.bucket.next_at(now)))
+        Some(due.max(pause).max(self.bucket.next_at(now)))
     }
 
     /// What became of a write.
@@ -455,15 +454,6 @@ fn pace(difference: Difference, weight: Weight) -> Pace {
         (Difference::Content, Weight::Passing { .. }) => (STATUS_PASSING_SETTLE_MS, STATUS_OBJECT_SPACING_MS),
     };
     Pace { settle_ms, spacing_ms }
-}
-
-/// Of what is due this is written first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Urgency {
-    Rollout,
-    Failing,
-    Fresh,
-    Other,
 }
 
 fn urgency(kind: Kind, weight: Weight, shown: &Value) -> Urgency {

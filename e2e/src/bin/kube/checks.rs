@@ -35,4 +35,5 @@ pub(crate) mod scale_backend;
 pub(crate) mod sidecar;
 pub(crate) mod source;
 
+mod crowd;
 mod served;

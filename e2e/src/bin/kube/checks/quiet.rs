@@ -4,18 +4,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use kube::api::{Patch, PatchParams, PostParams};
+use anyhow::{Context, bail, ensure};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use sluice_e2e::wait::wait_until;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::crowd::Crowd;
 use super::restarts;
 use super::served::Served;
 use crate::audit::{AuditLog, Entry};
 use crate::install::GATEWAYS;
-use crate::objects::{self, says};
+use crate::objects;
 use crate::sluice::{CONTROLLER_USER, GATEWAY, NAMESPACE, Sluice};
 use crate::world::World;
 
@@ -25,8 +24,11 @@ const ALLOWED: [&str; 2] = ["leases", "tokenreviews"];
 const ROUTES: usize = 1_000;
 /// Status writes for them: one each, and a few for what happened meanwhile.
 const WRITES_MAX: usize = 1_050;
-/// Creations at a time.
-const AT_ONCE: usize = 8;
+/// So long nothing is written once everything is told: longer than any status waits for more to go with it, but for
+/// figures.
+const REST: Duration = Duration::from_secs(15);
+/// Until that is so.
+const RESTS_MAX: usize = 8;
 /// Until all of them are programmed, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Instances after scaling.
@@ -71,7 +73,22 @@ fn written(audit: &AuditLog) -> anyhow::Result<BTreeMap<String, usize>> {
     Ok(counts)
 }
 
+/// Waits until what happened before is told: the last news of a rollout follow its end by seconds.
+async fn all_is_told(world: &World) -> anyhow::Result<()> {
+    let mut last = BTreeMap::new();
+    for _ in 0..RESTS_MAX {
+        let audit = audit(world)?;
+        sleep(REST).await;
+        last = written(&audit)?;
+        if last.is_empty() {
+            return Ok(());
+        }
+    }
+    bail!("it never rests: within {REST:?} this is written: {last:?}")
+}
+
 async fn at_rest(world: &World) -> anyhow::Result<()> {
+    all_is_told(world).await?;
     let (audit, long) = (audit(world)?, world.by_form(60, 300));
     sleep(Duration::from_secs(long)).await;
     let written = written(&audit)?;
@@ -86,9 +103,15 @@ async fn at_rest(world: &World) -> anyhow::Result<()> {
 /// A thousand routes, each of which gets its status once.
 async fn many(world: &World, sluice: Sluice<'_>, namespace: &str) -> anyhow::Result<()> {
     let (audit, began) = (audit(world)?, Instant::now());
-    create(world, namespace).await?;
+    let crowd = Crowd {
+        namespace,
+        name: "quiet",
+        count: ROUTES,
+        pool: "shop",
+    };
+    crowd.create(world).await?;
     let created = began.elapsed();
-    all_programmed(world, namespace).await;
+    crowd.all_programmed(world, PATIENCE).await?;
     let took = began.elapsed();
     sluice.settled().await;
     sleep(Duration::from_secs(2)).await;
@@ -102,45 +125,6 @@ async fn many(world: &World, sluice: Sluice<'_>, namespace: &str) -> anyhow::Res
         took.as_secs_f64()
     ));
     Ok(())
-}
-
-async fn create(world: &World, namespace: &str) -> anyhow::Result<()> {
-    let api = objects::api(world.client(), "ProxyRoute", namespace);
-    let mut creating = JoinSet::new();
-    for worker in 0..AT_ONCE {
-        let api = api.clone();
-        creating.spawn(async move {
-            for number in (worker..ROUTES).step_by(AT_ONCE) {
-                let route = objects::route(
-                    &format!("many-{number}"),
-                    &format!("{number}.quiet.example.com"),
-                    "shop",
-                );
-                api.create(&PostParams::default(), &serde_json::from_value(route)?)
-                    .await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    creating.join_all().await.into_iter().collect()
-}
-
-async fn all_programmed(world: &World, namespace: &str) {
-    let api = objects::api(world.client(), "ProxyRoute", namespace);
-    wait_until("all routes to be programmed", PATIENCE, || async {
-        let list = api.list(&Default::default()).await.map_err(|error| error.to_string())?;
-        let values = list
-            .items
-            .iter()
-            .map(|route| serde_json::to_value(route).unwrap_or_default());
-        let missing = values.filter(|route| !says(route, "Programmed", "True")).count();
-        if missing == 0 {
-            Ok(())
-        } else {
-            Err(format!("{missing} are not"))
-        }
-    })
-    .await;
 }
 
 /// The controller restarts and the gateway grows and shrinks: no route has moved, so none is written about.

@@ -1,16 +1,17 @@
 //! Very many routes: how long they take, what they cost, and that one change among them is as quick as among few.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use sluice_cli::demo_upstream::VERSION_HEADER;
 use sluice_e2e::client;
 use sluice_e2e::wait::wait_until;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::crowd::Crowd;
 use super::served::Served;
 use crate::backend::Backend;
 use crate::node::Process;
@@ -18,8 +19,6 @@ use crate::objects;
 use crate::sluice::{NAMESPACE, Sluice};
 use crate::world::World;
 
-/// Creations at a time.
-const AT_ONCE: usize = 16;
 /// Until all are served.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// From a change of one route to its first answer from the first stage.
@@ -38,9 +37,14 @@ pub(crate) async fn many(world: &World) -> anyhow::Result<()> {
     let shop = Served::start(world, &namespace, "shop").await?;
     world.apply(&namespace, &[objects::pool("other", "other")]).await?;
     sluice.calm().await?;
-    let count = world.by_form(1_000, 10_000);
+    let crowd = Crowd {
+        namespace: &namespace,
+        name: "scale",
+        count: world.by_form(1_000, 10_000),
+        pool: "shop",
+    };
     let before = memory(world, sluice).await?;
-    served(world, sluice, &namespace, count).await?;
+    served(world, sluice, &crowd).await?;
     let after = memory(world, sluice).await?;
     world.figure(format!(
         "memory: controller {:.0}→{:.0} MiB, instance {:.0}→{:.0} MiB",
@@ -55,7 +59,7 @@ pub(crate) async fn many(world: &World) -> anyhow::Result<()> {
         {"name": "all", "fleetPercent": 100, "bakeTime": "0s"},
     ]);
     sluice.edit(&json!({"stages": stages})).await?;
-    changes(world, sluice, &namespace, count).await?;
+    changes(world, sluice, &crowd).await?;
     let values = crate::install::values(world);
     sluice.edit(&json!({"stages": values["rollout"]["stages"]})).await?;
     world
@@ -71,43 +75,44 @@ pub(crate) async fn many(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn name(number: usize) -> String {
-    format!("scale-{number}")
-}
-
-fn host(number: usize) -> String {
-    format!("{number}.scale.example.com")
-}
-
-/// Creates them, and waits until the last one is answered for by every instance.
-async fn served(world: &World, sluice: Sluice<'_>, namespace: &str, count: usize) -> anyhow::Result<()> {
-    let api = objects::api(world.client(), "ProxyRoute", namespace);
-    let (began, mut creating) = (Instant::now(), JoinSet::new());
-    for worker in 0..AT_ONCE {
-        let api = api.clone();
-        creating.spawn(async move {
-            for number in (worker..count).step_by(AT_ONCE) {
-                let route = objects::route(&name(number), &host(number), "shop");
-                api.create(&PostParams::default(), &serde_json::from_value(route)?)
-                    .await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    creating.join_all().await.into_iter().collect::<anyhow::Result<()>>()?;
+/// Creates them, and waits until all are answered for by every instance, and say so.
+async fn served(world: &World, sluice: Sluice<'_>, crowd: &Crowd<'_>) -> anyhow::Result<()> {
+    let began = Instant::now();
+    crowd.create(world).await?;
     let created = began.elapsed();
-    for number in [0, count / 2, count - 1] {
-        for pod in sluice.gateways().await? {
-            let address = pod.at(crate::sluice::HTTP)?;
-            client::until_ok("a route to be served", PATIENCE, address, &host(number)).await;
-        }
+    // Every instance is asked as often as any other: a stage that gets none of the load would be taken for a dead one.
+    let mut asked = Vec::new();
+    for address in addresses(sluice).await? {
+        let some = [0, crowd.count / 2, crowd.count - 1].map(|number| (address, crowd.host(number)));
+        asked.extend(some);
     }
+    wait_until("the routes to be served", PATIENCE, || async {
+        let mut missing = Ok(());
+        for (address, host) in &asked {
+            match client::get(*address, host, "/").await {
+                Ok(answer) if answer.status == 200 => {}
+                other => missing = Err(format!("{host} at {address}: {other:?}")),
+            }
+        }
+        missing
+    })
+    .await;
+    let served = began.elapsed();
+    crowd.all_programmed(world, PATIENCE).await?;
     world.figure(format!(
-        "{count} routes: created in {:.0} s, served by all {:.0} s after the first",
+        "{} routes: created in {:.0} s, served by all {:.0} s after the first was created, each says so after {:.0} s",
+        crowd.count,
         created.as_secs_f64(),
+        served.as_secs_f64(),
         began.elapsed().as_secs_f64()
     ));
     sluice.calm().await
+}
+
+/// Where each instance answers.
+async fn addresses(sluice: Sluice<'_>) -> anyhow::Result<Vec<SocketAddr>> {
+    let gateways = sluice.gateways().await?;
+    gateways.iter().map(|pod| pod.at(crate::sluice::HTTP)).collect()
 }
 
 /// Memory of the leader and of an instance, in bytes.
@@ -122,18 +127,19 @@ async fn memory(world: &World, sluice: Sluice<'_>) -> anyhow::Result<(f64, f64)>
 }
 
 /// One route after another to the other backend.
-async fn changes(world: &World, sluice: Sluice<'_>, namespace: &str, count: usize) -> anyhow::Result<()> {
+async fn changes(world: &World, sluice: Sluice<'_>, crowd: &Crowd<'_>) -> anyhow::Result<()> {
     let changes = world.by_form(20, 200);
-    let before = world.etcd_size().await?;
-    let (mut slowest, mut sum) = (Duration::ZERO, Duration::ZERO);
+    let (mut slowest, mut sum, mut growth) = (Duration::ZERO, Duration::ZERO, 0);
     for number in 0..changes {
-        let took = change(world, sluice, namespace, number % count).await?;
+        // Looked at each time: the API server has etcd forget every few minutes, and what that frees is not to count.
+        let before = world.etcd_size().await?;
+        let took = change(world, sluice, crowd, number % crowd.count).await?;
         slowest = slowest.max(took);
         sum += took;
         sluice.settled().await;
+        growth += world.etcd_size().await?.in_use.saturating_sub(before.in_use);
     }
-    let after = world.etcd_size().await?;
-    let growth = after.in_use.saturating_sub(before.in_use) / changes as u64;
+    let growth = growth / changes as u64;
     world.figure(format!(
         "{changes} changes of one route: in the first stage after {:.0} ms, {:.0} ms at most; etcd {:.1} KiB each",
         sum.as_secs_f64() * 1000.0 / changes as f64,
@@ -162,25 +168,21 @@ async fn changes(world: &World, sluice: Sluice<'_>, namespace: &str, count: usiz
 }
 
 /// From the change to the first answer by the other backend, of whichever instance is first.
-async fn change(world: &World, sluice: Sluice<'_>, namespace: &str, number: usize) -> anyhow::Result<Duration> {
-    let addresses: Vec<_> = sluice
-        .gateways()
-        .await?
-        .iter()
-        .map(|pod| pod.at(crate::sluice::HTTP))
-        .collect::<Result<_, _>>()?;
-    let api = objects::api(world.client(), "ProxyRoute", namespace);
-    let rules = objects::route(&name(number), &host(number), "other")["spec"]["rules"].clone();
+async fn change(world: &World, sluice: Sluice<'_>, crowd: &Crowd<'_>, number: usize) -> anyhow::Result<Duration> {
+    let addresses = addresses(sluice).await?;
+    let api = objects::api(world.client(), "ProxyRoute", crowd.namespace);
+    let (name, host) = (crowd.route(number), crowd.host(number));
+    let rules = objects::route(&name, &host, "other")["spec"]["rules"].clone();
     let began = Instant::now();
     api.patch(
-        &name(number),
+        &name,
         &PatchParams::default(),
         &Patch::Merge(json!({"spec": {"rules": rules}})),
     )
     .await?;
     wait_until("the change in the first stage", PATIENCE, || async {
         for address in &addresses {
-            let answer = client::get(*address, &host(number), "/")
+            let answer = client::get(*address, &host, "/")
                 .await
                 .map_err(|error| format!("{error:#}"))?;
             if answer.header(VERSION_HEADER) == "other" {
