@@ -308,7 +308,7 @@ fn outcome(objects: &BTreeMap<&str, Value>) -> Outcome {
     let listing = source.list();
     let view = source.view(&listing);
     let output = Compiler::new(sluice_proto::sections::unit_digest).compile(&view, &BTreeMap::new());
-    let members = sluice_controller::members::members(&view.objects, "demo");
+    let members = sluice_controller::members::members(&view.objects, "demo", None);
     let errors = output.problems.iter().filter(|problem| problem.is_error());
     let errors: Vec<String> = errors.map(|problem| format!("{problem:?}")).collect();
     let brakes = output.brakes;
