@@ -197,7 +197,7 @@ fn quarantined(subject: Subject<'_>, effect: Effect) -> String {
 }
 
 /// What is wrong and how to mend it; where it stands on an API server is known.
-pub(super) fn in_words(problem: &Problem) -> String {
+fn in_words(problem: &Problem) -> String {
     let field = match problem.field.as_str() {
         "" => String::new(),
         field => format!("{field}: "),

@@ -11,7 +11,7 @@ use sluice_crds::{
 };
 use sluice_model::ObjectKey;
 
-use super::content::{Subject, accepted_of, in_words};
+use super::content::{Subject, accepted_of, first_of};
 use super::desired::{Desired, Fact, Truth, Weight, fields, sentence};
 use super::reason::Reason;
 use crate::pipeline::situation::FleetSituation;
@@ -35,7 +35,15 @@ pub fn governing(subject: Subject<'_>, fleet: &FleetSituation, command: Option<C
 
 /// The status of one that governs nothing: `by` does, or something is wrong with it.
 pub fn not_governing(subject: Subject<'_>, by: Option<&ObjectKey>, command: Option<CommandStatus>) -> Desired {
-    let error = subject.problems.iter().find(|problem| problem.is_error());
+    let mut errors: Vec<&Problem> = subject
+        .problems
+        .iter()
+        .copied()
+        .filter(|problem| problem.is_error())
+        .collect();
+    // What is wrong with itself comes first: who has which members is settled among those that are in order.
+    errors.sort_by_key(|problem| problem.field.as_str().starts_with("spec.members"));
+    let error = errors.first();
     let about = |problem: &Problem| ["spec.fleet", "metadata.namespace"].contains(&problem.field.as_str());
     let reason = match (error, by) {
         (Some(error), _) if !about(error) => Reason::Invalid,
@@ -43,7 +51,7 @@ pub fn not_governing(subject: Subject<'_>, by: Option<&ObjectKey>, command: Opti
         (None, None) => Reason::Invalid,
     };
     let message = match (error, by) {
-        (Some(error), _) => in_words(error),
+        (Some(_), _) => first_of(&errors),
         (None, Some(by)) => format!("{by} governs this fleet; remove one of the two, or name another fleet"),
         (None, None) => "it governs no fleet".to_owned(),
     };
