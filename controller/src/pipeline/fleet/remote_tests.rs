@@ -4,7 +4,7 @@
 use std::fs;
 
 use sluice_model::Kind;
-use sluice_model::limits::MAX_CONFIG_MAP_BYTES;
+use sluice_model::limits::{MAX_CONFIG_MAP_BYTES, REMOVED_AT_ONCE};
 use sluice_proto::sections::unit_digest;
 use sluice_proto::{Ack, Downward, Order, Report, UpwardMessage, open_order};
 use tempfile::TempDir;
@@ -186,6 +186,26 @@ fn what_is_not_needed_goes_there_and_here() {
     assert_eq!(folder.pieces().unwrap(), there);
     let needed = world.fleet.revisions.mend(&[world.stable()].into()).unwrap();
     assert_eq!(needed, 0, "nothing that is needed is gone");
+}
+
+/// Ten thousand routes that come in one by one leave thousands of pieces: no look takes longer for that.
+#[test]
+fn very_much_goes_a_part_at_a_time() {
+    let mut world = World::with(100, &[(100, 0)]);
+    for generation in 1..=15 {
+        world.change_all(generation);
+        world.run(3);
+    }
+    world.run(20);
+    let mut left = vec![world.memory.state().pieces.len()];
+    for _ in 0..10 {
+        world.fleet.collect(world.now);
+        left.push(world.memory.state().pieces.len());
+    }
+    assert!(left[0] - left[10] > 2 * REMOVED_AT_ONCE, "{left:?}");
+    assert_eq!(left[0] - left[1], REMOVED_AT_ONCE, "{left:?}");
+    assert_eq!(left[9], left[10], "{left:?}");
+    assert_eq!(world.manifests(), 10);
 }
 
 /// What a change of one route costs the store, with stages that bake for a minute each.
