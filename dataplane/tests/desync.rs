@@ -217,3 +217,40 @@ async fn every_case_of_the_corpus() {
         "none of it is anybody's failure but the client's"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_answered_early_is_drained_or_its_connection_ends() {
+    let world = World::start(Setup::default()).await;
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    for _ in 0..2 {
+        let small = "POST /none HTTP/1.1\r\nHost: a.test\r\nContent-Length: 24\r\n\r\nGET /x HTTP/1.1\r\nHost: a";
+        stream.write_all(small.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "}\n").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 404") && !answer.contains("connection: close"),
+            "{answer}"
+        );
+    }
+    let large =
+        "POST /none HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nGET /x HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    stream.write_all(large.as_bytes()).await.unwrap();
+    let answer = read_all(&mut stream).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 404") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interim_responses_without_end_are_an_error_of_the_upstream() {
+    let storm = upstream(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let many = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+        while stream.write_all(many.as_bytes()).await.is_ok() {}
+    })
+    .await;
+    let world = World::start(Setup::default().pool("storm", &[storm]).route("/", "storm", None)).await;
+    let answer = world.get("/").await;
+    assert!(answer.contains("upstream_protocol_error"), "{answer}");
+}

@@ -46,6 +46,8 @@ pub(super) struct Output {
     message: usize,
     /// Where its request line ends, once it is sound.
     line_end: Option<usize>,
+    /// Where its head ends, once that is complete.
+    head_end: usize,
     /// Where its request id stands, as a whole field line.
     id: Option<Range<usize>>,
     stage: Stage,
@@ -73,6 +75,7 @@ impl Output {
     pub(super) fn begin(&mut self) {
         self.message = self.bytes.len();
         self.line_end = None;
+        self.head_end = self.message;
         self.id = None;
         self.stage = Stage::Held;
     }
@@ -89,14 +92,15 @@ impl Output {
 
     /// Its head is complete and may go on.
     pub(super) fn release(&mut self) {
+        self.head_end = self.bytes.len();
         self.stage = Stage::Ready;
     }
 
     /// Puts the stand-in in the place of the latest message, unless some of that has gone on.
     pub(super) fn refuse(&mut self) -> Meets {
         if self.stage == Stage::Begun {
-            // What is left of its body is of no use to anybody.
-            self.bytes.truncate(self.taken);
+            // What is left of its body is of no use to anybody; its head is, so that there is a request that fails.
+            self.bytes.truncate(self.taken.max(self.head_end));
             return Meets::Body;
         }
         let id = self
@@ -153,7 +157,8 @@ impl Output {
         if self.bytes.capacity() > GUARD_READ_BYTES {
             self.bytes = Vec::new();
         }
-        (self.taken, self.message, self.line_end, self.id) = (0, 0, None, None);
+        (self.taken, self.message, self.head_end) = (0, 0, 0);
+        (self.line_end, self.id) = (None, None);
     }
 
     /// Moves what is held to the front.
@@ -162,6 +167,7 @@ impl Output {
         self.bytes.drain(..by);
         self.taken = 0;
         self.message = 0;
+        self.head_end = 0;
         self.line_end = self.line_end.map(|end| end.saturating_sub(by));
         self.id = self
             .id

@@ -12,6 +12,8 @@ pub(super) struct Patience {
     most: Duration,
     /// Since when it is the client who is waited for.
     waiting: Option<Instant>,
+    /// It ran out while nobody looked.
+    spent: bool,
 }
 
 impl Patience {
@@ -21,6 +23,7 @@ impl Patience {
             left: Duration::from_millis(BODY_GRACE_MS),
             most: Duration::from_millis(BODY_PATIENCE_MAX_MS),
             waiting: None,
+            spent: false,
         }
     }
 
@@ -31,6 +34,7 @@ impl Patience {
             left: most,
             most,
             waiting: None,
+            spent: false,
         }
     }
 
@@ -46,6 +50,7 @@ impl Patience {
 
     /// The wait is over: so many bytes came, or went.
     pub(super) fn earn(&mut self, bytes: usize, now: Instant) {
+        self.spent = self.is_over(now);
         let Some(since) = self.waiting.take() else { return };
         let earned = (bytes as u64).saturating_mul(1000) / CLIENT_MIN_BYTES_PER_SECOND;
         let left = self.left.saturating_sub(now.saturating_duration_since(since));
@@ -54,8 +59,10 @@ impl Patience {
 
     /// Whether it has run out.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.waiting
-            .is_some_and(|since| now.saturating_duration_since(since) >= self.left)
+        self.spent
+            || self
+                .waiting
+                .is_some_and(|since| now.saturating_duration_since(since) >= self.left)
     }
 }
 

@@ -282,3 +282,88 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Line;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    fn guarded() -> (DuplexStream, Guarded<DuplexStream>, Rc<Gate>) {
+        let gate = Rc::new(Gate::default());
+        let (client, server) = tokio::io::duplex(1 << 16);
+        (client, Guarded::new(server, gate.clone()), gate)
+    }
+
+    async fn read(guarded: &mut Guarded<DuplexStream>) -> io::Result<String> {
+        let mut some = [0; 4096];
+        let count = guarded.read(&mut some).await?;
+        Ok(String::from_utf8_lossy(&some[..count]).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_slow_head_is_answered_and_a_silent_connection_just_ends() {
+        let (mut client, mut guard, gate) = guarded();
+        client
+            .write_all(b"GET /a HTTP/1.1\r\nHost: a\r\nX-Request-Id: 7\r\n")
+            .await
+            .unwrap();
+        let nothing = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+        gate.cut_off(Rule::HeadSlow);
+        let stand_in = read(&mut guard).await.unwrap();
+        assert_eq!(
+            stand_in,
+            "GET /a HTTP/1.1\r\nX-Request-Id:7\r\nconnection:close\r\n\r\n"
+        );
+        let refused = gate.pass().unwrap();
+        assert_eq!((refused.rule, refused.line), (Rule::HeadSlow, Line::Known));
+        let (_client, mut guard, gate) = guarded();
+        gate.cut_off(Rule::HeadSlow);
+        assert_eq!(read(&mut guard).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_after_its_head_went_on_fails_to_be_read() {
+        let (mut client, mut guard, gate) = guarded();
+        client
+            .write_all(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(
+            read(&mut guard)
+                .await
+                .unwrap()
+                .ends_with("transfer-encoding:chunked\r\n\r\n")
+        );
+        assert_eq!(gate.pass(), None);
+        client.write_all(b"3\r\nabcX\r\nGET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let error = read(&mut guard).await.unwrap_err();
+        let rule = error.get_ref().unwrap().downcast_ref::<Rule>().copied();
+        assert_eq!(rule, Some(Rule::ChunkEnd));
+        let more = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+        assert!(more.is_err(), "nothing more is read: {more:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_lingers_within_bounds_after_a_refusal() {
+        let (mut client, mut guard, _) = guarded();
+        client.write_all(b"\x00 nonsense").await.unwrap();
+        assert!(read(&mut guard).await.unwrap().starts_with("GET / "));
+        let began = tokio::time::Instant::now();
+        guard.shutdown().await.unwrap();
+        assert_eq!(
+            began.elapsed().as_millis(),
+            u128::from(DRAIN_MS),
+            "a client that keeps its side open"
+        );
+        let (client, mut guard, _) = guarded();
+        drop(client);
+        guard.shutdown().await.unwrap();
+        assert_eq!(
+            began.elapsed().as_millis(),
+            u128::from(DRAIN_MS),
+            "without a refusal there is no wait"
+        );
+    }
+}
