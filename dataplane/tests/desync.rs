@@ -254,3 +254,30 @@ async fn interim_responses_without_end_are_an_error_of_the_upstream() {
     let answer = world.get("/").await;
     assert!(answer.contains("upstream_protocol_error"), "{answer}");
 }
+
+/// Takes as long as the deadlines do: 5 s for a silent body, 10 s for a head, and a sweep of a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_are_told_and_cut_within_their_deadlines() {
+    let record = Record::default();
+    let pool = [recorder(record.clone()).await];
+    let world = World::start(Setup::default().pool("all", &pool).route("/", "all", None)).await;
+    let slow = async |raw: &str, rule: &str, most: u64| {
+        let began = std::time::Instant::now();
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(raw.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let reading = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_string(&mut answer));
+        reading.await.expect("cut within 20 s").unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 408") && answer.contains("client_timeout"),
+            "{rule}: {answer}"
+        );
+        // Two seconds beyond the deadline, and as much again for a busy machine.
+        assert!(began.elapsed().as_secs() <= most + 4, "{rule}: {:?}", began.elapsed());
+        world.logged(|line| line["refused_by"] == rule).await;
+    };
+    let head = "GET / HTTP/1.1\r\nHost: a.test\r\nX: ";
+    let body = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\nabc";
+    tokio::join!(slow(head, "head_slow", 10), slow(body, "body_slow", 5));
+    assert!(record.lock().unwrap().is_empty(), "half a request is none");
+}

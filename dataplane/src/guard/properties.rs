@@ -1,7 +1,7 @@
 //! Properties of the framer: whatever comes, in pieces of whatever size, what goes to the codec is read alike by two parsers
 //! that know nothing of ours: httparse, which the codec uses, and a strict one of this file.
 //!
-//! `cargo test -p sluice-dataplane --lib -- --ignored a_million` is the long form; `SLUICE_SEED` plays a run again.
+//! `cargo test -p sluice-dataplane --lib -- --ignored a_million` is the long form (20 s); `SLUICE_SEED` plays a run again.
 
 use super::framer::Framer;
 use super::output::Meets;
