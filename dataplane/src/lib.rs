@@ -5,10 +5,10 @@
 //!                                                     │ one load per request
 //!  server ─ starts ─► worker (one per core) ─► proxy ─┤ route: router   (a leaf)
 //!                        ▲                            │ pick: pool      (a leaf)
-//!                     listener ─► tls (a leaf)        └ record: telemetry, stats
+//!                     listener ─► tls, guard (leaves) └ record: telemetry, stats
 //! ```
 //!
-//! Leaves (`router`, `pool`, `middleware`, `tls`) decide or hold and do not know each other; `proxy` acts, and it alone knows
+//! Leaves (`router`, `pool`, `middleware`, `tls`, `guard`) decide or hold and do not know each other; `proxy` acts, and it alone knows
 //! the order. Only `config` writes `live`.
 #![cfg_attr(
     test,
@@ -21,6 +21,7 @@ pub mod config;
 pub mod dial;
 pub mod drain;
 pub mod enrol;
+pub mod guard;
 pub mod health;
 pub mod identity;
 pub mod instance;

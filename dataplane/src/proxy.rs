@@ -5,10 +5,13 @@
 
 mod admit;
 pub(crate) mod body;
+mod drain;
 pub(crate) mod exchange;
 pub mod failure;
 pub(crate) mod forward;
 mod headers;
+pub(crate) mod host;
+mod interim;
 pub(crate) mod respond;
 
 use std::convert::Infallible;
@@ -21,7 +24,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use sluice_model::authority;
 use sluice_model::{RequestFacts, unit::TimeoutMillis};
 
 use crate::middleware::forwarded;
@@ -34,6 +36,7 @@ use exchange::Exchange;
 use failure::Failure;
 use forward::Lease;
 use headers::Survey;
+use host::Host;
 
 /// How a request was answered.
 // Lives for one call: moving it once is cheaper than a box for every request.
@@ -56,42 +59,62 @@ pub(crate) async fn serve(
     Ok(answered.unwrap_or_else(|()| respond::after_panic(&worker, &connection)))
 }
 
-async fn answer(mut exchange: Box<Exchange>, request: Request<Incoming>) -> Response<ResponseBody> {
-    match live(&mut exchange, request).await {
+async fn answer(mut exchange: Box<Exchange>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    let decided = decide(&mut exchange, &mut request);
+    let answer = match decided {
+        Ok(Decision::Forward(timeout)) => within(&mut exchange, timeout, request).await,
+        Ok(Decision::Here) => {
+            exchange.rest = drain::drain(request).await;
+            Ok(Answer::Here)
+        }
+        Err(failure) if failure.ends_connection() => Err(failure),
+        Err(failure) => {
+            exchange.rest = drain::drain(request).await;
+            Err(failure)
+        }
+    };
+    match answer {
         Ok(Answer::Upstream(response, lease)) => respond::upstream(exchange, response, lease),
         Ok(Answer::Here) => respond::here(exchange),
         Err(failure) => respond::failure(exchange, failure),
     }
 }
 
-async fn live(exchange: &mut Exchange, mut request: Request<Incoming>) -> Result<Answer, Failure> {
-    exchange.choose_lane()?;
+/// What happens to a request, decided from its head alone.
+enum Decision {
+    /// It goes on, within this time.
+    Forward(Option<TimeoutMillis>),
+    /// This hop answers it.
+    Here,
+}
+
+fn decide(exchange: &mut Exchange, request: &mut Request<Incoming>) -> Result<Decision, Failure> {
+    let chosen = exchange.choose_lane();
+    exchange.refused()?;
+    chosen?;
     let survey = Survey::of(request.headers());
-    let way = admit::admit(&mut request, &survey, exchange.connection.scheme())?;
-    exchange.admitted(&request);
-    if way == Way::Here {
-        return Ok(Answer::Here);
+    let admitted = admit::admit(request, &survey, exchange.connection.scheme());
+    let admitted = admitted.map_err(|rule| exchange.broke_rule(rule))?;
+    exchange.admitted(request, admitted.host);
+    if admitted.way == Way::Here {
+        return Ok(Decision::Here);
     }
-    let timeout = route(exchange, &request)?;
+    let timeout = route(exchange, request)?;
     prepare(exchange, &survey, request.headers_mut());
-    within(exchange, timeout, request).await
+    Ok(Decision::Forward(timeout))
 }
 
 /// Finds the rule and its pool. Each step compares stamps: what it came from and what it leads to are of one generation.
 fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Option<TimeoutMillis>, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
-    let host = request
-        .headers()
-        .get(http::header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let host = host.and_then(|host| authority::parse(host).ok());
-    if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), &host)
-        && !tls.takes(&host.host)
+    let host = exchange.host.as_ref().map(Host::name);
+    if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), host)
+        && !tls.takes(host)
     {
         return Err(Failure::Misdirected);
     }
     let facts = RequestFacts {
-        host: host.as_ref().map(|authority| &*authority.host),
+        host,
         path: request.uri().path(),
         method: request.method(),
         headers: request.headers(),
@@ -112,10 +135,11 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Option<
 }
 
 /// What the upstream gets to see: nothing that concerned only the hop before, and what this hop vouches for.
-fn prepare(exchange: &Exchange, survey: &Survey, headers: &mut HeaderMap) {
-    survey.strip_request(headers);
+fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
+    exchange.nominated = survey.strip_request(headers);
     let connection = &exchange.connection;
-    forwarded::apply(headers, &connection.client, connection.scheme(), exchange.host.as_ref());
+    let host = exchange.host.as_ref().map(Host::sent);
+    forwarded::apply(headers, &connection.client, connection.scheme(), host);
     headers.insert(X_REQUEST_ID, exchange.request_id.clone());
     if survey.transfer_encodings > 0 {
         // Said here so that the framing that goes on is ours, also for methods that usually have no body.

@@ -174,7 +174,7 @@ async fn every_failure_has_its_answer() {
     let fleet = &delta.roles[0].scopes[0];
     // On the server's side: no endpoint, nobody, twice nonsense, reset, slow.
     assert_eq!((fleet.requests, fleet.failures, fleet.no_route), (7, 6, 1), "{fleet:?}");
-    assert_eq!(fleet.client_failures, 12, "{fleet:?}");
+    assert_eq!(fleet.client_failures, 13, "{fleet:?}");
     let metrics = world.admin("/metrics").await;
     assert!(
         metrics.contains("proxy_errors_total{route=\"t/slow\",category=\"request_timeout\"} 1"),

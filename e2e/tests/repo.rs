@@ -146,7 +146,7 @@ fn there_is_one_crypto_provider() {
 }
 
 /// What the data plane decides or holds, each by itself; `proxy` alone knows them all.
-const LEAVES: [&str; 6] = ["router", "middleware", "traffic", "cache", "pool", "tls"];
+const LEAVES: [&str; 7] = ["router", "middleware", "traffic", "cache", "pool", "tls", "guard"];
 
 #[test]
 fn leaves_of_the_data_plane_do_not_import_each_other() {

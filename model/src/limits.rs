@@ -177,6 +177,41 @@ pub const MAX_REQUEST_HEAD_BYTES: usize = 64 << 10;
 pub const MAX_REQUEST_FIELD_BYTES: usize = 16 << 10;
 /// A request target: 414 beyond (RFC 9112 §3 wants 8000 at least).
 pub const MAX_REQUEST_TARGET_BYTES: usize = 8 << 10;
+/// A method. The longest that is registered has 17 (`UPDATEREDIRECTREF`).
+pub const MAX_REQUEST_METHOD_BYTES: usize = 32;
+/// Fields of one request head, or of its trailers: 431 beyond. A head of many small fields costs more memory than its bytes
+/// say; browsers send some 20, proxies in a row some 40.
+pub const MAX_REQUEST_FIELDS: usize = 100;
+/// All trailers of one request together. gRPC and checksums need a few hundred bytes.
+pub const MAX_REQUEST_TRAILER_BYTES: usize = 8 << 10;
+/// The size line of one chunk with its extensions, which are dropped: nobody is known to use them but to confuse parsers.
+pub const MAX_CHUNK_LINE_BYTES: usize = 256;
+/// Bytes that a client connection is read by at a time while heads or chunks are looked at.
+pub const GUARD_READ_BYTES: usize = 16 << 10;
+/// The buffer of the HTTP/1.1 codec of a client connection: twice a head, so that the guard's bound is met first.
+pub const CLIENT_BUFFER_BYTES: usize = 2 * MAX_REQUEST_HEAD_BYTES;
+/// The rate below which a client is not sending a body or taking a response but holding a connection, in bytes a second:
+/// Kestrel's figure; a modem of 1990 is ten times faster. Time in which it is us who do not read is not counted.
+pub const CLIENT_MIN_BYTES_PER_SECOND: u64 = 240;
+/// How long a client may send nothing of a body at its start, in milliseconds: a slow start of TCP, a lost packet or two.
+pub const BODY_GRACE_MS: u64 = 5_000;
+/// How much patience a body can earn by being faster than the least, in milliseconds: a tunnel or a change of cells. Not
+/// more, or a fast megabyte would buy an hour of silence.
+pub const BODY_PATIENCE_MAX_MS: u64 = 30_000;
+/// How long a client may take nothing of a response that waits to be written, in milliseconds; what it takes earns it
+/// patience up to this again.
+pub const RESPONSE_PATIENCE_MS: u64 = 30_000;
+/// From the head of a request to the end of its response. As the longest timeout that can be asked for; a connection that
+/// is in use for longer is a tunnel, or leaked.
+pub const REQUEST_TOTAL_SECONDS: u64 = MAX_TIMEOUT_MILLIS / 1000;
+/// What is read and dropped of a request that is answered before all of it came: less than a round trip costs, and the
+/// connection can be kept, or closed without the answer being lost.
+pub const DRAIN_BYTES: usize = 64 << 10;
+/// How long that may take, in milliseconds.
+pub const DRAIN_MS: u64 = 1_000;
+/// What an upstream may send before and with the head of one response, interim responses included. The largest heads seen
+/// have 32 KiB of cookies; endless `100 Continue`s are an attack.
+pub const MAX_RESPONSE_HEAD_BYTES: usize = 128 << 10;
 /// From the first byte of a request head, or from accepting, to its last. Coarse: checked once a second.
 pub const HEADER_READ_TIMEOUT_SECONDS: u64 = 10;
 /// How long a client connection may rest between requests; longer than the 60 s of common load balancers, so that

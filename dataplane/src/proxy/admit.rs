@@ -1,15 +1,18 @@
 //! What a request must be before anything is decided about it: one valid host, a target that is a path, an allowed
 //! method, unambiguous framing. What comes out is canonical: router, log and upstream see the same.
+//!
+//! These are the checks of a *parsed* request, the same for every version of HTTP. What only the bytes of HTTP/1.1 show is
+//! the guard's business (`guard`), before there is a request.
 
 use http::header::{HOST, MAX_FORWARDS};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
-use hyper::body::Incoming;
 use sluice_model::limits::MAX_REQUEST_TARGET_BYTES;
-use sluice_model::{authority, path};
+use sluice_model::path;
 
-use super::failure::Failure;
 use super::headers::Survey;
+use super::host::Host;
+use crate::guard::rule::Rule;
 use crate::middleware::forwarded::Scheme as Spoken;
 
 /// What the proxy does with an admitted request.
@@ -21,93 +24,156 @@ pub(super) enum Way {
     Here,
 }
 
-/// Checks a request and brings its target and its host into canonical form. RFC 9112 §3.2.
-pub(super) fn admit(request: &mut Request<Incoming>, survey: &Survey, spoken: Spoken) -> Result<Way, Failure> {
+/// A request that may go on.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// What happens to it.
+    pub(super) way: Way,
+    /// Its host; HTTP/1.0 need not have one.
+    pub(super) host: Option<Host>,
+}
+
+/// Checks a request and brings its target and its host into canonical form. RFC 9112 §3.2, RFC 9113 §8.3.
+pub(super) fn admit<B>(request: &mut Request<B>, survey: &Survey, spoken: Spoken) -> Result<Admitted, Rule> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-        return Err(Failure::MethodNotAllowed);
+        return Err(Rule::Method);
     }
     survey.check_request(request.headers())?;
-    settle_host(request, survey, spoken)?;
+    let host = settle_host(request, survey, spoken)?;
     let way = settle_target(request)?;
-    if *request.method() == Method::OPTIONS && survey.max_forwards > 0 {
-        return count_hop(request.headers_mut()).map(|here| if way == Way::Here { way } else { here });
-    }
-    Ok(way)
-}
-
-/// Exactly one valid host. The authority of an absolute target goes before `Host` and replaces it (§3.2.2).
-fn settle_host(request: &mut Request<Incoming>, survey: &Survey, spoken: Spoken) -> Result<(), Failure> {
-    match (survey.hosts, request.version()) {
-        (1, _) => {}
-        (0, Version::HTTP_10 | Version::HTTP_09) => {}
-        (_, _) => return Err(Failure::BadRequest),
-    }
-    if request.uri().scheme().is_some() {
-        let expected = match spoken {
-            Spoken::Http => Scheme::HTTP,
-            Spoken::Https => Scheme::HTTPS,
-        };
-        if request.uri().scheme() != Some(&expected) {
-            return Err(Failure::BadRequest);
+    let way = match way {
+        Way::On if *request.method() == Method::OPTIONS && survey.max_forwards > 0 => {
+            count_hop(request.headers_mut(), survey)?
         }
-        let named = request.uri().authority().ok_or(Failure::BadRequest)?;
-        let named = HeaderValue::from_str(named.as_str()).map_err(|_| Failure::BadRequest)?;
-        request.headers_mut().insert(HOST, named);
-    }
-    match request.headers().get(HOST) {
-        Some(host) => check_host(host),
-        None => Ok(()),
-    }
+        Way::On | Way::Here => way,
+    };
+    Ok(Admitted { way, host })
 }
 
-fn check_host(host: &HeaderValue) -> Result<(), Failure> {
-    let host = host.to_str().map_err(|_| Failure::BadRequest)?;
-    authority::parse(host).map(drop).map_err(|_| Failure::BadRequest)
+/// Exactly one valid host. The authority of the target goes before `Host` and replaces it (RFC 9112 §3.2.2); in HTTP/2,
+/// where that is how a host is named, the two must not differ (RFC 9113 §8.3.1).
+fn settle_host<B>(request: &mut Request<B>, survey: &Survey, spoken: Spoken) -> Result<Option<Host>, Rule> {
+    let named = named_host(request, spoken)?;
+    let field = match (survey.hosts, request.version()) {
+        (0 | 1, _) => request.headers().get(HOST).map(Host::parse).transpose()?,
+        (_, _) => return Err(Rule::HostRepeated),
+    };
+    let host = match (request.version(), named, field) {
+        (Version::HTTP_2 | Version::HTTP_3, Some(named), Some(field)) if !named.is_same(&field) => {
+            return Err(Rule::HostDiffers);
+        }
+        (Version::HTTP_2 | Version::HTTP_3, Some(host), _) => host,
+        (Version::HTTP_11, _, None) => return Err(Rule::HostMissing),
+        (_, Some(host), _) | (_, None, Some(host)) => host,
+        (Version::HTTP_10 | Version::HTTP_09, None, None) => return Ok(None),
+        (_, None, None) => return Err(Rule::HostMissing),
+    };
+    if request.headers().get(HOST) != Some(host.sent()) {
+        request.headers_mut().insert(HOST, host.sent().clone());
+    }
+    Ok(Some(host))
+}
+
+/// The host that an absolute target names.
+fn named_host<B>(request: &Request<B>, spoken: Spoken) -> Result<Option<Host>, Rule> {
+    let Some(scheme) = request.uri().scheme() else {
+        return Ok(None);
+    };
+    let expected = match spoken {
+        Spoken::Http => Scheme::HTTP,
+        Spoken::Https => Scheme::HTTPS,
+    };
+    if *scheme != expected {
+        return Err(Rule::Scheme);
+    }
+    let named = request.uri().authority().ok_or(Rule::HostInvalid)?;
+    let named = HeaderValue::from_str(named.as_str()).map_err(|_| Rule::HostInvalid)?;
+    Host::parse(&named).map(Some)
 }
 
 /// Origin form with a normal path. Left alone if it is that already, as it nearly always is.
-fn settle_target(request: &mut Request<Incoming>) -> Result<Way, Failure> {
+fn settle_target<B>(request: &mut Request<B>) -> Result<Way, Rule> {
     let uri = request.uri();
     let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
     if target.len() > MAX_REQUEST_TARGET_BYTES {
-        return Err(Failure::UriTooLong);
+        return Err(Rule::TargetSize);
     }
-    if target == "*" && *request.method() == Method::OPTIONS {
-        return Ok(Way::Here);
+    if target == "*" {
+        return match *request.method() {
+            Method::OPTIONS => Ok(Way::Here),
+            _ => Err(Rule::TargetForm),
+        };
     }
     if uri.scheme().is_none() && uri.authority().is_some() {
-        return Err(Failure::BadRequest); // authority form belongs to CONNECT
+        return Err(Rule::TargetForm); // authority form belongs to CONNECT
     }
-    let normal = path::normalize(uri.path()).map_err(|_| Failure::BadRequest)?;
+    let normal = path::normalize(uri.path()).map_err(|_| Rule::Path)?;
     let query = uri.query();
     let rewritten = match (&normal, uri.scheme()) {
         (std::borrow::Cow::Borrowed(_), None) => return Ok(Way::On),
-        (std::borrow::Cow::Borrowed(_), Some(_)) => uri.path_and_query().cloned().ok_or(Failure::BadRequest)?,
+        (std::borrow::Cow::Borrowed(path), Some(_)) => join(path, query)?,
         (std::borrow::Cow::Owned(path), _) => join(path, query)?,
     };
     *request.uri_mut() = Uri::from(rewritten);
     Ok(Way::On)
 }
 
-fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> {
+fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Rule> {
     let mut text = path.to_owned();
     if let Some(query) = query {
         text.push('?');
         text.push_str(query);
     }
-    PathAndQuery::from_maybe_shared(bytes::Bytes::from(text)).map_err(|_| Failure::BadRequest)
+    PathAndQuery::from_maybe_shared(bytes::Bytes::from(text)).map_err(|_| Rule::Path)
 }
 
 /// `Max-Forwards` of OPTIONS counts down; at 0 this hop is meant (RFC 9110 §7.6.2).
-fn count_hop(headers: &mut HeaderMap) -> Result<Way, Failure> {
+fn count_hop(headers: &mut HeaderMap, survey: &Survey) -> Result<Way, Rule> {
+    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let left = headers
         .get(MAX_FORWARDS)
-        .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    match left.ok_or(Failure::BadRequest)? {
+        .filter(|_| survey.max_forwards == 1)
+        .and_then(|value| value.to_str().ok().filter(digits)?.parse::<u64>().ok());
+    match left.ok_or(Rule::MaxForwards)? {
         0 => Ok(Way::Here),
         left => {
             headers.insert(MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
             Ok(Way::On)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(version: Version, target: &str, hosts: &[&'static str]) -> Result<(String, String), Rule> {
+        let mut request = Request::builder().version(version).uri(target).body(()).unwrap();
+        for host in hosts {
+            request.headers_mut().append(HOST, HeaderValue::from_static(host));
+        }
+        let survey = Survey::of(request.headers());
+        let admitted = admit(&mut request, &survey, Spoken::Http)?;
+        let host = admitted.host.map(|host| host.name().to_owned());
+        Ok((host.unwrap_or_default(), request.uri().to_string()))
+    }
+
+    #[test]
+    fn one_host_whatever_the_version() {
+        let ok = |host: &str, target: &str| Ok((host.to_owned(), target.to_owned()));
+        let (h1, h2) = (Version::HTTP_11, Version::HTTP_2);
+        assert_eq!(admitted(h1, "/a", &["A.test"]), ok("a.test", "/a"));
+        assert_eq!(admitted(h1, "http://b.test/a?q", &["a.test"]), ok("b.test", "/a?q"));
+        assert_eq!(admitted(h1, "http://b.test/a", &["u@a"]), Err(Rule::HostInvalid));
+        assert_eq!(admitted(h1, "http://b.test/a", &[]), Err(Rule::HostMissing));
+        assert_eq!(admitted(h1, "/a", &["a", "a"]), Err(Rule::HostRepeated));
+        assert_eq!(admitted(Version::HTTP_10, "/a", &[]), ok("", "/a"));
+        assert_eq!(admitted(h2, "http://a.test/a", &[]), ok("a.test", "/a"));
+        assert_eq!(admitted(h2, "http://a.test/a", &["A.test"]), ok("a.test", "/a"));
+        assert_eq!(admitted(h2, "http://a.test/a", &["b.test"]), Err(Rule::HostDiffers));
+        assert_eq!(admitted(h2, "http://a.test:81/a", &["a.test"]), Err(Rule::HostDiffers));
+        assert_eq!(admitted(h2, "https://a.test/a", &[]), Err(Rule::Scheme));
+        assert_eq!(admitted(h2, "/a", &[]), Err(Rule::HostMissing));
+        assert_eq!(admitted(h1, "*", &["a"]), Err(Rule::TargetForm));
     }
 }

@@ -10,13 +10,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderName, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::forward::Lease;
 use super::headers::clean_trailers;
+use crate::guard::rule::Rule;
 use crate::worker::connection::Closing;
 
 /// How far a request body has come.
@@ -35,39 +36,58 @@ pub(crate) enum Progress {
 pub(crate) struct Watch {
     pub(super) bytes: Cell<u64>,
     pub(super) progress: Cell<Progress>,
+    /// The rule by which the client broke it, if it was that.
+    pub(super) rule: Cell<Option<Rule>>,
 }
 
 /// A request body on its way to an upstream.
 pub(crate) enum RequestBody {
     /// There is none.
     Empty,
-    /// The client's.
-    Client(Incoming, Rc<Watch>),
+    /// The client's; of its trailers the fields with these names concern this hop only.
+    Client(Incoming, Rc<Watch>, Vec<HeaderName>),
 }
 
 impl RequestBody {
     /// The body of a request and, if there is one, its watch.
-    pub(super) fn new(incoming: Incoming) -> (Self, Option<Rc<Watch>>) {
+    pub(super) fn new(incoming: Incoming, nominated: Vec<HeaderName>) -> (Self, Option<Rc<Watch>>) {
         if incoming.is_end_stream() {
             return (Self::Empty, None);
         }
         let watch = Rc::new(Watch {
             bytes: Cell::new(0),
             progress: Cell::new(Progress::Flowing),
+            rule: Cell::new(None),
         });
-        (Self::Client(incoming, watch.clone()), Some(watch))
+        (Self::Client(incoming, watch.clone(), nominated), Some(watch))
     }
+}
+
+/// The I/O error inside of the codec's.
+fn inner(error: &hyper::Error) -> Option<&io::Error> {
+    error.source().and_then(|source| source.downcast_ref::<io::Error>())
+}
+
+/// The rule that the guard of the connection names.
+fn broken_rule(error: &hyper::Error) -> Option<Rule> {
+    inner(error)?.get_ref()?.downcast_ref::<Rule>().copied()
 }
 
 /// Whether the client sent nonsense or went away. The codec reports nonsense as invalid input or data.
 fn client_failure(error: &hyper::Error) -> Failure {
-    let kind = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>())
-        .map(io::Error::kind);
-    match kind {
+    match inner(error).map(io::Error::kind) {
         Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Failure::BadRequest,
         Some(_) | None => Failure::ClientClosed,
+    }
+}
+
+/// Whether the upstream sent nonsense or went away.
+pub(super) fn upstream_failure(error: &hyper::Error) -> Failure {
+    let kind = inner(error).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Failure::UpstreamProtocolError,
+        Some(_) | None if error.is_parse() => Failure::UpstreamProtocolError,
+        Some(_) | None => Failure::UpstreamReset,
     }
 }
 
@@ -76,7 +96,7 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Client(incoming, watch) = self.get_mut() else {
+        let Self::Client(incoming, watch, nominated) = self.get_mut() else {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
@@ -86,7 +106,7 @@ impl Body for RequestBody {
                     watch.bytes.set(watch.bytes.get().saturating_add(data.len() as u64));
                 }
                 if let Some(trailers) = frame.trailers_mut() {
-                    clean_trailers(trailers);
+                    clean_trailers(trailers, nominated);
                 }
                 if incoming.is_end_stream() {
                     watch.progress.set(Progress::Done);
@@ -94,7 +114,10 @@ impl Body for RequestBody {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                watch.progress.set(Progress::Broken(client_failure(&error)));
+                let rule = broken_rule(&error);
+                watch.rule.set(rule);
+                let failure = rule.map_or_else(|| client_failure(&error), Rule::failure);
+                watch.progress.set(Progress::Broken(failure));
                 Some(Err(error))
             }
             None => {
@@ -107,14 +130,14 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(incoming, _) => incoming.is_end_stream(),
+            Self::Client(incoming, _, _) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(incoming, _) => incoming.size_hint(),
+            Self::Client(incoming, _, _) => incoming.size_hint(),
         }
     }
 }
@@ -160,9 +183,9 @@ impl ResponseBody {
     }
 
     /// The upstream broke off. Where only the end of the connection ends the body, it must not end in order.
-    fn broke(&mut self) {
+    fn broke(&mut self, error: &hyper::Error) {
         if let Some(exchange) = &mut self.exchange {
-            exchange.broke(Failure::UpstreamReset);
+            exchange.broke(upstream_failure(error));
             if exchange.version != Version::HTTP_11 {
                 exchange.connection.closing.set(Closing::Reset);
             }
@@ -181,7 +204,7 @@ impl Body for ResponseBody {
         };
         match &frame {
             Some(Ok(frame)) => self.sent(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(_)) => self.broke(),
+            Some(Err(error)) => self.broke(error),
             None => self.ended = true,
         }
         Poll::Ready(frame)

@@ -4,12 +4,16 @@
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
-use sluice_model::authority;
 
-use super::body::Watch;
+use super::body::{Progress, Watch};
+use super::drain::Rest;
 use super::failure::{Failure, Whose};
+use super::host::Host;
+use crate::guard::Line as RequestLine;
+use crate::guard::gate::Refused;
+use crate::guard::rule::Rule;
 use crate::live::{PoolEntry, RouteEntry};
 use crate::middleware::request_id;
 use crate::pool::rotation::EndpointEntry;
@@ -35,12 +39,19 @@ pub(crate) struct Exchange {
     pub(crate) connection: Rc<Connection>,
     pub(crate) started: Instant,
     pub(crate) version: Version,
-    pub(crate) host: Option<HeaderValue>,
+    pub(crate) host: Option<Host>,
     pub(crate) request_id: HeaderValue,
     /// What serves it: loaded once.
     pub(crate) lane: Option<Rc<Lane>>,
     pub(crate) bytes_out: u64,
     pub(super) request_body: Option<Rc<Watch>>,
+    /// What is left of a request that is answered without being forwarded.
+    pub(super) rest: Rest,
+    /// Fields that the client's `Connection` named.
+    pub(super) nominated: Vec<HeaderName>,
+    refused: Option<Refused>,
+    /// The rule it broke.
+    rule: Option<Rule>,
     method: Method,
     uri: Uri,
     routed: Option<Routed>,
@@ -74,6 +85,10 @@ impl Exchange {
             lane: None,
             bytes_out: 0,
             request_body: None,
+            rest: Rest::Gone,
+            nominated: Vec::new(),
+            refused: connection.gate.pass(),
+            rule: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
             routed: None,
@@ -93,10 +108,32 @@ impl Exchange {
         Ok(())
     }
 
+    /// Fails if it stands in for a request that the guard refused.
+    pub(super) fn refused(&mut self) -> Result<(), Failure> {
+        match self.refused {
+            Some(refused) => Err(self.broke_rule(refused.rule)),
+            None => Ok(()),
+        }
+    }
+
+    /// It broke a rule, and fails with this.
+    pub(super) fn broke_rule(&mut self, rule: Rule) -> Failure {
+        self.rule = Some(rule);
+        rule.failure()
+    }
+
     /// Its target and host are canonical now.
-    pub(super) fn admitted(&mut self, request: &Request<Incoming>) {
+    pub(super) fn admitted(&mut self, request: &Request<Incoming>, host: Option<Host>) {
         self.uri = request.uri().clone();
-        self.host = request.headers().get(http::header::HOST).cloned();
+        self.host = host;
+    }
+
+    /// Whether all of the request has come: if not, its connection cannot serve another.
+    pub(super) fn is_all_here(&self) -> bool {
+        match &self.request_body {
+            Some(watch) => watch.progress.get() == Progress::Done,
+            None => self.rest == Rest::Gone,
+        }
     }
 
     /// Its way is known.
@@ -150,6 +187,9 @@ impl Exchange {
     pub(super) fn failed(&mut self, failure: Failure) {
         self.failure = Some(failure);
         self.status = Some(failure.status());
+        if let Some(rule) = self.request_body.as_ref().and_then(|watch| watch.rule.get()) {
+            self.rule = Some(rule);
+        }
         let micros = micros_since(self.started);
         self.judge(match (failure, failure.whose()) {
             (Failure::NoRoute, _) => Verdict::NoRoute(micros),
@@ -177,6 +217,7 @@ impl Exchange {
         if self.failure.is_none() {
             self.failure = Some(Failure::ClientClosed);
             self.status = Some(Failure::ClientClosed.status());
+            self.rule = self.connection.gate.cut();
         }
     }
 
@@ -196,6 +237,9 @@ impl Exchange {
     }
 
     fn count(&self, counters: &WorkerCounters, micros: u64) {
+        if let Some(refused) = self.rule.and_then(|rule| counters.refused(rule)) {
+            refused.add(1);
+        }
         let generation = self.lane.as_ref().map(|lane| &lane.generation);
         let slot = match (self.routed, generation) {
             (Some(to), Some(generation)) => generation.route_slot(to.route, to.rule).unwrap_or(OTHER),
@@ -230,12 +274,15 @@ impl Exchange {
     fn write(&self, line: &mut Line<'_>, micros: u64) {
         line.time("timestamp", SystemTime::now());
         line.text("request_id", self.request_id.as_bytes());
-        line.text("method", self.method.as_str().as_bytes());
-        line.text("path", self.uri.path().as_bytes());
-        if let Some(host) = self.host.as_ref().and_then(|host| host.to_str().ok())
-            && let Ok(authority) = authority::parse(host)
-        {
-            line.text("host", authority.host.as_bytes());
+        match self.refused.map(|refused| refused.line) {
+            Some(RequestLine::Unknown) => {}
+            Some(RequestLine::Known) | None => {
+                line.text("method", self.method.as_str().as_bytes());
+                line.text("path", self.uri.path().as_bytes());
+            }
+        }
+        if let Some(host) = &self.host {
+            line.text("host", host.name().as_bytes());
         }
         self.write_way(line);
         line.number("status", u64::from(self.status.unwrap_or_default()));
@@ -246,6 +293,9 @@ impl Exchange {
         line.number("retries", self.retries);
         if let Some(failure) = self.failure {
             line.text("error_category", failure.category().as_bytes());
+        }
+        if let Some(rule) = self.rule {
+            line.text("refused_by", rule.as_str().as_bytes());
         }
         line.number("bytes_in", self.bytes_in());
         line.number("bytes_out", self.bytes_out);

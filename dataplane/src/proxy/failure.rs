@@ -12,6 +12,8 @@ pub enum Failure {
     HeadersTooLarge,
     /// CONNECT or TRACE.
     MethodNotAllowed,
+    /// Its head or its body came too slowly.
+    ClientTimeout,
     /// An expectation other than `100-continue`.
     ExpectationFailed,
     /// A transfer coding that is unknown.
@@ -66,11 +68,12 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
         Self::MethodNotAllowed,
+        Self::ClientTimeout,
         Self::ExpectationFailed,
         Self::NotImplemented,
         Self::VersionNotSupported,
@@ -93,6 +96,7 @@ impl Failure {
             Self::UriTooLong => "uri_too_long",
             Self::HeadersTooLarge => "headers_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::ClientTimeout => "client_timeout",
             Self::ExpectationFailed => "expectation_failed",
             Self::NotImplemented => "not_implemented",
             Self::VersionNotSupported => "version_not_supported",
@@ -116,6 +120,7 @@ impl Failure {
             Self::UriTooLong => 414,
             Self::HeadersTooLarge => 431,
             Self::MethodNotAllowed => 405,
+            Self::ClientTimeout => 408,
             Self::ExpectationFailed => 417,
             Self::NotImplemented => 501,
             Self::VersionNotSupported => 505,
@@ -136,6 +141,7 @@ impl Failure {
             | Self::UriTooLong
             | Self::HeadersTooLarge
             | Self::MethodNotAllowed
+            | Self::ClientTimeout
             | Self::ExpectationFailed
             | Self::NotImplemented
             | Self::VersionNotSupported
@@ -159,6 +165,7 @@ impl Failure {
             | Self::UriTooLong
             | Self::HeadersTooLarge
             | Self::MethodNotAllowed
+            | Self::ClientTimeout
             | Self::ExpectationFailed
             | Self::NotImplemented
             | Self::VersionNotSupported
@@ -180,6 +187,7 @@ impl Failure {
             Self::UriTooLong => "the request target is too long",
             Self::HeadersTooLarge => "the request header fields are too large",
             Self::MethodNotAllowed => "this method is not allowed here",
+            Self::ClientTimeout => "the request came too slowly",
             Self::ExpectationFailed => "the only expectation that can be met is 100-continue",
             Self::NotImplemented => "this transfer coding is not implemented",
             Self::VersionNotSupported => "this version of HTTP is not supported",
@@ -193,6 +201,30 @@ impl Failure {
             Self::UpstreamProtocolError => "the upstream's answer is not valid HTTP",
             Self::ClientClosed => "the client went away",
             Self::Internal => "an internal error; the log has more under this request id",
+        }
+    }
+
+    /// Whether the connection ends with it: what follows a malformed request cannot be trusted to be one.
+    pub fn ends_connection(self) -> bool {
+        match self {
+            Self::BadRequest
+            | Self::HeadersTooLarge
+            | Self::UriTooLong
+            | Self::ClientTimeout
+            | Self::NotImplemented
+            | Self::VersionNotSupported => true,
+            Self::MethodNotAllowed
+            | Self::ExpectationFailed
+            | Self::Misdirected
+            | Self::NoRoute
+            | Self::NoEndpoint
+            | Self::NotReady
+            | Self::RequestTimeout
+            | Self::UpstreamConnectFailed
+            | Self::UpstreamReset
+            | Self::UpstreamProtocolError
+            | Self::ClientClosed
+            | Self::Internal => false,
         }
     }
 

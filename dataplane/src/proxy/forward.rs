@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::HOST;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -17,14 +17,17 @@ use sluice_model::limits::{UPSTREAM_CONNECT_TIMEOUT_MILLIS, UPSTREAM_TRUSTED_IDL
 use tokio::net::TcpStream;
 
 use super::Answer;
-use super::body::{Progress, RequestBody};
+use super::body::{Progress, RequestBody, upstream_failure};
 use super::exchange::Exchange;
 use super::failure::{Failure, Retryable};
+use super::headers::Survey;
+use super::interim::{Allowance, Bounded};
 use crate::worker::Worker;
 
 /// A connection to an endpoint.
 pub(crate) struct Upstream {
     sender: SendRequest<RequestBody>,
+    allowance: Allowance,
 }
 
 impl Upstream {
@@ -68,7 +71,7 @@ fn repeat(method: &Method, body: &RequestBody) -> Repeat {
     );
     match body {
         RequestBody::Empty if idempotent => Repeat::Harmless,
-        RequestBody::Empty | RequestBody::Client(_, _) => Repeat::Never,
+        RequestBody::Empty | RequestBody::Client(_, _, _) => Repeat::Never,
     }
 }
 
@@ -125,7 +128,7 @@ fn outgoing(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Reque
         let host = exchange.endpoint().ok_or(Failure::Internal)?.host.clone();
         parts.headers.insert(HOST, host);
     }
-    let (body, watch) = RequestBody::new(incoming);
+    let (body, watch) = RequestBody::new(incoming, std::mem::take(&mut exchange.nominated));
     exchange.request_body = watch;
     Ok(Request::from_parts(parts, body))
 }
@@ -173,14 +176,15 @@ async fn connect(address: SocketAddr) -> Result<Upstream, Failure> {
     };
     // Fails only on a dead connection; the request will tell.
     let _ = stream.set_nodelay(true);
-    let (sender, driver) = http1::handshake(TokioIo::new(stream))
+    let allowance = Allowance::default();
+    let (sender, driver) = http1::handshake(TokioIo::new(Bounded::new(stream, allowance.clone())))
         .await
         .map_err(|_| Failure::UpstreamConnectFailed)?;
     tokio::task::spawn_local(async move {
         // Its errors reach the request that waits; without one, nobody is concerned.
         let _ = driver.await;
     });
-    Ok(Upstream { sender })
+    Ok(Upstream { sender, allowance })
 }
 
 async fn attempt(
@@ -190,8 +194,10 @@ async fn attempt(
     request: Request<RequestBody>,
 ) -> Result<Answer, Miss> {
     exchange.sending();
+    upstream.allowance.expect_head();
     match upstream.sender.try_send_request(request).await {
         Ok(response) => {
+            upstream.allowance.head_came();
             exchange.upstream_answered();
             check(&response).map_err(Miss::Sent)?;
             Ok(Answer::Upstream(response, Lease { upstream, address }))
@@ -208,16 +214,14 @@ fn blame(exchange: &Exchange, error: &hyper::Error) -> Failure {
     let body = exchange.request_body.as_ref().map(|watch| watch.progress.get());
     match body {
         Some(Progress::Broken(failure)) => failure,
-        Some(Progress::Flowing | Progress::Done) | None if error.is_parse() => Failure::UpstreamProtocolError,
-        Some(Progress::Flowing | Progress::Done) | None => Failure::UpstreamReset,
+        Some(Progress::Flowing | Progress::Done) | None => upstream_failure(error),
     }
 }
 
 /// Refuses answers that two readers could understand differently, and upgrades that nobody asked for.
 fn check(response: &Response<Incoming>) -> Result<(), Failure> {
     let headers = response.headers();
-    let ambiguous = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
-    if ambiguous || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if Survey::of(headers).is_ambiguous_response(headers) || response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::UpstreamProtocolError);
     }
     Ok(())

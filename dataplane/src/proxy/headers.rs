@@ -9,7 +9,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sluice_model::limits::MAX_REQUEST_FIELD_BYTES;
 
-use super::failure::Failure;
+use crate::guard::rule::Rule;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -70,10 +70,14 @@ impl Survey {
     }
 
     /// Refuses what no request may hold. `Transfer-Encoding` is one line that says `chunked` and nothing else: with
-    /// anything more, two servers may see two different requests.
-    pub(super) fn check_request(&self, headers: &HeaderMap) -> Result<(), Failure> {
+    /// anything more, two servers may see two different requests. (The guard of HTTP/1.1 lets no other pass; this holds
+    /// whoever comes by another way.)
+    pub(super) fn check_request(&self, headers: &HeaderMap) -> Result<(), Rule> {
         if self.largest_bytes > MAX_REQUEST_FIELD_BYTES {
-            return Err(Failure::HeadersTooLarge);
+            return Err(Rule::FieldSize);
+        }
+        if self.content_lengths > 1 {
+            return Err(Rule::LengthRepeated);
         }
         let says = |name: HeaderName, wanted: &[u8]| {
             headers
@@ -82,25 +86,36 @@ impl Survey {
         };
         if self.transfer_encodings > 0 {
             if self.content_lengths > 0 {
-                return Err(Failure::BadRequest);
+                return Err(Rule::LengthAndCoding);
             }
             if self.transfer_encodings > 1 || !says(TRANSFER_ENCODING, b"chunked") {
-                return Err(Failure::NotImplemented);
+                return Err(Rule::Coding);
             }
         }
         if self.expects > 0 && (self.expects > 1 || !says(EXPECT, b"100-continue")) {
-            return Err(Failure::ExpectationFailed);
+            return Err(Rule::Expectation);
         }
         Ok(())
     }
 
-    /// Takes what concerns only this hop out of a request.
-    pub(super) fn strip_request(&self, headers: &mut HeaderMap) {
+    /// Whether two readers could understand the framing of a response differently.
+    pub(super) fn is_ambiguous_response(&self, headers: &HeaderMap) -> bool {
+        let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+        match (self.transfer_encodings, self.content_lengths) {
+            (0, 0 | 1) => false,
+            (1, 0) => !headers.get(TRANSFER_ENCODING).is_some_and(chunked),
+            (_, _) => true,
+        }
+    }
+
+    /// Takes what concerns only this hop out of a request. What `Connection` named is returned: it is taken out of the
+    /// trailers as well.
+    pub(super) fn strip_request(&self, headers: &mut HeaderMap) -> Vec<HeaderName> {
         let trailers = self.te > 0 && accepts_trailers(headers);
         if self.aliases > 0 {
             remove_aliases(headers);
         }
-        self.strip(headers);
+        let nominated = self.strip(headers);
         if self.expects > 0 {
             headers.remove(EXPECT);
         }
@@ -112,16 +127,21 @@ impl Survey {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
+        nominated
     }
 
     /// Takes what concerns only this hop out of a response.
     pub(super) fn strip_response(&self, headers: &mut HeaderMap) {
-        self.strip(headers);
+        drop(self.strip(headers));
     }
 
-    fn strip(&self, headers: &mut HeaderMap) {
+    fn strip(&self, headers: &mut HeaderMap) -> Vec<HeaderName> {
+        let mut named = Vec::new();
         if self.connections > 0 {
-            remove_nominated(headers);
+            named = nominated(headers);
+            for name in &named {
+                headers.remove(name);
+            }
             headers.remove(CONNECTION);
         }
         if self.te > 0 {
@@ -143,6 +163,7 @@ impl Survey {
                 headers.remove(name);
             }
         }
+        named
     }
 }
 
@@ -155,16 +176,13 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
     tokens(headers, TE).any(|token| token.eq_ignore_ascii_case(b"trailers"))
 }
 
-fn remove_nominated(headers: &mut HeaderMap) {
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let plain: [&[u8]; 2] = [b"keep-alive", b"close"];
-    let named: Vec<HeaderName> = tokens(headers, CONNECTION)
+    tokens(headers, CONNECTION)
         .filter(|token| !plain.iter().any(|plain| token.eq_ignore_ascii_case(plain)))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| !is_protected(name.as_str()))
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
+        .collect()
 }
 
 /// Fields that a nomination does not delete: without them the request would mean something else to the upstream than
@@ -194,7 +212,7 @@ fn is_protected(name: &str) -> bool {
 fn remove_aliases(headers: &mut HeaderMap) {
     let meant = |name: &str| {
         let plain = name.replace('_', "-");
-        is_protected(&plain) || matches!(&*plain, "transfer-encoding" | "connection" | "upgrade")
+        is_protected(&plain) || is_of_hop_or_framing(&plain)
     };
     let aliases: Vec<HeaderName> = headers
         .keys()
@@ -216,25 +234,34 @@ fn write_length_plainly(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out of a request's trailers what only a head may say (RFC 9110 §6.5.1).
-pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
-    let denied = |name: &str| {
-        is_protected(name)
-            || matches!(
-                name,
-                "transfer-encoding"
-                    | "te"
-                    | "trailer"
-                    | "connection"
-                    | "upgrade"
-                    | "expect"
-                    | "max-forwards"
-                    | "proxy-authorization"
-                    | "keep-alive"
-                    | "content-range"
-            )
+/// Fields that frame a message, concern one hop, or steer how a request is read: only a head may have them.
+fn is_of_hop_or_framing(name: &str) -> bool {
+    matches!(
+        name,
+        "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "connection"
+            | "upgrade"
+            | "expect"
+            | "max-forwards"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+            | "proxy-connection"
+            | "keep-alive"
+            | "http2-settings"
+            | "content-range"
+    )
+}
+
+/// Takes out of a request's trailers what only a head may say (RFC 9110 §6.5.1), under any spelling, and what `Connection`
+/// named (§7.6.1).
+pub(super) fn clean_trailers(trailers: &mut HeaderMap, nominated: &[HeaderName]) {
+    let denied = |name: &HeaderName| {
+        let plain = name.as_str().replace('_', "-");
+        is_protected(&plain) || is_of_hop_or_framing(&plain) || nominated.contains(name)
     };
-    let names: Vec<HeaderName> = trailers.keys().filter(|name| denied(name.as_str())).cloned().collect();
+    let names: Vec<HeaderName> = trailers.keys().filter(|name| denied(name)).cloned().collect();
     for name in names {
         trailers.remove(name);
     }
@@ -254,7 +281,7 @@ mod tests {
 
     fn stripped(lines: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
         let mut headers = headers(lines);
-        Survey::of(&headers).strip_request(&mut headers);
+        drop(Survey::of(&headers).strip_request(&mut headers));
         let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
         headers.iter().map(text).collect()
     }
@@ -309,16 +336,58 @@ mod tests {
             assert_eq!(Survey::of(&headers).check_request(&headers), expected, "{lines:?}");
         };
         check(&[("transfer-encoding", "Chunked")], Ok(()));
-        check(&[("transfer-encoding", "gzip, chunked")], Err(Failure::NotImplemented));
+        check(&[("transfer-encoding", "gzip, chunked")], Err(Rule::Coding));
         check(
             &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
-            Err(Failure::NotImplemented),
+            Err(Rule::Coding),
         );
         check(
             &[("transfer-encoding", "chunked"), ("content-length", "3")],
-            Err(Failure::BadRequest),
+            Err(Rule::LengthAndCoding),
         );
         check(&[("expect", "100-Continue")], Ok(()));
-        check(&[("expect", "200-maybe")], Err(Failure::ExpectationFailed));
+        check(&[("expect", "200-maybe")], Err(Rule::Expectation));
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_only_a_head_may_say() {
+        let mut trailers = headers(&[
+            ("x-sum", "1"),
+            ("host", "b"),
+            ("content-length", "1"),
+            ("x-forwarded-for", "1"),
+            ("x_forwarded_for", "1"),
+            ("authorization", "1"),
+            ("te", "1"),
+            ("transfer_encoding", "1"),
+            ("x-named", "1"),
+            ("x_own", "1"),
+        ]);
+        clean_trailers(&mut trailers, &[HeaderName::from_static("x-named")]);
+        let mut left: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x-sum", "x_own"]);
+    }
+
+    #[test]
+    fn responses_have_one_framing() {
+        let check = |lines: &[(&'static str, &'static str)], expected| {
+            let headers = headers(lines);
+            assert_eq!(
+                Survey::of(&headers).is_ambiguous_response(&headers),
+                expected,
+                "{lines:?}"
+            );
+        };
+        check(&[], false);
+        check(&[("content-length", "3")], false);
+        check(&[("transfer-encoding", "chunked")], false);
+        check(&[("content-length", "3"), ("content-length", "3")], true);
+        check(&[("content-length", "3"), ("transfer-encoding", "chunked")], true);
+        check(&[("transfer-encoding", "gzip, chunked")], true);
+        check(
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            true,
+        );
     }
 }

@@ -43,9 +43,15 @@ pub(super) fn here(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
     let status = StatusCode::NO_CONTENT;
     exchange.responded(status.as_u16());
     let id = exchange.request_id.clone();
+    let closes = !exchange.is_all_here() || exchange.worker.leaving.get() == Leaving::Yes;
     let mut response = Response::new(ResponseBody::own(Bytes::new(), Some(exchange)));
     *response.status_mut() = status;
     response.headers_mut().insert(X_REQUEST_ID, id);
+    if closes {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
@@ -54,11 +60,11 @@ pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response
     exchange.failed(failure);
     let id = exchange.request_id.clone();
     let leaving = exchange.worker.leaving.get();
+    let closes = failure.ends_connection() || !exchange.is_all_here() || leaving == Leaving::Yes;
     let body = content(failure, &id);
     exchange.bytes_out = 0;
     let mut response = of_failure(failure, id, ResponseBody::own(body, Some(exchange)));
-    if failure == Failure::BadRequest || leaving == Leaving::Yes {
-        // What follows a malformed request on its connection cannot be trusted to be one.
+    if closes {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::guard::rule::Rule;
 use crate::proxy::failure::Failure;
 use crate::tls::facts::{Facts, Session, Version};
 use crate::tls::failure::HandshakeFailure;
@@ -181,6 +182,8 @@ pub struct WorkerCounters {
     endpoints: Box<[EndpointCounters]>,
     /// Of TLS handshakes.
     pub tls: TlsCounters,
+    /// Requests refused, by `Rule::index`.
+    refused: [Counter; Rule::ALL.len()],
     /// Open client connections (a gauge).
     pub connections: Counter,
     /// Requests being answered (a gauge).
@@ -200,6 +203,7 @@ impl WorkerCounters {
             routes: (0..slots).map(|_| RouteCounters::default()).collect(),
             endpoints: (0..slots).map(|_| EndpointCounters::default()).collect(),
             tls: TlsCounters::default(),
+            refused: std::array::from_fn(|_| Counter::default()),
             connections: Counter::default(),
             inflight: Counter::default(),
             reconnects: Counter::default(),
@@ -211,6 +215,11 @@ impl WorkerCounters {
     /// Those of a (route, pool) slot.
     pub fn route(&self, slot: u16) -> Option<&RouteCounters> {
         self.routes.get(usize::from(slot))
+    }
+
+    /// The counter of one rule.
+    pub fn refused(&self, rule: Rule) -> Option<&Counter> {
+        self.refused.get(rule.index())
     }
 
     /// Those of a (pool, endpoint) slot.

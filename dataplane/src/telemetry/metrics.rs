@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::counters::{Counter, DURATION_BOUNDS_MICROS, Durations, RouteCounters, Sizes, WorkerCounters};
+use crate::guard::rule::Rule;
 use crate::live::LiveStore;
 use crate::proxy::failure::Failure;
 use crate::tls::facts::Version;
@@ -55,6 +56,7 @@ impl Metrics {
         self.render_endpoints(&mut page);
         self.render_pools(&mut page);
         self.render_tls(&mut page);
+        self.render_refused(&mut page);
         self.render_process(&mut page);
         self.render_beside(&mut page);
         page.text
@@ -225,6 +227,21 @@ impl Metrics {
             "Services whose endpoints this instance knows.",
         );
         page.sample("", &[], self.store.values().services.list().len() as u64);
+    }
+
+    fn render_refused(&self, page: &mut Page) {
+        page.family(
+            "proxy_refused_requests_total",
+            "counter",
+            "Requests that broke a rule of HTTP or a limit, by rule.",
+        );
+        for rule in Rule::ALL {
+            let of = |worker: &WorkerCounters| worker.refused(*rule).map_or(0, Counter::get);
+            match self.sum(of) {
+                0 => {}
+                count => page.sample("", &[("rule", rule.as_str())], count),
+            }
+        }
     }
 
     fn render_process(&self, page: &mut Page) {

@@ -15,12 +15,17 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use sluice_model::limits::{CLIENT_IDLE_TIMEOUT_SECONDS, HEADER_READ_TIMEOUT_SECONDS, MAX_REQUEST_HEAD_BYTES};
+use sluice_model::limits::{
+    CLIENT_BUFFER_BYTES, CLIENT_IDLE_TIMEOUT_SECONDS, HEADER_READ_TIMEOUT_SECONDS, REQUEST_TOTAL_SECONDS,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::accept::Speech;
 use super::{Worker, handshake};
+use crate::guard::gate::Gate;
+use crate::guard::rule::Rule;
+use crate::guard::stream::Guarded;
 use crate::middleware::forwarded::Scheme;
 use crate::proxy;
 use crate::proxy::failure::Failure;
@@ -71,6 +76,8 @@ pub(crate) struct Connection {
     pub(crate) closing: Cell<Closing>,
     /// The id of the request under way: what is left of it after a panic.
     pub(crate) request_id: RefCell<Option<HeaderValue>>,
+    /// What the guard of its bytes says of its requests.
+    pub(crate) gate: Rc<Gate>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     wish: Cell<Wish>,
@@ -86,6 +93,7 @@ impl Connection {
             tls: OnceCell::new(),
             closing: Cell::new(Closing::Orderly),
             request_id: RefCell::default(),
+            gate: Rc::default(),
             phase: Cell::new(phase),
             since: Cell::new(Instant::now()),
             wish: Cell::new(Wish::Stay),
@@ -112,6 +120,7 @@ impl Connection {
     /// A request begins.
     pub(crate) fn begin(&self) {
         self.phase.set(Phase::Busy);
+        self.since.set(Instant::now());
     }
 
     /// A request is over.
@@ -130,19 +139,45 @@ impl Connection {
 
     /// Ends the connection if it has been slow for too long.
     pub(super) fn check_pace(&self, now: Instant) {
+        if let Some(rule) = self.gate.overdue(now) {
+            return self.cut_off(rule, now);
+        }
         let limit = match self.phase.get() {
             Phase::Idle => CLIENT_IDLE_TIMEOUT_SECONDS,
             Phase::Head => HEADER_READ_TIMEOUT_SECONDS,
-            Phase::Handshake | Phase::Busy => return,
+            Phase::Busy => REQUEST_TOTAL_SECONDS,
+            Phase::Handshake => return,
         };
-        if now.saturating_duration_since(self.since.get()) >= Duration::from_secs(limit) {
-            self.wish(Wish::Abort);
+        if now.saturating_duration_since(self.since.get()) < Duration::from_secs(limit) {
+            return;
         }
+        match self.phase.get() {
+            Phase::Head if self.gate.cut().is_none() => self.cut_off(Rule::HeadSlow, now),
+            Phase::Head | Phase::Idle | Phase::Busy | Phase::Handshake => self.wish(Wish::Abort),
+        }
+    }
+
+    /// Ends a client that is too slow: told why if it can still hear it, by the guard; else by a reset, since a client that
+    /// does not take its response would have the kernel keep what is left of it.
+    fn cut_off(&self, rule: Rule, now: Instant) {
+        self.gate.cut_off(rule);
+        if rule == Rule::ResponseSlow {
+            self.closing.set(Closing::Reset);
+            return self.wish(Wish::Abort);
+        }
+        if self.phase.get() == Phase::Head {
+            self.since.set(now);
+        }
+        self.wake();
     }
 
     /// Asks the connection to end. A stronger wish replaces a weaker one.
     pub(super) fn wish(&self, wish: Wish) {
         self.wish.set(self.wish.get().max(wish));
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -229,10 +264,12 @@ async fn exchange<S>(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: S
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(Guarded::new(stream, connection.gate.clone()));
     let service = service_fn(|request| proxy::serve(worker.clone(), connection.clone(), request));
     let mut builder = http1::Builder::new();
-    builder.max_header_size(MAX_REQUEST_HEAD_BYTES);
+    builder
+        .max_header_size(CLIENT_BUFFER_BYTES)
+        .max_buf_size(CLIENT_BUFFER_BYTES);
     let mut driving = pin!(builder.serve_connection(io, service));
     let mut finishing = false;
     poll_fn(|cx| {
@@ -251,7 +288,7 @@ where
     .await
 }
 
-/// What the codec refused by itself: it has answered and there was no request yet.
+/// What the codec refused by itself although the guard let it pass: it has answered and there was no request yet.
 fn parse_failure(error: &hyper::Error) -> Option<Failure> {
     if error.is_parse_too_large() {
         let target = error.to_string().contains("URI");

@@ -1,0 +1,125 @@
+//! What the guard of a connection, the requests that pass it and the worker's sweep tell each other.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use super::output::{Line, Meets, Refusal};
+use super::patience::Patience;
+use super::rule::Rule;
+
+/// A request whose stand-in has come out of the codec.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Refused {
+    /// The rule it broke.
+    pub(crate) rule: Rule,
+    /// Whether method and target are its own.
+    pub(crate) line: Line,
+}
+
+/// The state that they share. One task uses it, so cells do.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// Requests that came out of the codec.
+    passed: Cell<u64>,
+    /// A connection has one refusal: nothing follows it.
+    refusal: Cell<Option<Refusal>>,
+    /// The client is too slow, in this way.
+    cut: Cell<Option<Rule>>,
+    body: Cell<Patience>,
+    response: Cell<Patience>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            passed: Cell::new(0),
+            refusal: Cell::new(None),
+            cut: Cell::new(None),
+            body: Cell::new(Patience::for_body()),
+            response: Cell::new(Patience::for_response()),
+        }
+    }
+}
+
+impl Gate {
+    /// A request came out of the codec. If it is a stand-in: for what was refused.
+    pub(crate) fn pass(&self) -> Option<Refused> {
+        let request = self.passed.get().saturating_add(1);
+        self.passed.set(request);
+        let refusal = self.refusal.get().filter(|refusal| refusal.request == request)?;
+        match refusal.meets {
+            Meets::StandIn(line) => Some(Refused {
+                rule: refusal.rule,
+                line,
+            }),
+            Meets::Body => None,
+        }
+    }
+
+    /// The rule by which the client was cut off, if it was.
+    pub(crate) fn cut(&self) -> Option<Rule> {
+        self.cut.get()
+    }
+
+    /// The client is to be cut off: the guard sees to it when it is asked next.
+    pub(crate) fn cut_off(&self, rule: Rule) {
+        self.cut.set(Some(rule));
+    }
+
+    /// The way in which the client is too slow now.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<Rule> {
+        if self.response.get().is_over(now) {
+            Some(Rule::ResponseSlow)
+        } else if self.body.get().is_over(now) {
+            Some(Rule::BodySlow)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.refusal.set(Some(refusal));
+    }
+
+    /// Patience with the body of a request begins anew.
+    pub(super) fn body_begins(&self) {
+        self.body.set(Patience::for_body());
+    }
+
+    /// The client has sent nothing of its body that waits.
+    pub(super) fn body_waits(&self) {
+        wait(&self.body);
+    }
+
+    /// So much of a body came.
+    pub(super) fn body_came(&self, bytes: usize) {
+        earn(&self.body, bytes);
+    }
+
+    /// The client takes no more of its response for now.
+    pub(super) fn response_waits(&self) {
+        wait(&self.response);
+    }
+
+    /// So much of a response went.
+    pub(super) fn response_went(&self, bytes: usize) {
+        earn(&self.response, bytes);
+    }
+}
+
+fn wait(patience: &Cell<Patience>) {
+    let mut now = patience.get();
+    if !now.is_waiting() {
+        now.wait(Instant::now());
+        patience.set(now);
+    }
+}
+
+/// Asks for the time only if somebody waited.
+fn earn(patience: &Cell<Patience>, bytes: usize) {
+    let mut now = patience.get();
+    if now.is_waiting() {
+        now.earn(bytes, Instant::now());
+        patience.set(now);
+    }
+}

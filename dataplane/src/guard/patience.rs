@@ -1,0 +1,131 @@
+//! How long a client may keep us waiting. Waiting uses patience up and bytes earn it back, up to a bound: so a rate is held
+//! over the last seconds, and neither a fast beginning nor a byte now and then buys a connection for an hour.
+
+use std::time::{Duration, Instant};
+
+use sluice_model::limits::{BODY_GRACE_MS, BODY_PATIENCE_MAX_MS, CLIENT_MIN_BYTES_PER_SECOND, RESPONSE_PATIENCE_MS};
+
+/// Patience with one direction of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Patience {
+    left: Duration,
+    most: Duration,
+    /// Since when it is the client who is waited for.
+    waiting: Option<Instant>,
+    /// It ran out while nobody looked.
+    spent: bool,
+}
+
+impl Patience {
+    /// For the body of a request.
+    pub(super) fn for_body() -> Self {
+        Self {
+            left: Duration::from_millis(BODY_GRACE_MS),
+            most: Duration::from_millis(BODY_PATIENCE_MAX_MS),
+            waiting: None,
+            spent: false,
+        }
+    }
+
+    /// For a response.
+    pub(super) fn for_response() -> Self {
+        let most = Duration::from_millis(RESPONSE_PATIENCE_MS);
+        Self {
+            left: most,
+            most,
+            waiting: None,
+            spent: false,
+        }
+    }
+
+    /// Whether the client is waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// It is the client's turn, from `now` on.
+    pub(super) fn wait(&mut self, now: Instant) {
+        self.waiting.get_or_insert(now);
+    }
+
+    /// The wait is over: so many bytes came, or went.
+    pub(super) fn earn(&mut self, bytes: usize, now: Instant) {
+        self.spent = self.is_over(now);
+        let Some(since) = self.waiting.take() else { return };
+        let earned = (bytes as u64).saturating_mul(1000) / CLIENT_MIN_BYTES_PER_SECOND;
+        let left = self.left.saturating_sub(now.saturating_duration_since(since));
+        self.left = left.saturating_add(Duration::from_millis(earned)).min(self.most);
+    }
+
+    /// Whether it has run out.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.spent
+            || self
+                .waiting
+                .is_some_and(|since| now.saturating_duration_since(since) >= self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends `bytes` every `every` ms for `for_s` seconds; when patience ran out, in seconds, seen once a second.
+    fn cut_after(mut patience: Patience, bytes: usize, every: u64, for_s: u64) -> Option<u64> {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        patience.wait(at(0));
+        for ms in 1..=for_s * 1000 {
+            if ms % every == 0 {
+                patience.earn(bytes, at(ms));
+                patience.wait(at(ms));
+            }
+            if ms % 1000 == 0 && patience.is_over(at(ms)) {
+                return Some(ms / 1000);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn who_is_too_slow_is_cut_and_nobody_else() {
+        let body = Patience::for_body;
+        assert_eq!(cut_after(body(), 0, 60_000, 60), Some(5), "silence has the grace");
+        assert_eq!(cut_after(body(), 240, 1000, 600), None, "just fast enough");
+        assert_eq!(cut_after(body(), 24, 100, 600), None, "the same in small pieces");
+        assert_eq!(
+            cut_after(body(), 1, 100, 60),
+            Some(6),
+            "a drip of 10 B/s is hardly better than silence"
+        );
+        assert!(cut_after(body(), 200, 1000, 60).is_some(), "a little too slow");
+        assert_eq!(cut_after(Patience::for_response(), 0, 60_000, 60), Some(30));
+        assert!(
+            cut_after(Patience::for_response(), 1, 1000, 60).is_some_and(|seconds| seconds <= 32),
+            "a byte is no progress"
+        );
+    }
+
+    #[test]
+    fn a_fast_beginning_buys_half_a_minute_and_no_more() {
+        let mut patience = Patience::for_body();
+        let start = Instant::now();
+        patience.wait(start);
+        patience.earn(1 << 20, start);
+        patience.wait(start);
+        assert!(!patience.is_over(start + Duration::from_secs(29)));
+        assert!(patience.is_over(start + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn our_own_slowness_is_not_the_clients() {
+        let mut patience = Patience::for_body();
+        let start = Instant::now();
+        patience.wait(start);
+        patience.earn(1, start);
+        assert!(
+            !patience.is_over(start + Duration::from_secs(3600)),
+            "nobody waits for the client"
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! The rules by which a request is refused before, or beside, being routed: a closed list that metrics
+//! (`proxy_refused_requests_total{rule}`) and the access log (`refused_by`) name, and `docs/guards.md` explains.
+//!
+//! A rule says exactly what was wrong; its `Failure` is what the client is told and how it is counted.
+
+use crate::proxy::failure::Failure;
+
+/// Declares the enum once, with the name, the failure and the place of every rule: three lists that cannot differ.
+macro_rules! rules {
+    ($($(#[doc = $doc:expr])+ $variant:ident = $name:literal => $failure:ident,)+) => {
+        /// A rule that a request broke.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Rule {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Rule {
+            /// All, in the order in which they are documented.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Its name in logs and metrics.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What a request that breaks it fails with.
+            pub fn failure(self) -> Failure {
+                match self {
+                    $(Self::$variant => Failure::$failure,)+
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    /// Not `method SP target SP version` (RFC 9112 §3).
+    RequestLine = "request_line" => BadRequest,
+    /// A version that is not spoken here.
+    Version = "version" => VersionNotSupported,
+    /// A line that ends in LF alone (§2.2 allows to accept it; a proxy in front may not see a line end there).
+    BareLf = "bare_lf" => BadRequest,
+    /// A CR that does not end a line (§2.2).
+    BareCr = "bare_cr" => BadRequest,
+    /// The connection ended within a head.
+    HeadCut = "head_cut" => BadRequest,
+    /// A head took too long.
+    HeadSlow = "head_slow" => ClientTimeout,
+    /// A head that is too large.
+    HeadSize = "head_size" => HeadersTooLarge,
+    /// A field without colon, with whitespace before it, or whose name is no token (§5.1).
+    FieldName = "field_name" => BadRequest,
+    /// A field value with a control character (RFC 9110 §5.5).
+    FieldValue = "field_value" => BadRequest,
+    /// A field that goes on in the next line (§5.2).
+    FieldFolded = "field_folded" => BadRequest,
+    /// A field that is too large.
+    FieldSize = "field_size" => HeadersTooLarge,
+    /// Too many fields.
+    FieldCount = "field_count" => HeadersTooLarge,
+    /// A target with a byte that no URI has (§3.2).
+    TargetByte = "target_byte" => BadRequest,
+    /// A target with a fragment, which no client sends and servers read differently.
+    TargetFragment = "target_fragment" => BadRequest,
+    /// A target in a form that its method does not have (§3.2).
+    TargetForm = "target_form" => BadRequest,
+    /// A target that is too long.
+    TargetSize = "target_size" => UriTooLong,
+    /// An absolute target for another scheme than the connection's (§3.2.2).
+    Scheme = "scheme" => BadRequest,
+    /// A path with an encoding that servers read differently (`%00`, `\`, a broken `%`).
+    Path = "path" => BadRequest,
+    /// No `Host` (§3.2).
+    HostMissing = "host_missing" => BadRequest,
+    /// More than one `Host`.
+    HostRepeated = "host_repeated" => BadRequest,
+    /// A host that is none, or has user information.
+    HostInvalid = "host_invalid" => BadRequest,
+    /// `Host` and `:authority` name two hosts (RFC 9113 §8.3.1).
+    HostDiffers = "host_differs" => BadRequest,
+    /// `Content-Length` is not a number (§6.2).
+    Length = "length" => BadRequest,
+    /// More than one `Content-Length`, equal or not.
+    LengthRepeated = "length_repeated" => BadRequest,
+    /// `Content-Length` and `Transfer-Encoding` (§6.1).
+    LengthAndCoding = "length_and_coding" => BadRequest,
+    /// Another `Transfer-Encoding` than one `chunked` (§6.1).
+    Coding = "coding" => NotImplemented,
+    /// `Transfer-Encoding` in HTTP/1.0 (§6.1).
+    CodingOld = "coding_old" => BadRequest,
+    /// The size of a chunk is not a plain hexadecimal number (§7.1).
+    ChunkSize = "chunk_size" => BadRequest,
+    /// The extension of a chunk is malformed or long (§7.1.1).
+    ChunkExtension = "chunk_extension" => BadRequest,
+    /// A chunk's data is not followed by a line end (§7.1).
+    ChunkEnd = "chunk_end" => BadRequest,
+    /// Trailers that are too large.
+    TrailerSize = "trailer_size" => HeadersTooLarge,
+    /// A body came too slowly.
+    BodySlow = "body_slow" => ClientTimeout,
+    /// The client took too little of its response.
+    ResponseSlow = "response_slow" => ClientClosed,
+    /// `CONNECT` or `TRACE`.
+    Method = "method" => MethodNotAllowed,
+    /// Another expectation than `100-continue` (RFC 9110 §10.1.1).
+    Expectation = "expectation" => ExpectationFailed,
+    /// `Max-Forwards` is not a number, or there are several (§7.6.2).
+    MaxForwards = "max_forwards" => BadRequest,
+}
+
+impl Rule {
+    /// Its place in `ALL`, for tables of counters.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for Rule {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_in_the_order_of_the_table_of_counters() {
+        for (place, rule) in Rule::ALL.iter().enumerate() {
+            assert_eq!(rule.index(), place, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn the_list_and_its_document_agree() {
+        let document = include_str!("../../../docs/guards.md");
+        let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+        let rows: Vec<(String, String)> = rows
+            .map(|row| {
+                let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
+                (cells.next().unwrap(), cells.next().unwrap())
+            })
+            .collect();
+        let expected = Rule::ALL
+            .iter()
+            .map(|rule| (rule.as_str().to_owned(), rule.failure().category().to_owned()));
+        assert_eq!(
+            rows,
+            expected.collect::<Vec<_>>(),
+            "docs/guards.md lists exactly these, in this order"
+        );
+    }
+}

@@ -1,0 +1,369 @@
+//! A client connection with the guard in front of the codec: what is read from it is canonical HTTP/1.1, or a stand-in that
+//! asks to be refused, or an error that names the rule. Writing passes through, watched for progress.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use sluice_model::limits::{DRAIN_BYTES, DRAIN_MS, GUARD_READ_BYTES};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::framer::{Framer, Within};
+use super::gate::Gate;
+use super::output::{Meets, Refusal};
+use super::rule::Rule;
+
+/// What becomes of the bytes that come.
+#[derive(Debug)]
+enum Intake {
+    /// They are framed.
+    Open,
+    /// The next read fails with this rule, then it is `Shut`.
+    Fails(Rule),
+    /// They are not read: what follows an anomaly means nothing.
+    Shut,
+}
+
+/// Reading on a little after the last word. To close with bytes unread resets the connection, and the client might never
+/// see the answer (RFC 9112 §9.6).
+#[derive(Debug)]
+enum Ending {
+    /// Nothing was said about an end yet.
+    No,
+    /// The last word is said; so much more is read, and so long.
+    Lingers(Pin<Box<Sleep>>, usize),
+    /// It may be closed.
+    Done,
+}
+
+/// A guarded connection.
+#[derive(Debug)]
+pub(crate) struct Guarded<S> {
+    stream: S,
+    gate: Rc<Gate>,
+    framer: Framer,
+    intake: Intake,
+    ending: Ending,
+    /// What was read and dropped after the last request that there can be.
+    dropped: usize,
+}
+
+impl<S> Guarded<S> {
+    /// Puts the guard in front of a connection.
+    pub(crate) fn new(stream: S, gate: Rc<Gate>) -> Self {
+        Self {
+            stream,
+            gate,
+            framer: Framer::default(),
+            intake: Intake::Open,
+            ending: Ending::No,
+            dropped: 0,
+        }
+    }
+
+    fn refused(&mut self, refusal: Refusal) {
+        self.gate.refuse(refusal);
+        self.intake = match refusal.meets {
+            Meets::StandIn(_) => Intake::Shut,
+            Meets::Body => Intake::Fails(refusal.rule),
+        };
+    }
+
+    /// Hands on what is ready; whether there was anything.
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let ready = self.framer.out.ready();
+        let count = ready.len().min(buf.remaining());
+        if let Some(part) = ready.get(..count).filter(|part| !part.is_empty()) {
+            buf.put_slice(part);
+            self.framer.out.take(count);
+            return true;
+        }
+        false
+    }
+
+    /// Takes in what was read; nothing: the client has ended its side. Whether the reader hears of that end.
+    fn take_in(&mut self, came: &[u8]) -> Heard {
+        let before = self.framer.within();
+        let framed = match came {
+            [] => self.framer.end(),
+            came => self.framer.feed(came),
+        };
+        match (self.framer.within(), before) {
+            (Within::Body, Within::Body) => self.gate.body_came(came.len()),
+            (Within::Body, Within::Nothing | Within::Head | Within::End) => self.gate.body_begins(),
+            (Within::Nothing | Within::Head | Within::End, _) => self.gate.body_begins(),
+        }
+        match framed {
+            Err(refusal) => {
+                self.refused(refusal);
+                Heard::Goes
+            }
+            Ok(()) if came.is_empty() => Heard::Ends,
+            Ok(()) => Heard::Goes,
+        }
+    }
+
+    /// The client was too slow: in the middle of a request it is told so, before one it just ends.
+    fn cut(&mut self, rule: Rule) -> Heard {
+        match (rule, self.framer.within()) {
+            (Rule::HeadSlow, Within::Nothing) => Heard::Ends,
+            (_, Within::Head | Within::Body) => {
+                let refusal = self.framer.refuse(rule);
+                self.refused(refusal);
+                Heard::Goes
+            }
+            (_, Within::Nothing | Within::End) => Heard::Goes,
+        }
+    }
+}
+
+/// Whether reading goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Heard {
+    /// It does.
+    Goes,
+    /// The end.
+    Ends,
+}
+
+fn failure(rule: Rule) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, rule)
+}
+
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Reads through a buffer of its own, since what comes is not what is handed on.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Heard>> {
+        let mut scratch = [MaybeUninit::<u8>::uninit(); GUARD_READ_BYTES];
+        let mut came = ReadBuf::uninit(&mut scratch);
+        self.poll_watched(cx, &mut came)?
+            .map(|()| Ok(self.take_in(came.filled())))
+    }
+
+    /// Data of a body that is longer than the reader's buffer goes past, uncopied.
+    fn poll_past(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(self.poll_watched(cx, buf))?;
+        let came = buf.filled().len().saturating_sub(before);
+        self.gate.body_came(came);
+        self.framer.went_past(came);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_watched(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_pending() && self.framer.within() == Within::Body {
+            self.gate.body_waits();
+        }
+        read
+    }
+
+    /// After the last request only the client's end is of interest; what else comes is dropped, within a bound.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.dropped < DRAIN_BYTES {
+            match ready!(poll_scrap(&mut self.stream, cx))? {
+                0 => return Poll::Ready(Ok(())),
+                count => self.dropped = self.dropped.saturating_add(count),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads on after the last word, within two bounds.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Ending::Lingers(sleep, left) = &mut self.ending else {
+                return Poll::Ready(());
+            };
+            if *left == 0 || sleep.as_mut().poll(cx).is_ready() {
+                self.ending = Ending::Done;
+                continue;
+            }
+            match ready!(poll_scrap(&mut self.stream, cx)) {
+                Ok(0) | Err(_) => self.ending = Ending::Done,
+                Ok(count) => *left = left.saturating_sub(count),
+            }
+        }
+    }
+}
+
+fn poll_scrap<S: AsyncRead + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut scrap = [MaybeUninit::<u8>::uninit(); 4096];
+    let mut scrap = ReadBuf::uninit(&mut scrap);
+    ready!(Pin::new(stream).poll_read(cx, &mut scrap))?;
+    Poll::Ready(Ok(scrap.filled().len()))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.hand_on(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            match this.intake {
+                Intake::Open => {}
+                Intake::Shut => return Poll::Pending,
+                Intake::Fails(rule) => {
+                    this.intake = Intake::Shut;
+                    return Poll::Ready(Err(failure(rule)));
+                }
+            }
+            if this.framer.within() == Within::End {
+                return this.poll_end(cx);
+            }
+            let heard = match this.gate.cut() {
+                Some(rule) => this.cut(rule),
+                None if this.framer.is_all_data(buf.remaining()) => return this.poll_past(cx, buf),
+                None => ready!(this.poll_frame(cx))?,
+            };
+            if heard == Heard::Ends {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    fn watched(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Pending => self.gate.response_waits(),
+            Poll::Ready(Ok(count)) => self.gate.response_went(*count),
+            Poll::Ready(Err(_)) => {}
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watched(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        match &flushed {
+            Poll::Pending => self.gate.response_waits(),
+            Poll::Ready(_) => self.gate.response_went(0),
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Ending::No = this.ending {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            let refused = matches!(this.intake, Intake::Shut | Intake::Fails(_));
+            this.ending = if refused || this.framer.within() == Within::Body {
+                let sleep = tokio::time::sleep(Duration::from_millis(DRAIN_MS));
+                Ending::Lingers(Box::pin(sleep), DRAIN_BYTES)
+            } else {
+                Ending::Done
+            };
+        }
+        ready!(this.poll_linger(cx));
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watched(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Line;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    fn guarded() -> (DuplexStream, Guarded<DuplexStream>, Rc<Gate>) {
+        let gate = Rc::new(Gate::default());
+        let (client, server) = tokio::io::duplex(1 << 16);
+        (client, Guarded::new(server, gate.clone()), gate)
+    }
+
+    async fn read(guarded: &mut Guarded<DuplexStream>) -> io::Result<String> {
+        let mut some = [0; 4096];
+        let count = guarded.read(&mut some).await?;
+        Ok(String::from_utf8_lossy(&some[..count]).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_slow_head_is_answered_and_a_silent_connection_just_ends() {
+        let (mut client, mut guard, gate) = guarded();
+        client
+            .write_all(b"GET /a HTTP/1.1\r\nHost: a\r\nX-Request-Id: 7\r\n")
+            .await
+            .unwrap();
+        let nothing = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+        gate.cut_off(Rule::HeadSlow);
+        let stand_in = read(&mut guard).await.unwrap();
+        assert_eq!(
+            stand_in,
+            "GET /a HTTP/1.1\r\nX-Request-Id:7\r\nconnection:close\r\n\r\n"
+        );
+        let refused = gate.pass().unwrap();
+        assert_eq!((refused.rule, refused.line), (Rule::HeadSlow, Line::Known));
+        let (_client, mut guard, gate) = guarded();
+        gate.cut_off(Rule::HeadSlow);
+        assert_eq!(read(&mut guard).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_after_its_head_went_on_fails_to_be_read() {
+        let (mut client, mut guard, gate) = guarded();
+        client
+            .write_all(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(
+            read(&mut guard)
+                .await
+                .unwrap()
+                .ends_with("transfer-encoding:chunked\r\n\r\n")
+        );
+        assert_eq!(gate.pass(), None);
+        client.write_all(b"3\r\nabcX\r\nGET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let error = read(&mut guard).await.unwrap_err();
+        let rule = error.get_ref().unwrap().downcast_ref::<Rule>().copied();
+        assert_eq!(rule, Some(Rule::ChunkEnd));
+        let more = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+        assert!(more.is_err(), "nothing more is read: {more:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_lingers_within_bounds_after_a_refusal() {
+        let (mut client, mut guard, _) = guarded();
+        client.write_all(b"\x00 nonsense").await.unwrap();
+        assert!(read(&mut guard).await.unwrap().starts_with("GET / "));
+        let began = tokio::time::Instant::now();
+        guard.shutdown().await.unwrap();
+        assert_eq!(
+            began.elapsed().as_millis(),
+            u128::from(DRAIN_MS),
+            "a client that keeps its side open"
+        );
+        let (client, mut guard, _) = guarded();
+        drop(client);
+        guard.shutdown().await.unwrap();
+        assert_eq!(
+            began.elapsed().as_millis(),
+            u128::from(DRAIN_MS),
+            "without a refusal there is no wait"
+        );
+    }
+}
