@@ -67,7 +67,7 @@ impl Turn<'_> {
         if self.view.instances.values().any(|seen| seen.link == Link::Up) {
             grow(&mut self.view.listening_ms, timing.adoption_wait_ms);
         }
-        self.view.baseline.pass(elapsed, timing.baseline_slot_ms);
+        self.view.pass_slots(elapsed, timing.baseline_slot_ms);
         elapsed
     }
 

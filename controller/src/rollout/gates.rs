@@ -151,7 +151,8 @@ struct Look<'a> {
     /// What stable's share of bad requests is taken from: the scope's, or the fleet's where stable never served it.
     reference: Option<&'a Counts>,
     needed: u64,
-    cohort: Cohort,
+    /// Requests that the candidate was to get, as far as anything tells.
+    expected: u64,
 }
 
 impl<'a> Look<'a> {
@@ -170,7 +171,7 @@ impl<'a> Look<'a> {
             stable,
             reference: stable.filter(served).or_else(|| fleet().filter(served)),
             needed: sample(gate, scope),
-            cohort,
+            expected: expected(rollout, scope, pair, cohort),
         })
     }
 
@@ -300,12 +301,29 @@ impl<'a> Look<'a> {
         over(plain).unwrap_or(Verdict::Pass)
     }
 
-    /// Whether it convicts a candidate without a request that stable has this many. Beside stable it does, and where
-    /// there was nobody beside it, what was before has to do. Once the candidate has passed a stage beside stable, a
-    /// load that has ended says nothing about it: then nobody came, and the plan says what that means.
+    /// Whether a candidate without a single request is convicted of that: stable had a full sample, and the candidate was
+    /// to get one too.
     fn is_starved(&self, stable: u64, moment: Moment) -> bool {
-        let enough = stable >= self.gate.min_requests.max(ROUTE_SAMPLE_MIN);
-        enough && moment == Moment::BakeOver && self.cohort != Cohort::Earlier
+        let enough = self.gate.min_requests.max(ROUTE_SAMPLE_MIN);
+        moment == Moment::BakeOver && stable >= enough && self.expected >= ROUTE_SAMPLE_MIN
+    }
+}
+
+/// Requests that the candidate was to get in `scope`. That stable gets some is not enough: a client with one connection
+/// sends all of them to one instance, and it is nobody's fault which.
+fn expected(rollout: &Rollout, scope: &ScopeId, pair: &Pair, cohort: Cohort) -> u64 {
+    match (cohort, scope) {
+        // As many as came to the same instances before.
+        (Cohort::Beside, ScopeId::Fleet) => rollout.served_before,
+        // The share of its traffic that the route has of stable's.
+        (Cohort::Beside, ScopeId::Route(_)) => rollout.evidence.scopes.get(&ScopeId::Fleet).map_or(0, |fleet| {
+            let share = u128::from(fleet.candidate.requests) * u128::from(pair.stable.requests);
+            let share = share / u128::from(fleet.stable.requests.max(1));
+            u64::try_from(share).unwrap_or(u64::MAX)
+        }),
+        // It passed beside stable. That nobody comes any more says that the load has ended.
+        (Cohort::Earlier, _) => 0,
+        (Cohort::Never, _) => stable_of(rollout, scope, cohort).map_or(0, |stable| stable.requests),
     }
 }
 

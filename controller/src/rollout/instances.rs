@@ -239,6 +239,8 @@ impl Turn<'_> {
             return;
         }
         seen.credit_ms = seen.credit_ms.saturating_add(report.interval_ms).min(most);
+        let on_fleet = report.counts.iter().filter(|((_, scope), _)| *scope == ScopeId::Fleet);
+        on_fleet.for_each(|(_, counts)| seen.served.add(counts.requests));
         match self.record.rollout.as_mut() {
             Some(rollout) => {
                 for ((role, scope), counts) in &report.counts {

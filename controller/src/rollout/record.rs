@@ -118,6 +118,9 @@ pub struct Rollout {
     /// Whether an earlier stage had stable instances that reported beside its members.
     #[serde(default)]
     pub compared: Compared,
+    /// Requests that its members served lately when this stage was ordered: whether any would come to them at all.
+    #[serde(default)]
+    pub served_before: u64,
     /// A person let this stage pass without more data.
     pub waved: Option<Pause>,
 }

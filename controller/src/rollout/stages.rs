@@ -103,7 +103,8 @@ impl Turn<'_> {
         if rollout.first_epoch == 0 {
             rollout.first_epoch = next_epoch;
         }
-        rollout.enter(choice);
+        let served_before = self.view.served_by(&choice.ordered);
+        rollout.enter(choice, served_before);
         self.record.size = present.len();
         self.tell_stage();
         self.order_anew();
@@ -191,7 +192,7 @@ fn collapse(
 
 impl Rollout {
     /// Begins a stage with nothing observed. What stable showed in the one before stays as the baseline.
-    fn enter(&mut self, choice: Choice) {
+    fn enter(&mut self, choice: Choice, served_before: u64) {
         let scopes: Vec<ScopeId> = self.evidence.scopes.keys().cloned().collect();
         let before = std::mem::replace(&mut self.evidence, Evidence::over(scopes));
         if before.stable_reports > 0 {
@@ -207,6 +208,7 @@ impl Rollout {
         self.ordered = choice.ordered;
         self.collapsed = choice.collapsed;
         self.bake_ms = choice.bake_ms;
+        self.served_before = served_before;
         self.reached = Reached::NotYet;
         self.observed_ms = 0;
         self.round_ms = 0;

@@ -203,6 +203,7 @@ impl Turn<'_> {
                 .counts()
                 .map_or_else(BTreeMap::new, |counts| BTreeMap::from([(ScopeId::Fleet, counts)])),
             compared: Compared::No,
+            served_before: 0,
             waved: None,
         });
         self.commit_stage(0);

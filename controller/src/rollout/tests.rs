@@ -999,6 +999,7 @@ fn a_busy_stable_beside_an_idle_candidate_fails() {
         if role == Role::Stable { good(role) } else { nobody(role) }
     }
     let mut bench = three();
+    bench.seconds(10, good);
     bench.offer(2, &["shop"]);
     bench.seconds(6, starved);
     assert!(matches!(
@@ -1008,6 +1009,52 @@ fn a_busy_stable_beside_an_idle_candidate_fails() {
             ..
         }
     ));
+}
+
+/// One client with one connection: all that it sends goes to one instance, before the change and after it.
+#[test]
+fn a_candidate_to_whom_nobody_came_before_is_not_starved() {
+    fn elsewhere(role: Role) -> Vec<(ScopeId, u64, u64)> {
+        if role == Role::Stable { good(role) } else { nobody(role) }
+    }
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(20, elsewhere);
+    assert_eq!((bench.stage(), bench.phase()), (Some(0), Phase::Stalled));
+    bench.told("too few requests on ProxyRoute demo/shop for ErrorRate: candidate 0, stable 500");
+    bench.seconds(30, good);
+    assert_eq!(
+        bench.record().stable,
+        Some(revision(2)),
+        "and goes on when somebody comes"
+    );
+}
+
+/// The change makes a route miss what it took: the candidate serves, but not on it.
+#[test]
+fn a_route_that_gets_nothing_of_the_candidates_traffic_is_starved() {
+    fn missed(role: Role) -> Vec<(ScopeId, u64, u64)> {
+        match role {
+            Role::Stable => good(role),
+            Role::Candidate => vec![(ScopeId::Fleet, 100, 0)],
+        }
+    }
+    let mut bench = three();
+    bench.offer(2, &["shop"]);
+    bench.seconds(6, missed);
+    let PastResult::RolledBack { failure, .. } = bench.last() else {
+        panic!("{:#?}", bench.stories);
+    };
+    assert!(
+        matches!(
+            failure,
+            Failure::Starved {
+                scope: ScopeId::Route(_),
+                ..
+            }
+        ),
+        "{failure}"
+    );
 }
 
 #[test]

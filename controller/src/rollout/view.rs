@@ -53,6 +53,8 @@ pub struct Seen {
     pub unacknowledged_ms: u64,
     /// Observed time that its reports vouch for and that has not been spent, in milliseconds.
     pub credit_ms: u64,
+    /// What it served lately, under whatever revision.
+    pub(super) served: Served,
     /// The last order sent to it over this stream, and how long ago.
     pub sent: Option<(u64, u64)>,
     /// The last order it refused.
@@ -97,17 +99,41 @@ pub(super) struct Baseline {
     slot_ms: u64,
 }
 
+/// Requests that one instance served over one to two slots of time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Served {
+    older: u64,
+    newer: u64,
+}
+
+impl Served {
+    pub(super) fn add(&mut self, requests: u64) {
+        self.newer = self.newer.saturating_add(requests);
+    }
+
+    pub(super) fn requests(self) -> u64 {
+        self.older.saturating_add(self.newer)
+    }
+
+    fn next_slot(&mut self) {
+        self.older = std::mem::take(&mut self.newer);
+    }
+}
+
 impl Baseline {
     pub(super) fn add(&mut self, counts: &Counts) {
         self.newer.merge(counts);
     }
 
-    pub(super) fn pass(&mut self, elapsed_ms: u64, slot_ms: u64) {
+    /// Lets time pass; whether another slot begins with it.
+    fn pass(&mut self, elapsed_ms: u64, slot_ms: u64) -> bool {
         self.slot_ms = self.slot_ms.saturating_add(elapsed_ms);
-        if self.slot_ms >= slot_ms {
+        let is_over = self.slot_ms >= slot_ms;
+        if is_over {
             self.slot_ms = 0;
             self.older = std::mem::take(&mut self.newer);
         }
+        is_over
     }
 
     /// `None` if there was no request: nothing can be compared with it.
@@ -133,6 +159,19 @@ impl View {
         for instance in ordered.chain(waiting) {
             self.instances.entry(instance.clone()).or_default();
         }
+    }
+
+    /// Lets what was served grow old.
+    pub(super) fn pass_slots(&mut self, elapsed_ms: u64, slot_ms: u64) {
+        if self.baseline.pass(elapsed_ms, slot_ms) {
+            self.instances.values_mut().for_each(|seen| seen.served.next_slot());
+        }
+    }
+
+    /// Requests that these instances served lately.
+    pub(super) fn served_by(&self, instances: &BTreeSet<InstanceId>) -> u64 {
+        let served = instances.iter().filter_map(|instance| self.instances.get(instance));
+        served.fold(0, |sum, seen| sum.saturating_add(seen.served.requests()))
     }
 
     /// Those with a stream.

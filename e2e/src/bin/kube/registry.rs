@@ -241,11 +241,6 @@ const CHECKS: &[Check] = &[
         |world| Box::pin(checks::record_lost::new_orders(world)),
     ),
     own(
-        "permissions",
-        "what the chart grants is what is used; the data plane's account calls nobody and can do nothing",
-        |world| Box::pin(checks::permissions::used(world)),
-    ),
-    own(
         "isolation",
         "a pod that is no member gets nothing of a fleet; a member of another gets that one's alone",
         |world| Box::pin(checks::isolation::kept_apart(world)),
@@ -286,6 +281,12 @@ const CHECKS: &[Check] = &[
             |world| Box::pin(checks::docs::told(world)),
         )
     },
+    // Last: it looks at what all of them needed.
+    own(
+        "permissions",
+        "what the chart grants is what is used; the data plane's account calls nobody and can do nothing",
+        |world| Box::pin(checks::permissions::used(world)),
+    ),
 ];
 
 /// The checks asked for by name, or by the beginning of one; without names all of the form.
