@@ -220,6 +220,11 @@ impl Revisions {
         self.bundles.lost_sections(manifest)
     }
 
+    /// How many revisions are here.
+    pub fn count(&self) -> usize {
+        self.bundles.list().map_or(0, |kept| kept.len())
+    }
+
     /// The greatest number of a revision that is here; 0 without any.
     pub fn greatest_number(&self) -> u64 {
         let kept = self.bundles.list().unwrap_or_default();

@@ -394,9 +394,10 @@ pub const API_RETRY_FIRST_MS: u64 = 1_000;
 pub const API_RETRY_MAX_MS: u64 = 16_000;
 /// Requests to the API server at a time, when there are many: a first revision is some hundred objects.
 pub const API_QUESTIONS_AT_ONCE: usize = 16;
-/// Pieces of old revisions that are removed at once, while the pipeline waits: an API server deletes so many objects in a
-/// fraction of a second. Ten thousand routes that came in one by one leave some thousands, which go within a minute.
-pub const REMOVED_AT_ONCE: usize = 128;
+/// Pieces of old revisions that are removed at once, each second, while the pipeline waits: an API server deletes so many
+/// objects in some 50 ms. One change leaves three or four; ten thousand routes that came in one by one leave some
+/// thousands, which go within minutes.
+pub const REMOVED_AT_ONCE: usize = 32;
 /// Objects in one page of a list.
 pub const API_PAGE_OBJECTS: u32 = 500;
 /// How often a list is begun anew because the API server has forgotten where it was.

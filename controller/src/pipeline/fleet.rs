@@ -112,6 +112,9 @@ pub struct Fleet {
     signed: Option<(proto::Order, Bytes)>,
     /// Content of stable, and where its objects came from.
     stable: Option<(RevisionId, Stable)>,
+    /// Content of the revision that was offered last, in case it becomes stable: it need not be read again then, and
+    /// shares with the objects what it has of them.
+    offered: Option<(RevisionId, Stable)>,
     /// Revisions that orders may name and that are here in full.
     whole: BTreeSet<RevisionId>,
     /// Those that are not.
@@ -183,6 +186,7 @@ impl Fleet {
             instances: BTreeMap::new(),
             signed: None,
             stable: None,
+            offered: None,
             whole: BTreeSet::new(),
             lost: BTreeMap::new(),
             lane,

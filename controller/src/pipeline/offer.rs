@@ -1,6 +1,7 @@
 //! What a fleet's objects compiled to → a revision of it, kept and signed, and offered to the rollout core. Nothing is
 //! signed that is already there under another number.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use sluice_model::limits::REVISION_RETRY_MS;
@@ -10,7 +11,7 @@ use sluice_proto::{Manifest, ObjectChange, OriginsRef, Provenance, SectionRef};
 
 use super::fleet::{Fleet, Next};
 use super::story::Happening;
-use crate::compile::{ChangedObject, Compiled};
+use crate::compile::{ChangedObject, Compiled, Stable};
 use crate::live::Values;
 use crate::rollout::{Event, Millis, Target};
 
@@ -72,6 +73,13 @@ impl Fleet {
             scopes: compiled.scopes,
             still_held: compiled.still_held,
         };
+        if let Some(snapshot) = compiled.snapshot {
+            let content = Stable {
+                snapshot: Arc::new(snapshot),
+                sources: compiled.sources,
+            };
+            self.note_content(revision, content);
+        }
         self.happen(Event::NewTarget(target), now)
     }
 

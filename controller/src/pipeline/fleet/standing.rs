@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sluice_model::{InstanceId, RevisionId, ServiceRef};
 
 use super::Fleet;
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Stable};
 use crate::live::Rotation;
 use crate::pipeline::situation::{Chosen, Extent, Knowledge, Obstacle, Served, Spread, StableContent, Tried};
 use crate::rollout::record::Rollout;
@@ -76,6 +76,11 @@ impl Fleet {
     /// Notes what is offered to the core.
     pub(in crate::pipeline) fn note_offered(&mut self, revision: RevisionId) {
         self.standings.offered = Some(revision);
+    }
+
+    /// Notes what it consists of.
+    pub(in crate::pipeline) fn note_content(&mut self, revision: RevisionId, content: Stable) {
+        self.offered = Some((revision, content));
     }
 
     /// Notes how many endpoints take requests.

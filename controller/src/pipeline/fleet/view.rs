@@ -54,6 +54,9 @@ impl Fleet {
         if !self.whole.contains(revision) {
             return Ok(None); // it is being asked back
         }
+        if let Some((_, stable)) = self.offered.as_ref().filter(|(offered, _)| offered == revision) {
+            return Ok(Some(stable.clone()));
+        }
         let Some(signed) = self.revisions.manifest(revision)? else {
             return Ok(None);
         };
@@ -85,13 +88,18 @@ impl Fleet {
         missing.first().map(|first| (missing.len(), first.clone()))
     }
 
-    /// Removes revisions that nobody needs. Only while nothing is being tried, and not before the instances that there
-    /// are had time to say what they hold.
+    /// Removes revisions that nobody needs, but not before the instances that there are had time to say what they hold.
+    /// While something is tried that waits, unless there are twice as many as are to be kept: a fleet whose objects change
+    /// all the time is never at rest.
     pub fn collect(&mut self, now: Millis) {
         let record = self.core.record();
         // What is handed back has no manifest until all of it is here.
-        let busy = record.rollout.is_some() || record.restoring.is_some() || self.misses_something();
-        if busy || record.stable.is_none() || !self.core.has_settled() {
+        if self.misses_something() || record.stable.is_none() || !self.core.has_settled() {
+            return;
+        }
+        let limit = self.history_limit.max(1);
+        let busy = record.rollout.is_some() || record.restoring.is_some();
+        if busy && self.revisions.count() <= limit.saturating_mul(2) {
             return;
         }
         let reported = self
@@ -99,7 +107,7 @@ impl Fleet {
             .values()
             .flat_map(|connected| connected.holds.iter().copied())
             .collect();
-        let collected = self.revisions.collect(record, &reported, self.history_limit.max(1));
+        let collected = self.revisions.collect(record, &reported, limit);
         if let Err(error) = collected {
             self.trouble(format!("old revisions could not be removed: {error}"), now);
         }

@@ -21,8 +21,10 @@ use crate::world::World;
 
 /// Until all are served.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// From a change of one route to its first answer from the first stage.
+/// From a change of one route to its first answer from the first stage, for 19 of 20: the machine has other work too.
 const SERVED_WITHIN: Duration = Duration::from_secs(1);
+/// From the last change until old revisions are gone.
+const PRUNED_WITHIN: Duration = Duration::from_secs(60);
 /// What one change may add to etcd.
 const GROWTH_MAX: u64 = 100 * 1024;
 /// Revisions that are kept, as the shared installation's Rollout says by default, and those that serve or wait.
@@ -129,41 +131,50 @@ async fn memory(world: &World, sluice: Sluice<'_>) -> anyhow::Result<(f64, f64)>
 /// One route after another to the other backend.
 async fn changes(world: &World, sluice: Sluice<'_>, crowd: &Crowd<'_>) -> anyhow::Result<()> {
     let changes = world.by_form(20, 200);
-    let (mut slowest, mut sum, mut growth) = (Duration::ZERO, Duration::ZERO, 0);
+    let (mut took, mut growth) = (Vec::new(), 0);
     for number in 0..changes {
         // Looked at each time: the API server has etcd forget every few minutes, and what that frees is not to count.
         let before = world.etcd_size().await?;
-        let took = change(world, sluice, crowd, number % crowd.count).await?;
-        slowest = slowest.max(took);
-        sum += took;
+        took.push(change(world, sluice, crowd, number % crowd.count).await?);
         sluice.settled().await;
         growth += world.etcd_size().await?.in_use.saturating_sub(before.in_use);
     }
     let growth = growth / changes as u64;
+    took.sort();
+    let of = |percent: usize| took.get((took.len() * percent).div_ceil(100).saturating_sub(1));
+    let of = |percent| of(percent).copied().context("nothing was changed");
+    let (half, most, all) = (of(50)?, of(95)?, of(100)?);
     world.figure(format!(
-        "{changes} changes of one route: in the first stage after {:.0} ms, {:.0} ms at most; etcd {:.1} KiB each",
-        sum.as_secs_f64() * 1000.0 / changes as f64,
-        slowest.as_secs_f64() * 1000.0,
+        "{changes} changes of one route: half in the first stage within {half:.0?}, 95 % within {most:.0?}, all within \
+         {all:.0?}; etcd {:.1} KiB each",
         growth as f64 / 1024.0
     ));
-    let kept = [
-        "-n",
-        NAMESPACE,
-        "get",
-        "configmaps",
-        "-l",
-        "sluice.dev/part=manifest",
-        "-o",
-        "name",
-    ];
-    let kept = world.kubectl(&kept).await?.lines().count();
-    world.figure(format!("{kept} revisions kept"));
     ensure!(
-        slowest <= SERVED_WITHIN,
-        "a change took {slowest:?} to be in the first stage"
+        most <= SERVED_WITHIN,
+        "of the changes one in twenty took more than {most:?} to be in the first stage"
     );
     ensure!(growth <= GROWTH_MAX, "a change adds {growth} bytes to etcd");
-    ensure!(changes < KEPT_MAX || kept <= KEPT_MAX, "{kept} revisions are kept");
+    pruned(world).await
+}
+
+/// Waits until old revisions are gone: they go when nothing else happens.
+async fn pruned(world: &World) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let manifests = ["-l", "sluice.dev/part=manifest", "-o", "name"];
+    wait_until("old revisions to go", PRUNED_WITHIN, || async {
+        let mut list = vec!["-n", NAMESPACE, "get", "configmaps"];
+        list.extend(manifests);
+        let list = world.kubectl(&list).await.map_err(|error| format!("{error:#}"))?;
+        match list.lines().count() {
+            kept if kept <= KEPT_MAX => Ok(()),
+            kept => Err(format!("{kept} are kept")),
+        }
+    })
+    .await;
+    world.figure(format!(
+        "old revisions gone {:.0} s later",
+        began.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 
