@@ -85,7 +85,10 @@ pub(crate) async fn refused_or_told(world: &World) -> anyhow::Result<()> {
     ));
     for object in &accepted {
         world
-            .kubectl_with(&object.manifest, &["delete", "--wait=false", "-f", "-"])
+            .kubectl_with(
+                &object.manifest,
+                &["delete", "--ignore-not-found", "--wait=false", "-f", "-"],
+            )
             .await?;
     }
     Ok(())
