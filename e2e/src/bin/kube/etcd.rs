@@ -18,8 +18,8 @@ use crate::world::World;
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2379);
 /// Where pods find the API server: the first address of e2e/cluster's Services.
 const SERVICE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1)), 443);
-/// Until the API server is back, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Until the API server is back, and kube-proxy has noticed, which waits longer each time it was away.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How large etcd is.
 #[derive(Clone, Copy, Debug)]
