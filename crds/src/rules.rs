@@ -175,14 +175,9 @@ pub const ALL: &[CelRule] = &[
 pub fn attach(rules: &[CelRule]) -> Value {
     rules
         .iter()
-        .map(|rule| {
-            let mut written = json!({"rule": rule.cel, "message": rule.message});
-            if let Some(field) = rule.field {
-                written.as_object_mut().into_iter().for_each(|written| {
-                    written.insert("fieldPath".to_owned(), field.into());
-                });
-            }
-            written
+        .map(|rule| match rule.field {
+            None => json!({"rule": rule.cel, "message": rule.message}),
+            Some(field) => json!({"rule": rule.cel, "message": rule.message, "fieldPath": field}),
         })
         .collect()
 }
