@@ -91,38 +91,43 @@ pub enum Link {
     Up,
 }
 
-/// Stable traffic of the whole fleet over one to two slots of time, for stages without a stable cohort.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub(super) struct Baseline {
-    older: Counts,
-    newer: Counts,
-    slot_ms: u64,
-}
-
-/// Requests that one instance served over one to two slots of time.
+/// What was counted over one to two slots of time: what is older is forgotten a slot at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(super) struct Served {
-    older: u64,
-    newer: u64,
+struct Recent<T> {
+    older: T,
+    newer: T,
 }
 
-impl Served {
-    pub(super) fn add(&mut self, requests: u64) {
-        self.newer = self.newer.saturating_add(requests);
-    }
-
-    pub(super) fn requests(self) -> u64 {
-        self.older.saturating_add(self.newer)
-    }
-
+impl<T: Default> Recent<T> {
     fn next_slot(&mut self) {
         self.older = std::mem::take(&mut self.newer);
     }
 }
 
+/// Stable traffic of the whole fleet, for stages without a stable cohort.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Baseline {
+    recent: Recent<Counts>,
+    slot_ms: u64,
+}
+
+/// Requests that one instance served.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Served(Recent<u64>);
+
+impl Served {
+    pub(super) fn add(&mut self, requests: u64) {
+        self.0.newer = self.0.newer.saturating_add(requests);
+    }
+
+    fn requests(self) -> u64 {
+        self.0.older.saturating_add(self.0.newer)
+    }
+}
+
 impl Baseline {
     pub(super) fn add(&mut self, counts: &Counts) {
-        self.newer.merge(counts);
+        self.recent.newer.merge(counts);
     }
 
     /// Lets time pass; whether another slot begins with it.
@@ -131,15 +136,15 @@ impl Baseline {
         let is_over = self.slot_ms >= slot_ms;
         if is_over {
             self.slot_ms = 0;
-            self.older = std::mem::take(&mut self.newer);
+            self.recent.next_slot();
         }
         is_over
     }
 
     /// `None` if there was no request: nothing can be compared with it.
     pub(super) fn counts(&self) -> Option<Counts> {
-        let mut counts = self.older.clone();
-        counts.merge(&self.newer);
+        let mut counts = self.recent.older.clone();
+        counts.merge(&self.recent.newer);
         (counts.requests > 0).then_some(counts)
     }
 }
@@ -164,7 +169,7 @@ impl View {
     /// Lets what was served grow old.
     pub(super) fn pass_slots(&mut self, elapsed_ms: u64, slot_ms: u64) {
         if self.baseline.pass(elapsed_ms, slot_ms) {
-            self.instances.values_mut().for_each(|seen| seen.served.next_slot());
+            self.instances.values_mut().for_each(|seen| seen.served.0.next_slot());
         }
     }
 
