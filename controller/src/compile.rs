@@ -155,11 +155,18 @@ impl Compiler {
         let mut problems: Vec<Problem> = view.problems.clone();
         problems.extend(perhaps_moved(view, &stables));
         problems.extend(self.translation.problems().cloned());
-        problems.extend(validate(&self.translation, view, &serving, &governing));
-        if let Some(cluster) = &view.cluster {
+        let members = view.cluster.as_ref().map(|cluster| {
             self.memberships = members_seen(view, &cluster.controller, self.memberships.as_ref());
-            problems.extend(self.memberships.iter().flat_map(|now| now.problems().iter().cloned()));
-        }
+            self.memberships.clone().unwrap_or_default()
+        });
+        problems.extend(members.iter().flat_map(|members| members.problems().iter().cloned()));
+        problems.extend(validate(
+            &self.translation,
+            view,
+            &serving,
+            &governing,
+            members.as_ref(),
+        ));
         let unknown = FleetState::default();
         let mut out = BTreeMap::new();
         for name in self.fleets(fleets) {
