@@ -33,6 +33,7 @@ use crate::revisions;
 use crate::rollout::{Beginning, Event, Millis, Plan};
 use crate::source::{Source, View};
 use crate::stream::StreamEvent;
+use crate::validate::Governed;
 pub use board::Board;
 pub use commands::Asked;
 pub use fleet::{Fleet, FleetError, Next, Shared};
@@ -325,14 +326,17 @@ impl Pipeline {
     /// neither changed.
     fn note_written(&mut self, problems: &Arc<[Problem]>) {
         let translation = self.compiler.translation();
-        let known = self
-            .written
-            .as_ref()
-            .filter(|written| Arc::ptr_eq(&written.translation, translation) && written.problems == *problems);
+        let services = self.values.presence();
+        let known = self.written.as_ref().filter(|written| {
+            Arc::ptr_eq(&written.translation, translation)
+                && written.problems == *problems
+                && *written.services == services
+        });
         if known.is_none() {
             self.written = Some(Arc::new(Written {
                 translation: translation.clone(),
                 problems: problems.clone(),
+                services: Arc::new(services),
             }));
         }
     }
@@ -340,11 +344,13 @@ impl Pipeline {
     /// Asks the source about what the fleets want now, and has them send what is new.
     fn live(&mut self, feed: &mut Feed) {
         let now = (self.clock)();
-        let wanted: Wanted = self
+        let mut wanted: Wanted = self
             .fleets
             .values_mut()
             .flat_map(|fleet| fleet.wanted().clone())
             .collect();
+        // Also of pools that nobody uses yet: their authors are told whether the Service is there.
+        wanted.services.extend(self.brakes.keys().cloned());
         feed.wanted.send_if_modified(|asked| {
             let differs = **asked != wanted;
             if differs {
@@ -444,6 +450,12 @@ impl Pipeline {
                 let next = known.said(&instance, link, *message, now);
                 (fleet, next)
             }
+            StreamEvent::TurnedAway { fleet, instance, why } => {
+                if let Some(known) = self.fleets.get_mut(&fleet) {
+                    known.turned_away(&instance, why, now);
+                }
+                (fleet, Next::Nothing)
+            }
             StreamEvent::SectionLost { fleet } => {
                 if let Some(known) = self.fleets.get_mut(&fleet) {
                     known.doubt();
@@ -461,10 +473,13 @@ impl Pipeline {
         self.follow(&name, next);
     }
 
-    /// Says who is counted, so that somebody can find out who of them is gone.
+    /// Says who is counted, so that somebody can find out who of them is gone. Of a fleet that no Rollout governs it is not
+    /// known where its pods are.
     fn count(&self, census: Option<&Census>) {
         let Some(census) = census else { return };
-        let counted: BTreeSet<InstanceId> = self.fleets.values().flat_map(Fleet::counted).cloned().collect();
+        let governed = self.fleets.values();
+        let governed = governed.filter(|fleet| fleet.governed() == Governed::ByRollout);
+        let counted: BTreeSet<InstanceId> = governed.flat_map(Fleet::counted).cloned().collect();
         census.counted.send_if_modified(|before| {
             let differs = **before != counted;
             if differs {

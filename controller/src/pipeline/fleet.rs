@@ -10,6 +10,7 @@ mod live;
 mod record_keeping;
 mod signatures;
 mod standing;
+mod turned_away;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ use crate::telemetry::Telemetry;
 
 use hand_back::Lost;
 use standing::Standings;
+use turned_away::TurnedAway;
 
 /// Why a fleet cannot be governed.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +110,8 @@ pub struct Fleet {
     committed: Option<Record>,
     pub(super) revisions: Revisions,
     instances: BTreeMap<InstanceId, Connected>,
+    /// Who would be connected, and is not let in.
+    turned_away: TurnedAway,
     /// The order in force as it was signed.
     signed: Option<(proto::Order, Bytes)>,
     /// Content of stable, and where its objects came from.
@@ -184,6 +188,7 @@ impl Fleet {
             committed,
             revisions,
             instances: BTreeMap::new(),
+            turned_away: TurnedAway::default(),
             signed: None,
             stable: None,
             offered: None,

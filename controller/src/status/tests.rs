@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use sluice_crds::CommandStatus;
-use sluice_model::{Digest, FleetName, Kind, ObjectKey, RevisionId, Snapshot};
+use sluice_model::{Digest, FleetName, Kind, ObjectKey, RevisionId, ServiceRef, Snapshot};
 use sluice_proto::sections::unit_digest;
 
 use super::desired::Desired;
@@ -16,6 +16,7 @@ use super::schedule::Write;
 use super::watched::Watched;
 use super::{patch, resource};
 use crate::compile::{Compiler, FleetState, Output, Stable};
+use crate::live::Presence;
 use crate::objects::{Object, Stored};
 use crate::pipeline::situation::{
     Chosen, Extent, FleetSituation, Knowledge, Obstacle, Served, Situation, Spread, StableContent, Tried, Written,
@@ -93,6 +94,7 @@ pub(crate) struct Bench {
     projection: Projection,
     pub(crate) watched: BTreeMap<ObjectKey, Arc<DynamicObject>>,
     pub(crate) commands: BTreeMap<ObjectKey, CommandStatus>,
+    services: BTreeMap<ServiceRef, Presence>,
 }
 
 impl Bench {
@@ -121,6 +123,7 @@ impl Bench {
             projection: Projection::default(),
             watched: BTreeMap::new(),
             commands: BTreeMap::new(),
+            services: BTreeMap::new(),
         };
         bench.choose();
         bench.promote(1);
@@ -140,6 +143,7 @@ impl Bench {
             sources: compiled.sources.clone(),
             quarantined: quarantined.map(|one| (one.object.clone(), one.clone())).collect(),
             governing: compiled.governing.clone(),
+            governed: compiled.governed,
         });
     }
 
@@ -214,6 +218,7 @@ impl Bench {
             written: Some(Arc::new(Written {
                 translation: self.compiler.translation().clone(),
                 problems: self.output.problems.clone().into(),
+                services: Arc::new(self.services.clone()),
             })),
             fleets: [(edge(), fleet)].into(),
         }
@@ -417,6 +422,66 @@ fn what_waits_says_for_what() {
     let spare = GOOD.split("---").nth(1).unwrap().replace("name: api", "name: spare");
     let mut bench = Bench::serving(&format!("{GOOD}\n---{spare}"));
     assert!(bench.says("Pool shop/spare").contains("Programmed=False/NotUsed"));
+}
+
+#[test]
+fn without_its_rollout_a_fleet_serves_on_and_says_so() {
+    let mut bench = Bench::serving(GOOD);
+    let live = format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed");
+    check(&mut bench, &live);
+    let orphaned = GOOD.split_once("---").unwrap().1;
+    bench.write(orphaned, 1);
+    // Its instances are not let in any more.
+    bench.served.spread = Spread::Nobody;
+    bench.served.obstacle = Obstacle::NoInstances;
+    let gone = format!("False 1-01010101 | {IN_ORDER} Programmed=False/NoRollout");
+    check(&mut bench, &gone);
+    let message = bench.desired(SHOP).unwrap().facts[2].message.clone();
+    for part in ["fleet edge", "since revision 1-01010101", "apply one with fleet: edge"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(bench.says("Pool shop/api").contains("Programmed=False/NoRollout"));
+    // Whoever leads next says the same.
+    bench.write_and_restart();
+    check(&mut bench, &gone);
+    // A new content is served by nobody.
+    bench.write(&orphaned.replace("shop.example.com", "new.example.com"), 2);
+    check(&mut bench, &format!("False - | {IN_ORDER} Programmed=False/NoRollout"));
+    // And when it is applied again, all is as it was.
+    let mut bench = Bench::serving(GOOD);
+    check(&mut bench, &live);
+    bench.write(orphaned, 1);
+    check(&mut bench, &gone);
+    bench.write_and_restart();
+    bench.write(GOOD, 1);
+    bench.served.spread = Spread::Awaited;
+    check(&mut bench, &live);
+}
+
+#[test]
+fn a_pool_says_whether_its_service_is_there_also_while_nobody_uses_it() {
+    let pool = "
+apiVersion: sluice.dev/v1alpha1
+kind: Pool
+metadata: {name: spare, namespace: shop}
+spec: {service: {name: api, port: 80}}
+";
+    let service: ServiceRef = "shop/api:80".parse().unwrap();
+    let mut bench = Bench::serving(&format!("{GOOD}\n---{pool}"));
+    let mut resolved = |presence: Presence| {
+        bench.services = [(service.clone(), presence)].into();
+        let says = bench.says("Pool shop/spare");
+        assert!(says.contains("Programmed=False/NotUsed"), "{says}");
+        let condition = says.split(' ').find_map(|word| word.strip_prefix("ResolvedRefs="));
+        condition.unwrap().to_owned()
+    };
+    assert_eq!(resolved(Presence::Unseen), "Unknown/NotKnown");
+    assert_eq!(resolved(Presence::Missing), "False/ServiceNotFound");
+    assert_eq!(resolved(Presence::Unusable), "False/ServiceNotUsable");
+    assert_eq!(resolved(Presence::Present), "True/Resolved");
+    // Nothing is said in the moment before that is known.
+    bench.services.clear();
+    assert_eq!(bench.says("Pool shop/spare"), "-");
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn open(situation: &Situation, watched: &dyn Watched, known: &BTreeMap<ObjectKey
 
 /// The fleet that a Rollout governs, or why it governs none; `None` while that is not known.
 fn governed(situation: &Situation, key: &ObjectKey) -> Option<Result<FleetName, String>> {
-    let by = |fleet: &FleetName| situation.fleets.get(fleet)?.served.chosen.governing.as_ref();
+    let by = |fleet: &FleetName| situation.fleets.get(fleet)?.served.chosen.rollout();
     if let Some(fleet) = situation.fleets.keys().find(|fleet| by(fleet) == Some(key)) {
         return Some(Ok(fleet.clone()));
     }
