@@ -202,6 +202,11 @@ impl Compiler {
         &self.translation
     }
 
+    /// Who belonged to which fleet when it last looked; `None` before, and without a cluster.
+    pub fn memberships(&self) -> Option<&Memberships> {
+        self.memberships.as_ref()
+    }
+
     fn brakes(&self) -> BTreeMap<ServiceRef, RemovalBrake> {
         let mut brakes: BTreeMap<ServiceRef, RemovalBrake> = BTreeMap::new();
         for item in self.translation.items.values() {

@@ -230,7 +230,10 @@ impl Memberships {
 
     /// The Rollouts that name members in a namespace.
     pub fn rollouts_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ObjectKey> {
-        let own = self.fleets.iter().filter(move |(member, _)| member.namespace.as_str() == namespace);
+        let own = self
+            .fleets
+            .iter()
+            .filter(move |(member, _)| member.namespace.as_str() == namespace);
         own.map(|(_, (_, rollout))| rollout)
     }
 

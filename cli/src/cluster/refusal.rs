@@ -62,7 +62,8 @@ impl<'a> Wish<'a> {
                 Some("sluice-view, of Sluice's chart,")
             }
             "pods" | "namespaces" if reads => Some("view, which every cluster has,"),
-            "pods/portforward" | "leases.coordination.k8s.io" => Some("edit, which every cluster has,"),
+            "leases.coordination.k8s.io" if reads => Some("sluice-view, of Sluice's chart,"),
+            "pods/portforward" => Some("edit, which every cluster has,"),
             _ => None,
         }
     }

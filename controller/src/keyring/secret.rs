@@ -18,8 +18,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use sluice_model::{ClusterId, FleetName};
 use sluice_model::limits::{CA_ROTATION_DAYS, KEYS_LOOK_MS, SERVER_CERTIFICATE_RENEWAL_SECONDS};
+use sluice_model::{ClusterId, FleetName};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,9 @@ pub enum SecretError {
         source: kube::Error,
     },
     /// Whether there were other keys.
-    #[error("the records in namespace {namespace} cannot be listed: {source}; the controller needs list on configmaps there")]
+    #[error(
+        "the records in namespace {namespace} cannot be listed: {source}; the controller needs list on configmaps there"
+    )]
     Records {
         /// Where.
         namespace: String,

@@ -199,10 +199,9 @@ impl Lane {
             // Said so that instances need not wait for it. One that was there keeps what it had: a reference that breaks
             // is mended by people, and takes nothing out of service.
             ServiceState::Missing(_) | ServiceState::Unusable(_) if !is_held => nobody,
-            ServiceState::Missing(_)
-            | ServiceState::Unusable(_)
-            | ServiceState::Unknown
-            | ServiceState::Unseen(_) => return None,
+            ServiceState::Missing(_) | ServiceState::Unusable(_) | ServiceState::Unknown | ServiceState::Unseen(_) => {
+                return None;
+            }
         };
         let served = match self
             .current

@@ -185,7 +185,9 @@ mod tests {
     fn check(wanted: &str, found: Option<&Service>, slices: &[EndpointSlice], expected: &[&str]) {
         let told = match service(&wanted.parse().unwrap(), found, slices) {
             ServiceState::Unknown => vec!["unknown".to_owned()],
-            ServiceState::Missing(lack) | ServiceState::Unusable(lack) | ServiceState::Unseen(lack) => vec![lack.message],
+            ServiceState::Missing(lack) | ServiceState::Unusable(lack) | ServiceState::Unseen(lack) => {
+                vec![lack.message]
+            }
             ServiceState::Endpoints(endpoints) => {
                 let one = |endpoint: &LiveEndpoint| {
                     let zone = endpoint

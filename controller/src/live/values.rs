@@ -133,7 +133,9 @@ impl Values {
     /// Of each service whether it is there.
     pub fn presence(&self) -> BTreeMap<ServiceRef, Presence> {
         let services = self.services.iter();
-        services.map(|(service, state)| (service.clone(), state.presence())).collect()
+        services
+            .map(|(service, state)| (service.clone(), state.presence()))
+            .collect()
     }
 }
 

@@ -155,7 +155,11 @@ mod tests {
         let mut kept = BTreeMap::new();
         let mut check = |rollouts: &[(&str, &str)], expected: &[&str]| {
             let namespaces = looked_at(&mut kept, &named(rollouts));
-            assert_eq!(namespaces, expected.iter().map(ToString::to_string).collect(), "{rollouts:?}");
+            assert_eq!(
+                namespaces,
+                expected.iter().map(ToString::to_string).collect(),
+                "{rollouts:?}"
+            );
         };
         check(&[("edge", "front"), ("shop", "shop")], &["front", "shop"]);
         check(&[("edge", "front")], &["front", "shop"]);

@@ -4,8 +4,8 @@
 //! rewrite the status of this one.
 
 use sluice_crds::{PoolStatus, ProxyRouteStatus};
-use sluice_model::{FleetName, Kind};
 use sluice_model::unit::{PoolSource, Unit};
+use sluice_model::{FleetName, Kind};
 
 use super::desired::{Desired, Fact, Truth, Weight, fields};
 use super::reason::Reason;

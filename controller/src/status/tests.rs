@@ -21,6 +21,7 @@ use crate::objects::{Object, Stored};
 use crate::pipeline::situation::{
     Chosen, Extent, FleetSituation, Knowledge, Obstacle, Served, Situation, Spread, StableContent, Tried, Written,
 };
+use crate::problem::{FieldPath, Severity};
 use crate::rollout::record::Held;
 use crate::rollout::status::{Hindrance, Phase};
 use crate::rollout::{Beginning, Core, Failure, Millis, Plan, RolloutStatus};
@@ -222,6 +223,15 @@ impl Bench {
             })),
             fleets: [(edge(), fleet)].into(),
         }
+    }
+
+    /// Something is wrong around an object.
+    pub(crate) fn warn(&mut self, object: &str, field: &str, message: &str) {
+        let item = &self.compiler.translation().items[&key(object)];
+        let field = field.split('.').filter(|part| !part.is_empty());
+        let field = field.fold(FieldPath::default(), |path, part| path.field(part));
+        let problem = item.object.problem(Severity::Warning, field, message, "mend it");
+        self.output.problems.push(problem);
     }
 
     fn desired(&mut self, object: &str) -> Option<Desired> {
@@ -633,6 +643,33 @@ fn a_rollout_that_does_not_govern_says_who_does() {
     let said = bench.says("Rollout sluice-system/edge");
     assert!(said.starts_with("Idle | Accepted=False/Invalid"), "{said}");
     assert!(said.contains("Stalled=True/Invalid"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_around_a_fleet_leads_its_message() {
+    let rollout = "Rollout sluice-system/edge";
+    let mut bench = Bench::serving(GOOD);
+    bench.rollout.phase = Phase::Stalled;
+    bench.rollout.message = "no instance is connected".to_owned();
+    bench.warn(rollout, "", "the keys are new");
+    bench.warn(
+        rollout,
+        "spec.members",
+        "pods in namespace shop cannot learn whom to trust",
+    );
+    let desired = bench.desired(rollout).unwrap();
+    assert_eq!(
+        desired.fields["message"],
+        json!("the keys are new; mend it. no instance is connected")
+    );
+    let accepted = &desired.facts[0];
+    assert_eq!(
+        (accepted.type_, accepted.message.as_str()),
+        (
+            "Accepted",
+            "it is in order, but: the keys are new; mend it (and 1 more)"
+        )
+    );
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl Desk {
         Some(match answered.await.ok()? {
             Answer::Done(status) if status.message.is_empty() => Ok(format!("it is {:?} now", status.phase)),
             Answer::Done(status) => Ok(format!("it is {:?} now: {}", status.phase, status.message)),
+            Answer::AlreadySo(_, why) => Ok(why),
             Answer::Refused(why) => Err(why),
             Answer::NoFleet => Err("its fleet has not begun; wait for its first revision".to_owned()),
         })

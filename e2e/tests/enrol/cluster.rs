@@ -191,6 +191,7 @@ impl Cluster {
             instances: heard,
             census: None,
             people: asked,
+            untrusting: watch::channel(Troubles::new()).1,
         };
         let stop = CancellationToken::new();
         let parts = vec![tokio::spawn(pipeline.run(inputs, stop.clone())), tokio::spawn(feeding)];

@@ -179,7 +179,9 @@ fn a_route_of_a_fleet_without_a_rollout_waits_whatever_is_wrong_with_others() {
     let of_route = |problem: &&Problem| problem.object == Some(key("ProxyRoute shop/a"));
     assert_eq!(problems.iter().find(of_route), None, "the route itself is in order");
     assert!(
-        problems.iter().any(|problem| problem.object == Some(key("Rollout shop/wrong"))),
+        problems
+            .iter()
+            .any(|problem| problem.object == Some(key("Rollout shop/wrong"))),
         "{problems:?}"
     );
 }

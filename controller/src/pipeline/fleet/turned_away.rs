@@ -86,7 +86,9 @@ impl Fleet {
                 "no Rollout governs fleet {} any more: it is not let in, and serves on what it has",
                 self.name
             ),
-            Governed::ByRollout => "its stream ended; if its pod runs it serves on what it has, and its log says more".to_owned(),
+            Governed::ByRollout => {
+                "its stream ended; if its pod runs it serves on what it has, and its log says more".to_owned()
+            }
         }
     }
 }
