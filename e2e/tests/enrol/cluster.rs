@@ -20,6 +20,7 @@ use sluice_controller::source::{self, directory::Directory};
 use sluice_controller::stream::{self, Desk, Port, Post};
 use sluice_controller::telemetry::Telemetry;
 use sluice_controller::trust::Trust;
+use sluice_controller::trust::config_maps::Troubles;
 use sluice_e2e::manifests::{self, FLEET, Folder};
 use sluice_e2e::ports;
 use sluice_model::{InstanceId, Name};
