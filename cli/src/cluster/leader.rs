@@ -157,7 +157,7 @@ mod tests {
     fn since_when_is_said() {
         assert_eq!(
             sentence(Some(to_seconds(1_795_602_645))),
-            "no controller leads since 2026-11-25T09:10:45Z; what follows is as of then"
+            "no controller leads since 2026-11-25T10:30:45Z; what follows is as of then"
         );
         assert!(sentence(None).starts_with("no controller leads; "));
     }

@@ -66,9 +66,19 @@ fn desired(
     let weight = match standing {
         Standing::Live(_) | Standing::Held { .. } => Weight::Settled,
         Standing::Quarantined(_) | Standing::AwaitsConsent => Weight::Failing,
-        Standing::NotUsed | Standing::Ordered(_) | Standing::Carried { .. } | Standing::Waiting(_) => {
-            Weight::Passing { crowd: 0 }
-        }
+        // There is no Rollout that would speak for them, however many they are.
+        Standing::Waiting(Waiting::NoRollout(_) | Waiting::RolloutGone(_)) => Weight::Failing,
+        Standing::NotUsed
+        | Standing::Ordered(_)
+        | Standing::Carried { .. }
+        | Standing::Waiting(
+            Waiting::Turn
+            | Waiting::NoInstances
+            | Waiting::Paused
+            | Waiting::Frozen
+            | Waiting::Blocked(_)
+            | Waiting::Withheld(_),
+        ) => Weight::Passing { crowd: 0 },
     };
     Desired {
         uid: subject.stored.uid.clone(),

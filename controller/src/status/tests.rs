@@ -10,7 +10,7 @@ use sluice_crds::CommandStatus;
 use sluice_model::{Digest, FleetName, Kind, ObjectKey, RevisionId, ServiceRef, Snapshot};
 use sluice_proto::sections::unit_digest;
 
-use super::desired::Desired;
+use super::desired::{Desired, Weight};
 use super::projection::Projection;
 use super::schedule::Write;
 use super::watched::Watched;
@@ -446,7 +446,13 @@ fn without_its_rollout_a_fleet_serves_on_and_says_so() {
     bench.served.obstacle = Obstacle::NoInstances;
     let gone = format!("False 1-01010101 | {IN_ORDER} Programmed=False/NoRollout");
     check(&mut bench, &gone);
-    let message = bench.desired(SHOP).unwrap().facts[2].message.clone();
+    let desired = bench.desired(SHOP).unwrap();
+    assert_eq!(
+        desired.weight,
+        Weight::Failing,
+        "written however many there are: no Rollout speaks for them"
+    );
+    let message = &desired.facts[2].message;
     for part in ["fleet edge", "since revision 1-01010101", "apply one with fleet: edge"] {
         assert!(message.contains(part), "{message}");
     }
