@@ -114,14 +114,14 @@ async fn an_instance_that_is_let_in_no_more_serves_on_and_is_listed_with_the_rea
             .await;
         }
     };
-    cluster.send_away(true);
+    cluster.send_away();
     is_listed(
         "no Rollout has the service account sluice-system/sluice-dataplane",
         false,
     )
     .await;
     assert_eq!(pod.answer(HOST).await, stamp(1), "it serves on");
-    cluster.send_away(false);
+    cluster.let_in();
     is_listed("", true).await;
     pod.connected().await;
 }

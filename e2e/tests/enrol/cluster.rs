@@ -226,9 +226,14 @@ impl Cluster {
         tokio::task::yield_now().await;
     }
 
-    /// Nobody is a member any more, as when a Rollout is deleted; or everybody is one again.
-    pub(crate) fn send_away(&self, everybody: bool) {
-        self.members.are_sent_away.store(everybody, Ordering::Relaxed);
+    /// Nobody is a member any more, as when a Rollout is deleted.
+    pub(crate) fn send_away(&self) {
+        self.members.are_sent_away.store(true, Ordering::Relaxed);
+    }
+
+    /// Everybody is one again.
+    pub(crate) fn let_in(&self) {
+        self.members.are_sent_away.store(false, Ordering::Relaxed);
     }
 
     /// Whether the instance is listed as connected, and why not.
