@@ -62,8 +62,8 @@ impl<'a> Wish<'a> {
                 Some("sluice-view, of Sluice's chart,")
             }
             "pods" | "namespaces" if reads => Some("view, which every cluster has,"),
-            "leases.coordination.k8s.io" if reads => Some("sluice-view, of Sluice's chart,"),
-            "pods/portforward" => Some("edit, which every cluster has,"),
+            // Whoever asks for the Lease to find the leader forwards a port to it next.
+            "pods/portforward" | "leases.coordination.k8s.io" => Some("edit, which every cluster has,"),
             _ => None,
         }
     }

@@ -196,7 +196,7 @@ impl Scene<'_> {
         self.refused(
             &self.nobody,
             &["instances"],
-            &[&who, "get leases.coordination.k8s.io", "sluice-view"],
+            &[&who, "get leases.coordination.k8s.io", "edit"],
         )
         .await?;
         let table = self.done(&self.viewer, &["rollout", "get"]).await?;
