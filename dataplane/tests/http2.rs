@@ -16,5 +16,7 @@ mod desync;
 mod drain;
 #[path = "http2/exchange.rs"]
 mod exchange;
+#[path = "desync/recorder.rs"]
+mod recorder;
 #[path = "http2/tls.rs"]
 mod tls;

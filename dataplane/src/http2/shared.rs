@@ -199,7 +199,6 @@ impl Http2 {
 }
 
 /// The state of one stream.
-#[derive(Debug)]
 pub(crate) struct Stream {
     http2: Rc<Http2>,
     began: Instant,
@@ -237,6 +236,11 @@ impl Stream {
     /// The rule by which it, or its connection, was cut off.
     pub(crate) fn cut(&self) -> Option<Rule> {
         self.cut.get().or_else(|| self.http2.broken())
+    }
+
+    /// Whether its response goes no further. A body that comes too slowly is answered.
+    pub(super) fn is_response_cut(&self) -> bool {
+        self.cut.get() == Some(Rule::ResponseSlow) || self.http2.broken().is_some()
     }
 
     /// Cuts it off; whether it was not before.
@@ -332,6 +336,22 @@ impl Stream {
         } else {
             None
         }
+    }
+}
+
+/// Without its connection, which has it too.
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            began,
+            cut,
+            body,
+            response,
+            ..
+        } = self;
+        let mut stream = f.debug_struct("Stream");
+        stream.field("began", began).field("cut", cut).field("body", body);
+        stream.field("response", response).finish_non_exhaustive()
     }
 }
 

@@ -138,7 +138,7 @@ impl Sending {
     /// Ready when it is over, in whatever way.
     fn poll(&mut self, mut body: Pin<&mut ResponseBody>, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.driven_by(cx.waker());
-        if self.stream.cut().is_some() {
+        if self.stream.is_response_cut() {
             self.send.send_reset(Reason::CANCEL);
             return Poll::Ready(());
         }

@@ -179,7 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Ending::No = this.ending {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            // If it fails the client is gone already, which changes nothing about why this ends.
+            let _ = ready!(Pin::new(&mut this.stream).poll_shutdown(cx));
             let sleep = tokio::time::sleep(Duration::from_millis(DRAIN_MS));
             this.ending = Ending::Lingers(Box::pin(sleep), DRAIN_BYTES);
         }

@@ -283,11 +283,17 @@ mod hpack {
 
     /// Digits in the code of RFC 7541, Appendix B: 0 to 2 have five bits, the rest six.
     fn digits(text: &[u8]) -> Option<u16> {
-        let bits: Vec<u8> = text.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+        let bits: Vec<u8> = text
+            .iter()
+            .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1))
+            .collect();
         let mut at = 0;
         let mut number = 0;
         for _ in 0..3 {
-            let take = |count: usize| bits.get(at..at + count).map(|bits| bits.iter().fold(0, |sum, bit| sum << 1 | bit));
+            let take = |count: usize| {
+                bits.get(at..at + count)
+                    .map(|bits| bits.iter().fold(0, |sum, bit| sum << 1 | bit))
+            };
             let digit = match take(5)? {
                 digit @ 0..=2 => {
                     at += 5;

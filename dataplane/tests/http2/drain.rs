@@ -21,7 +21,12 @@ async fn slow() -> std::net::SocketAddr {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn goaway_comes_twice_and_no_request_is_lost() {
-    let World { handle, address, folder_kept, .. } = world(slow().await).await;
+    let World {
+        handle,
+        address,
+        folder_kept,
+        ..
+    } = world(slow().await).await;
     let mut raw = Raw::connect(address, &[]).await;
     raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/"))).await;
     let mut idle = Raw::connect(address, &[]).await;
@@ -58,7 +63,12 @@ async fn goaway_comes_twice_and_no_request_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_while_clients_are_sent_away_is_served_once() {
-    let World { handle, address, folder_kept, .. } = world(echo().await).await;
+    let World {
+        handle,
+        address,
+        folder_kept,
+        ..
+    } = world(echo().await).await;
     let plan = Plan {
         converge: Duration::from_secs(2),
         grace: Duration::from_secs(20),

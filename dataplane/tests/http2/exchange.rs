@@ -13,7 +13,13 @@ async fn a_request_is_the_same_to_the_upstream_whatever_the_client_speaks() {
     let world = world(echo().await).await;
     let good = Good::connect(world.address).await;
     let mut request = Request::get("http://A.test/a/../b?c=d").body(()).unwrap();
-    for (name, value) in [("cookie", "a=b"), ("cookie", "c=d"), ("te", "trailers"), ("x-request-id", "id-7"), ("x_forwarded_for", "6.6.6.6")] {
+    for (name, value) in [
+        ("cookie", "a=b"),
+        ("cookie", "c=d"),
+        ("te", "trailers"),
+        ("x-request-id", "id-7"),
+        ("x_forwarded_for", "6.6.6.6"),
+    ] {
         request.headers_mut().append(name, value.parse().unwrap());
     }
     let answer = within(good.ask(request, None)).await.unwrap();
@@ -38,8 +44,13 @@ async fn a_request_is_the_same_to_the_upstream_whatever_the_client_speaks() {
         ]
     );
     let line = world.logged(|line| line["request_id"] == "id-7").await;
-    assert_eq!((&line["protocol"], &line["host"], &line["path"]), (&"h2".into(), &"a.test".into(), &"/b".into()));
-    world.metric_is("proxy_protocol_requests_total{protocol=\"h2\"}", 1).await;
+    assert_eq!(
+        (&line["protocol"], &line["host"], &line["path"]),
+        (&"h2".into(), &"a.test".into(), &"/b".into())
+    );
+    world
+        .metric_is("proxy_protocol_requests_total{protocol=\"h2\"}", 1)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,7 +61,10 @@ async fn who_begins_otherwise_speaks_http_1_and_no_upgrade_leads_out_of_it() {
     assert!(world.ask(put).await.starts_with("HTTP/1.1 200"));
     let upgrade = "GET /u HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
     let answer = world.ask(upgrade).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("h2c"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && !answer.contains("h2c"),
+        "{answer}"
+    );
     let preface = world.ask("PRI * HTTP/2.0\r\n\r\nXX").await;
     assert!(preface.starts_with("HTTP/1.1 505"), "{preface}");
     let off = world.listen(listener("http", 80)).await;
@@ -70,7 +84,9 @@ async fn responses_without_a_body_and_their_lengths() {
                 Some("/204") => "HTTP/1.1 204 No Content\r\n\r\n",
                 Some("/304") => "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nContent-Length: 5\r\n\r\n",
                 Some("/empty") => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: timeout=5\r\n\r\n",
-                Some("/103") => "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                Some("/103") => {
+                    "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                }
                 Some(_) => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
             };
             if stream.write_all(answer.as_bytes()).await.is_err() {
@@ -84,8 +100,16 @@ async fn responses_without_a_body_and_their_lengths() {
     let check = async |method: &str, path: &str, status: u16, length: Option<&str>, body: &str| {
         let request = Request::builder().method(method).uri(format!("http://a.test{path}"));
         let answer = within(good.ask(request.body(()).unwrap(), None)).await.unwrap();
-        let said = answer.head.headers().get("content-length").map(|length| length.to_str().unwrap());
-        assert_eq!((answer.status().as_u16(), said, answer.text().as_str()), (status, length, body), "{method} {path}");
+        let said = answer
+            .head
+            .headers()
+            .get("content-length")
+            .map(|length| length.to_str().unwrap());
+        assert_eq!(
+            (answer.status().as_u16(), said, answer.text().as_str()),
+            (status, length, body),
+            "{method} {path}"
+        );
         assert!(!answer.head.headers().contains_key("keep-alive"));
     };
     check("HEAD", "/", 200, Some("5"), "").await;
@@ -96,7 +120,14 @@ async fn responses_without_a_body_and_their_lengths() {
     let request = Request::head("http://b.test/").body(()).unwrap();
     let failed = within(good.ask(request, None)).await.unwrap();
     assert_eq!((failed.status().as_u16(), failed.body.len()), (404, 0));
-    assert!(failed.head.headers()["content-length"].to_str().unwrap().parse::<u64>().unwrap() > 0);
+    assert!(
+        failed.head.headers()["content-length"]
+            .to_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            > 0
+    );
 }
 
 /// Sends back every body as it came, chunk by chunk, with a trailer.
@@ -111,7 +142,9 @@ async fn mirror() -> std::net::SocketAddr {
             if stream.write_all(start.as_bytes()).await.is_err() {
                 return;
             }
-            let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length: "));
+            let length = head
+                .split("\r\n")
+                .find_map(|line| line.strip_prefix("content-length: "));
             let mut left: Option<usize> = length.map(|length| length.parse().unwrap());
             let mut trailers = String::new();
             loop {
@@ -151,7 +184,7 @@ async fn mirror() -> std::net::SocketAddr {
 async fn bodies_and_trailers_go_both_ways_unchanged() {
     let world = world(mirror().await).await;
     let good = Good::connect(world.address).await;
-    let body: Bytes = (0..1_000_000_u32).map(|n| (n * 7919 >> 5) as u8).collect();
+    let body: Bytes = (0..1_000_000_u32).map(|n| (n.wrapping_mul(7919) >> 5) as u8).collect();
     for length in [None, Some(body.len())] {
         let mut request = Request::post("http://a.test/").body(()).unwrap();
         if let Some(length) = length {
@@ -201,8 +234,17 @@ async fn an_upstream_that_dies_in_the_middle_resets_the_stream() {
         let world = world(says(bytes).await).await;
         let good = Good::connect(world.address).await;
         let error = within(good.get("/")).await.unwrap_err();
-        assert!(error.is_reset() && error.reason() == Some(Reason::INTERNAL_ERROR), "{bytes}: {error}");
-        world.logged(|line| line["error_category"].as_str().is_some_and(|it| it.starts_with("upstream_"))).await;
+        assert!(
+            error.is_reset() && error.reason() == Some(Reason::INTERNAL_ERROR),
+            "{bytes}: {error}"
+        );
+        world
+            .logged(|line| {
+                line["error_category"]
+                    .as_str()
+                    .is_some_and(|it| it.starts_with("upstream_"))
+            })
+            .await;
         // The connection serves on.
         let missing = Request::get("http://b.test/").body(()).unwrap();
         assert_eq!(within(good.ask(missing, None)).await.unwrap().status(), 404);
@@ -230,13 +272,19 @@ async fn a_client_that_cancels_cancels_the_upstreams_work() {
     raw.send(&frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())).await;
     assert_eq!(within(heard.recv()).await, Some("gone"));
     let line = world.logged(|line| line["protocol"] == "h2").await;
-    assert_eq!((&line["status"], &line["error_category"]), (&499.into(), &"client_closed".into()));
+    assert_eq!(
+        (&line["status"], &line["error_category"]),
+        (&499.into(), &"client_closed".into())
+    );
     assert_eq!(world.metric("proxy_inflight_requests"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_revision_closes_nothing_and_serves_the_next_request() {
-    let (one, two) = (says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").await, says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo").await);
+    let (one, two) = (
+        says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").await,
+        says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo").await,
+    );
     let world = world(one).await;
     let good = Good::connect(world.address).await;
     assert_eq!(within(good.get("/")).await.unwrap().text(), "one");
@@ -261,5 +309,9 @@ async fn a_window_is_kept_to_the_byte() {
     assert_eq!(raw.next_on(1).await.unwrap().payload, b"c");
     raw.send(&frame(WINDOW_UPDATE, 0, 1, &3_u32.to_be_bytes())).await;
     let last = raw.next_on(1).await.unwrap();
-    assert_eq!((last.payload.as_slice(), last.flags & END_STREAM), (&b"def"[..], END_STREAM), "no window is needed for the end");
+    assert_eq!(
+        (last.payload.as_slice(), last.flags & END_STREAM),
+        (&b"def"[..], END_STREAM),
+        "no window is needed for the end"
+    );
 }
