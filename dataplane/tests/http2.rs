@@ -16,6 +16,8 @@ mod desync;
 mod drain;
 #[path = "http2/exchange.rs"]
 mod exchange;
+#[path = "http2/h2spec.rs"]
+mod h2spec;
 #[path = "desync/recorder.rs"]
 mod recorder;
 #[path = "http2/tls.rs"]

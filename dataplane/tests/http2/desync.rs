@@ -149,6 +149,11 @@ async fn every_case_of_the_corpus() {
         count(|end| matches!(end, End::Refused(..))),
         count(|end| *end == End::Reset),
     );
+    // Each is counted, also where the codec refuses.
+    let resets = count(|end| *end == End::Reset) as u64;
+    world
+        .metric_is("proxy_refused_requests_total{rule=\"h2_protocol\"}", resets)
+        .await;
     let delta = world.store.stats().drain();
     assert_eq!(
         delta.roles[0].scopes[0].failures, 0,

@@ -16,15 +16,15 @@ use tokio_rustls::client::TlsStream;
 use super::client::*;
 use super::world::*;
 
-struct Site {
-    world: World,
+pub(crate) struct Site {
+    pub(crate) world: World,
     root: CertificateDer<'static>,
 }
 
-/// `a.test` and `b.test` have a certificate together, `c.test` has none.
-async fn site(http2: Http2) -> Site {
+/// `a.test`, `b.test` and `localhost` have a certificate together, `c.test` has none.
+pub(crate) async fn site(http2: Http2) -> Site {
     let key = KeyPair::generate().unwrap();
-    let names = vec!["a.test".to_owned(), "b.test".to_owned()];
+    let names = ["a.test", "b.test", "localhost"].map(str::to_owned).to_vec();
     let signed = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
     let root = signed.der().clone();
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
@@ -34,7 +34,12 @@ async fn site(http2: Http2) -> Site {
     let setup = setup
         .host("a", "a.test", "p", &["t/a"])
         .host("b", "b.test", "p", &["t/a"]);
-    let mut world = World::start(setup.host("c", "c.test", "p", &[])).await;
+    let mut world = World::start(
+        setup
+            .host("c", "c.test", "p", &[])
+            .host("l", "localhost", "p", &["t/a"]),
+    )
+    .await;
     world
         .store
         .values()
