@@ -136,10 +136,7 @@ impl Came {
         let known = [200, 204, 206, 304, 400, 404, 500];
         match *self.payload.first()? {
             byte @ 0x88..=0x8e => Some(known[usize::from(byte - 0x88)]),
-            _ => {
-                let mut decoder = hpack::Decoder::default();
-                decoder.status(&self.payload)
-            }
+            _ => hpack::status(&self.payload),
         }
     }
 }
@@ -259,25 +256,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
 /// As much of HPACK as it takes to read `:status` of a response: it is the first field, and its name is in the static table.
 mod hpack {
-    #[derive(Default)]
-    pub(super) struct Decoder;
-
-    impl Decoder {
-        pub(super) fn status(&mut self, block: &[u8]) -> Option<u16> {
-            // A change of the table's size may come before.
-            let rest = block.iter().position(|byte| byte & 0xe0 != 0x20)?;
-            let [first, length, rest @ ..] = &block[rest..] else {
-                return None;
-            };
-            // Literal with an index of :status (8 to 14), with or without indexing.
-            if !matches!(first, 0x48..=0x4e | 0x08..=0x0e | 0x18..=0x1e) {
-                return None;
-            }
-            let text = rest.get(..usize::from(length & 0x7f))?;
-            match length & 0x80 {
-                0 => std::str::from_utf8(text).ok()?.parse().ok(),
-                _ => digits(text),
-            }
+    pub(super) fn status(block: &[u8]) -> Option<u16> {
+        // A change of the table's size may come before.
+        let rest = block.iter().position(|byte| byte & 0xe0 != 0x20)?;
+        let [first, length, rest @ ..] = &block[rest..] else {
+            return None;
+        };
+        // Literal with an index of :status (8 to 14), with or without indexing.
+        if !matches!(first, 0x48..=0x4e | 0x08..=0x0e | 0x18..=0x1e) {
+            return None;
+        }
+        let text = rest.get(..usize::from(length & 0x7f))?;
+        match length & 0x80 {
+            0 => std::str::from_utf8(text).ok()?.parse().ok(),
+            _ => digits(text),
         }
     }
 
