@@ -17,7 +17,7 @@ use sluice_model::{CheckError, Config, Digest, FleetName, Kind, ObjectKey, Servi
 use crate::live::RemovalBrake;
 use crate::members::{Memberships, members_seen};
 use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
-use crate::rollout::Scope;
+use crate::rollout::{InsteadOf, Scope};
 use crate::source::{Coverage, Trust, View};
 use crate::translate::{FleetPlan, Meaning, Translation, translate};
 use crate::validate::{Governing, ServingFleet, validate};
@@ -95,6 +95,8 @@ pub struct Compiled {
     pub scopes: Vec<Scope>,
     /// The held objects whose content is still the held one, or cannot be told.
     pub still_held: Vec<ObjectKey>,
+    /// Whether stable serves any route.
+    pub instead_of: InsteadOf,
     /// Which file (or other source) each object of the snapshot was read from.
     pub sources: BTreeMap<ObjectKey, Arc<str>>,
     /// The objects that do not serve as they are written, and why.
@@ -155,11 +157,18 @@ impl Compiler {
         let mut problems: Vec<Problem> = view.problems.clone();
         problems.extend(perhaps_moved(view, &stables));
         problems.extend(self.translation.problems().cloned());
-        problems.extend(validate(&self.translation, view, &serving, &governing));
-        if let Some(cluster) = &view.cluster {
+        let members = view.cluster.as_ref().map(|cluster| {
             self.memberships = members_seen(view, &cluster.controller, self.memberships.as_ref());
-            problems.extend(self.memberships.iter().flat_map(|now| now.problems().iter().cloned()));
-        }
+            self.memberships.clone().unwrap_or_default()
+        });
+        problems.extend(members.iter().flat_map(|members| members.problems().iter().cloned()));
+        problems.extend(validate(
+            &self.translation,
+            view,
+            &serving,
+            &governing,
+            members.as_ref(),
+        ));
         let unknown = FleetState::default();
         let mut out = BTreeMap::new();
         for name in self.fleets(fleets) {
@@ -290,6 +299,10 @@ fn finished(chooser: &Chooser<'_>, forms: &BTreeMap<ObjectKey, Form>, snapshot: 
         changed,
         scopes,
         still_held: chooser.still_held(),
+        instead_of: match stable {
+            Some(stable) if stable.routes().next().is_none() => InsteadOf::Nothing,
+            Some(_) | None => InsteadOf::Routes,
+        },
         quarantined: chooser.quarantined(forms),
         governing: forms.keys().find(|key| key.kind == Kind::Rollout).cloned(),
         plan: chooser.plan(),

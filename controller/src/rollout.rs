@@ -45,7 +45,7 @@ pub mod view;
 
 use sluice_model::{FleetName, InstanceId};
 
-pub use event::{Basis, Changed, Command, Event, Facts, Fault, LastEnd, Report, Scope, Target, Verb};
+pub use event::{Basis, Changed, Command, Event, Facts, Fault, InsteadOf, LastEnd, Report, Scope, Target, Verb};
 pub use evidence::{Counts, Role, ScopeId};
 pub use failure::{Failure, Figure};
 pub use order::{Candidate, Members, Order, order};

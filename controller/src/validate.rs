@@ -6,6 +6,7 @@
 
 mod governing;
 mod hosts;
+mod reach;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,6 +18,7 @@ use sluice_model::precedence::Rank;
 use sluice_model::unit::{RouteUnit, Unit};
 use sluice_model::{FleetName, Kind, Name, ObjectKey, Snapshot};
 
+use crate::members::Memberships;
 use crate::objects::{Object, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::source::schema::suggestion;
@@ -37,12 +39,14 @@ pub struct ServingFleet<'a> {
     pub unseen: BTreeSet<&'a ObjectKey>,
 }
 
-/// Everything that is wrong between the objects of `translation`, which are those of `view`.
+/// Everything that is wrong between the objects of `translation`, which are those of `view`. `members` are whose pods the
+/// instances are; `None` outside of a cluster, where they are processes of the machine that the files are on.
 pub fn validate(
     translation: &Translation,
     view: &View,
     serving: &Serving<'_>,
     governing: &Governing<'_>,
+    members: Option<&Memberships>,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let (routes, not_served) = routes_by_fleet(translation, governing);
@@ -55,6 +59,11 @@ pub fn validate(
     problems.extend(not_served);
     problems.extend(shares::not_shared(translation, view));
     problems.extend(unused_pools(translation, view));
+    problems.extend(
+        members
+            .into_iter()
+            .flat_map(|members| reach::not_theirs(translation, &routes, members)),
+    );
     problems.extend(governing.problems(&routes));
     problems
 }

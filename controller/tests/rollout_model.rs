@@ -28,9 +28,9 @@ use std::time::Instant;
 use sluice_controller::rollout::record::{PastResult, Reached};
 use sluice_controller::rollout::view::Link;
 use sluice_controller::rollout::{
-    Action as Effect, Beginning, Changed, Commit, Core, Counts, Event, Facts, Fault, Gate, LastEnd, Limit, Members,
-    Millis, PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, ScopeId, Stage, Target, Timing, epoch,
-    order,
+    Action as Effect, Beginning, Changed, Commit, Core, Counts, Event, Facts, Fault, Gate, InsteadOf, LastEnd, Limit,
+    Members, Millis, PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, ScopeId, Stage, Target, Timing,
+    epoch, order,
 };
 use sluice_model::{Digest, InstanceId, RevisionId};
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -840,6 +840,7 @@ fn target(number: u64, record: &Record) -> Target {
         scopes: vec![],
         unlisted: 0,
         still_held: record.held.iter().map(|held| held.object.clone()).collect(),
+        instead_of: InsteadOf::Routes,
     }
 }
 

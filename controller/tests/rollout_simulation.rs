@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_controller::rollout::record::PastResult;
 use sluice_controller::rollout::{
-    Action, Beginning, Changed, Commit, Core, Counts, Event, Facts, Failure, Gate, LastEnd, Limit, Members, Millis,
-    Order, PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, Scope, ScopeId, Stage, Target, order,
+    Action, Beginning, Changed, Commit, Core, Counts, Event, Facts, Failure, Gate, InsteadOf, LastEnd, Limit, Members,
+    Millis, Order, PerMillion, Plan, RateLimit, Recipients, Record, Report, Role, Scope, ScopeId, Stage, Target, order,
 };
 use sluice_model::{Digest, InstanceId, ObjectKey, RevisionId};
 
@@ -390,6 +390,7 @@ impl Simulation {
                 .collect(),
             unlisted: 0,
             still_held: contents.keys().filter(|object| held(object)).cloned().collect(),
+            instead_of: InsteadOf::Routes,
         };
         self.step(Event::NewTarget(target));
     }

@@ -110,10 +110,11 @@ pub struct RemovalBrake {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Endpoint {
-    /// An IPv4 or IPv6 address. Not a host name: the data plane looks no names up.
+    /// An IPv4 or IPv6 address. Not a host name: the data plane looks no names up. In a cluster a loopback address is for
+    /// fleets whose instances all run in this Pool's namespace: sidecars.
     #[schemars(
         length(min = 2, max = bounds::ADDRESS_MAX_BYTES),
-        extend("x-kubernetes-validations" = rules::attach(&[rules::ADDRESS_IS_IP]))
+        extend("x-kubernetes-validations" = rules::attach(&[rules::ADDRESS_IS_IP, rules::ADDRESS_CONNECTS]))
     )]
     pub address: String,
     /// The TCP port, 1 to 65535.

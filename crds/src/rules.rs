@@ -25,6 +25,14 @@ pub const ADDRESS_IS_IP: CelRule = CelRule {
     message: "must be an IPv4 or IPv6 address, not a host name",
     field: None,
 };
+/// An address is one machine's. Link-local ones mean another machine to each instance, and behind 169.254.169.254 clouds
+/// hand out credentials; loopback is for sidecars, so that who may use it is decided where the fleets are known.
+pub const ADDRESS_CONNECTS: CelRule = CelRule {
+    id: "address-connects",
+    cel: "!isIP(self) || ip(self).isGlobalUnicast() || ip(self).isLoopback()",
+    message: "must be the address of one machine: not unspecified, link-local, multicast or broadcast",
+    field: None,
+};
 /// Not every endpoint has weight 0.
 pub const SOME_WEIGHT: CelRule = CelRule {
     id: "some-weight",
@@ -159,6 +167,7 @@ pub const CERTIFICATES_DIFFER: CelRule = CelRule {
 /// Every rule.
 pub const ALL: &[CelRule] = &[
     ADDRESS_IS_IP,
+    ADDRESS_CONNECTS,
     SOME_WEIGHT,
     ENDPOINTS_OR_SERVICE,
     BRAKE_FOR_SERVICE,
@@ -239,6 +248,59 @@ pub const CASES: &[Case] = &[
         ADDRESS_IS_IP,
         "Pool",
         r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"2001:db8::1","port":80}]}"#,
+    ),
+    refused(
+        ADDRESS_IS_IP,
+        "Pool",
+        r#"{"endpoints":[{"address":"::ffff:10.0.0.1","port":80}]}"#,
+        "spec.endpoints[0].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"169.254.169.254","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"fe80::1","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"0.0.0.0","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"::","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"224.0.0.1","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"ff02::1","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"255.255.255.255","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    accepted(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"127.0.0.1","port":80},{"address":"::1","port":80},{"address":"192.168.0.1","port":80},{"address":"fd00::1","port":80}]}"#,
     ),
     refused(
         SOME_WEIGHT,

@@ -134,6 +134,28 @@ fn a_first_revision_holds_what_routes_refer_to() {
     assert_eq!(units, ["ProxyRoute shop/shop", "Pool shop/api", "Rollout shop/edge"]);
 }
 
+/// Helm installs the Rollout, and the first route comes some time after it.
+#[test]
+fn only_the_first_routes_take_the_place_of_nothing() {
+    let base = [rollout(), pool("api", 80)].concat();
+    let with = |names: &[&str]| {
+        let routes: String = names.iter().map(|name| route(name, "api")).collect();
+        view(&(base.clone() + &routes))
+    };
+    let mut world = World::with(&base);
+    let (first, _) = world.compile(&with(&["a", "b"]));
+    assert_eq!((first.instead_of, changed(&first).len()), (InsteadOf::Nothing, 3));
+    world.promote(&first);
+    let (second, _) = world.compile(&with(&["a", "b", "c"]));
+    assert_eq!(second.instead_of, InsteadOf::Routes);
+    let (nothing, _) = World::new().compile(&with(&["a"]));
+    assert_eq!(
+        nothing.instead_of,
+        InsteadOf::Routes,
+        "a first revision is adopted anyway"
+    );
+}
+
 #[test]
 fn a_bad_object_harms_only_itself() {
     let good = [rollout(), pool("api", 80), route("a", "api"), route("b", "api")].concat();

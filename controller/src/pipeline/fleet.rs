@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::keys::{self, Keys};
     use crate::pipeline::commands::{self, Answer};
-    use crate::rollout::{Command, Target, Verb};
+    use crate::rollout::{Command, InsteadOf, Target, Verb};
     use crate::stream::LinkId;
     use sluice_proto::{Downward, open_order, pb};
     use tokio::sync::mpsc;
@@ -342,6 +342,7 @@ mod tests {
             scopes: vec![],
             unlisted: 0,
             still_held: vec![],
+            instead_of: InsteadOf::Routes,
         })
     }
 

@@ -72,6 +72,7 @@ impl Fleet {
             unlisted: listed.unlisted,
             scopes: compiled.scopes,
             still_held: compiled.still_held,
+            instead_of: compiled.instead_of,
         };
         if let Some(snapshot) = compiled.snapshot {
             let content = Stable {

@@ -131,6 +131,20 @@ pub struct Target {
     /// The held objects that still have the content that is held. Other holds are lifted.
     #[serde(with = "stored::texts")]
     pub still_held: Vec<ObjectKey>,
+    /// Whether anybody has anything to lose.
+    #[serde(default)]
+    pub instead_of: InsteadOf,
+}
+
+/// What a target takes the place of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum InsteadOf {
+    /// Something that serves.
+    #[default]
+    Routes,
+    /// A stable revision without a single route: it answers nobody, so there is nothing to compare with and nothing to
+    /// lose, as with the first revision of a fleet.
+    Nothing,
 }
 
 // By reference, as serde wants it.

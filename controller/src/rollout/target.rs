@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use sluice_model::{RevisionId, limits};
 
 use super::Turn;
-use super::event::Target;
+use super::event::{InsteadOf, Target};
 use super::evidence::{Evidence, ScopeId};
 use super::order::Members;
+use super::plan::Stage;
 use super::record::{Compared, Past, PastResult, Reached, Rollout};
 use super::story::{Story, Waiting};
 use super::time::Millis;
@@ -172,9 +173,13 @@ impl Turn<'_> {
         self.start(target, old.pending_since);
     }
 
-    /// Begins at the first stage.
+    /// Begins at the first stage; where stable serves nobody, with everybody at once: they only have to acknowledge it.
     fn start(&mut self, target: Target, pending_since: Millis) {
         let plan = &self.record.plan;
+        let stages = match target.instead_of {
+            InsteadOf::Routes => plan.stages().to_vec(),
+            InsteadOf::Nothing => vec![Stage::everybody_at_once()],
+        };
         let routes = target.scopes.iter().take(limits::ROLLOUT_SCOPES_MAX);
         let routes = routes.map(|scope| ScopeId::Route(scope.route.clone()));
         let scopes = std::iter::once(ScopeId::Fleet).chain(routes);
@@ -184,7 +189,7 @@ impl Turn<'_> {
             began: self.now,
             pending_since,
             first_epoch: 0,
-            stages: plan.stages().to_vec(),
+            stages,
             gates: plan.gates().to_vec(),
             on_no_data: plan.on_no_data,
             on_idle: plan.on_idle,

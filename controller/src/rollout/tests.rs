@@ -174,6 +174,7 @@ impl Bench {
             scopes: vec![scope("shop"), scope("other")],
             unlisted: 0,
             still_held: self.core.record().held.iter().map(|held| held.object.clone()).collect(),
+            instead_of: InsteadOf::Routes,
         }
     }
 
@@ -547,6 +548,47 @@ fn two_in_a_row_without_a_suspect_freeze_until_retried() {
     bench.command(Verb::Retry, 3);
     bench.offer(4, &["shop"]);
     assert_eq!(bench.stage(), Some(0));
+}
+
+#[test]
+fn what_takes_the_place_of_nothing_goes_to_everybody_at_once_and_still_needs_their_consent() {
+    let first_routes = |bench: &Bench| Target {
+        instead_of: InsteadOf::Nothing,
+        ..bench.target(2, &["shop"])
+    };
+    let mut bench = three();
+    let slow: InstanceId = "i-1".parse().unwrap();
+    bench.deaf.insert(slow.clone());
+    let target = first_routes(&bench);
+    bench.step(Event::NewTarget(target));
+    let rollout = bench.record().rollout.as_ref().unwrap();
+    assert_eq!((rollout.stages.len(), &rollout.members), (1, &Members::All));
+    bench.seconds(3, nobody);
+    assert_eq!(bench.record().stable, Some(revision(1)), "one has not acknowledged");
+    bench.deaf.clear();
+    let epoch = bench.record().epoch;
+    bench.instances.insert(slow.clone(), epoch);
+    bench.step(Event::Ack { instance: slow, epoch });
+    assert_eq!(
+        (bench.record().stable, bench.last()),
+        (Some(revision(2)), &PastResult::Promoted)
+    );
+
+    let mut refused = three();
+    let [one, other] = ["i-0", "i-1"].map(|name| name.parse::<InstanceId>().unwrap());
+    refused.deaf.extend([one.clone(), other]);
+    let target = first_routes(&refused);
+    refused.step(Event::NewTarget(target));
+    let epoch = refused.record().epoch;
+    refused.step(Event::Nack {
+        instance: one,
+        epoch,
+        reason: "no".to_owned(),
+        fault: Fault::Order,
+    });
+    let record = refused.record();
+    assert!(record.rollout.is_none() && record.restoring.is_some(), "{record:?}");
+    assert_eq!(record.stable, Some(revision(1)));
 }
 
 #[test]

@@ -138,14 +138,7 @@ fn endpoints(field: &FieldPath, written: &[sluice_crds::Endpoint], findings: &mu
 
 fn endpoint(field: &FieldPath, spec: &sluice_crds::Endpoint, findings: &mut Findings<'_>) -> Option<Endpoint> {
     let sluice_crds::Endpoint { address, port, weight } = spec;
-    let ip = address
-        .parse::<IpAddr>()
-        .map_err(|_| format!("{address:?} is not an IP address"));
-    let ip = findings.ok(
-        &field.field("address"),
-        ip,
-        "write an IPv4 or IPv6 address; host names are not looked up, since what they mean may change unseen",
-    )?;
+    let ip = ip_of(&field.field("address"), address, findings)?;
     let weight = weight
         .map_or(Some(Weight::ONE), Weight::new)
         .ok_or("the weight is out of range");
@@ -154,4 +147,48 @@ fn endpoint(field: &FieldPath, spec: &sluice_crds::Endpoint, findings: &mut Find
         address: SocketAddr::new(ip, *port),
         weight,
     })
+}
+
+fn ip_of(field: &FieldPath, address: &str, findings: &mut Findings<'_>) -> Option<IpAddr> {
+    let ip = address
+        .parse::<IpAddr>()
+        .map_err(|_| format!("{address:?} is not an IP address"));
+    let ip = findings.ok(
+        field,
+        ip,
+        "write an IPv4 or IPv6 address; host names are not looked up, since what they mean may change unseen",
+    )?;
+    if ip.to_canonical() != ip {
+        let message = format!("{ip} is an IPv4 address in the form of an IPv6 one");
+        findings.error(field, message, format!("write {}", ip.to_canonical()));
+        return None;
+    }
+    if let Some(kind) = no_machine(ip) {
+        findings.error(
+            field,
+            format!("{ip} is {kind} address"),
+            "write the address of one machine, the same for every instance",
+        );
+        return None;
+    }
+    Some(ip)
+}
+
+/// What an address is that is not one machine's, seen from everywhere.
+fn no_machine(ip: IpAddr) -> Option<&'static str> {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    if ip.is_unspecified() {
+        Some("the unspecified")
+    } else if is_link_local {
+        Some("a link-local")
+    } else if ip.is_multicast() {
+        Some("a multicast")
+    } else if ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+        Some("the broadcast")
+    } else {
+        None
+    }
 }

@@ -184,6 +184,45 @@ fn a_service_account_is_in_one_fleet() {
     );
 }
 
+fn local(name: &str, address: &str) -> String {
+    pool(name, 9901).replace("10.0.0.1", address)
+}
+
+/// A gateway's own ports are nobody's to publish; a sidecar's pod is its team's.
+#[test]
+fn a_loopback_endpoint_is_for_fleets_whose_instances_are_all_of_its_namespace() {
+    let sidecar = |members: &str| rollout().replace("fleet: edge,", &format!("fleet: edge, members: [{members}],"));
+    let blog = "{namespace: blog, serviceAccountName: app}";
+    let both = format!("{blog}, {{namespace: zoo, serviceAccountName: app}}");
+    for address in ["127.0.0.1", "127.9.9.9", "::1"] {
+        let objects = [local("blog/own", &format!("'{address}'")), route("blog/a", "own")].concat();
+        for (rollout, why) in [
+            (rollout(), "they run in namespace shop, not in blog"),
+            (sidecar(&both), "they run in namespace zoo, not in blog"),
+        ] {
+            let (compiled, problems) = World::new().compile(&in_cluster(&[rollout, objects.clone()].concat()));
+            assert_eq!(compiled.snapshot.unwrap().routes().count(), 0);
+            let lines = told(&problems).join("\n");
+            let field = "Pool blog/own spec.endpoints[0].address: ";
+            assert!(lines.contains(field) && lines.contains(why), "{lines}");
+        }
+        let own = [sidecar(blog), objects.clone()].concat();
+        assert_eq!(World::in_cluster(&in_cluster(&own)).stable().routes().count(), 1);
+        // Outside of a cluster the files are of the machine that serves them.
+        let files = [rollout(), objects].concat();
+        assert_eq!(World::with(&files).stable().routes().count(), 1);
+    }
+    // What a pool becomes later counts as well, and what it was keeps serving.
+    let text = |pool: String| [rollout(), pool, route("blog/a", "api")].concat();
+    let mut world = World::in_cluster(&in_cluster(&text(pool("blog/api", 80))));
+    let (compiled, _) = world.compile(&in_cluster(&text(local("blog/api", "127.0.0.1"))));
+    assert_eq!(changed(&compiled), [""; 0]);
+    assert_eq!(
+        reasons(&compiled),
+        [("Pool blog/api".into(), Reason::Error, Effect::LastGoodServes)]
+    );
+}
+
 fn selecting() -> String {
     rollout().replace("fleet: edge,", "fleet: edge, namespaces: {matchLabels: {edge: 'yes'}},")
 }

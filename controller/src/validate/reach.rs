@@ -1,0 +1,64 @@
+//! Loopback endpoints: the machine of whichever instance sends. In a sidecar that is the team's own pod. In a gateway it is
+//! somebody else's, with ports that answer nobody outside of it on purpose, the instance's admin port among them; so that
+//! whoever may write a Pool must not be able to publish them.
+//!
+//! Who may is not said by a field of its own: a pod belongs to its namespace, and whoever writes Pools there may reach
+//! what is in it anyway.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use sluice_model::unit::{PoolSource, Unit};
+use sluice_model::{FleetName, ObjectKey};
+
+use super::Routes;
+use crate::members::Memberships;
+use crate::problem::{FieldPath, Problem, Severity};
+use crate::translate::{Item, Translation};
+
+const FIX: &str = "write the address that the upstream has for others, or use a service; loopback is for sidecars, whose \
+                   fleet has all its members in the Pool's namespace";
+
+/// Pools with loopback endpoints that a fleet would use whose instances run in another namespace than theirs.
+pub(super) fn not_theirs(translation: &Translation, routes: &Routes<'_>, members: &Memberships) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (fleet, routes) in routes {
+        let rules = routes.iter().flat_map(|route| &route.unit.rules);
+        let pools: BTreeSet<&ObjectKey> = rules.map(|rule| &rule.pool).collect();
+        for pool in pools {
+            let Some(item) = translation.items.get(pool) else {
+                continue;
+            };
+            if let (Some((index, ip)), Some(where_they_run)) = (loopback(item), strangers(fleet, pool, members)) {
+                let message = format!(
+                    "{ip} would be the machine of whichever instance of fleet {fleet} sends, and {where_they_run}"
+                );
+                let field = FieldPath::root("spec").field("endpoints").index(index).field("address");
+                problems.push(item.object.problem(Severity::Error, field, message, FIX));
+            }
+        }
+    }
+    problems
+}
+
+/// The first loopback endpoint of a pool, with its number.
+fn loopback(item: &Item) -> Option<(usize, IpAddr)> {
+    let Unit::Pool(pool) = item.meaning.as_ref()?.unit().as_ref() else {
+        return None;
+    };
+    let PoolSource::Static(endpoints) = &pool.source else {
+        return None;
+    };
+    let mut addresses = endpoints.iter().map(|endpoint| endpoint.address.ip()).enumerate();
+    addresses.find(|(_, ip)| ip.is_loopback())
+}
+
+/// Where instances of the fleet run that are not of the pool's namespace.
+fn strangers(fleet: &FleetName, pool: &ObjectKey, members: &Memberships) -> Option<String> {
+    let namespaces: BTreeSet<_> = members.of(fleet).map(|member| &member.namespace).collect();
+    match namespaces.iter().find(|namespace| ***namespace != pool.namespace) {
+        Some(other) => Some(format!("they run in namespace {other}, not in {}", pool.namespace)),
+        None if namespaces.is_empty() => Some("where they run is not known".to_owned()),
+        None => None,
+    }
+}
