@@ -4,13 +4,13 @@
 //! ```text
 //!  socket ─► preface ─► watched ─ frames, counted ─► h2 ─► serve ─► stream ─► proxy::serve
 //!                          │                          ▲                │          ▲
-//!                          └──── shared ◄── sweep     └──── response ──┘   request: one canonical form
+//!                          └──── state  ◄── sweep     └──── response ──┘   request: one canonical form
 //! ```
 //!
 //! - [`frames`] knows where frames begin and counts those of which a connection needs few; [`hpack`] counts the fields of a
 //!   header block without decoding it.
 //! - [`watched`] is the connection with both in front of the codec.
-//! - [`shared`] is what a connection, its streams and the worker's sweep tell each other: budgets, patience, who is cut off.
+//! - [`state`] is what a connection, its streams and the worker's sweep tell each other: budgets, patience, who is cut off.
 //! - [`serve`] drives a connection, [`stream`] one request and its response, [`incoming`] is a request's body.
 //! - [`request`] refuses what HTTP/1.1's guard would refuse, under the same names, and brings the rest into one form.
 //!
@@ -23,6 +23,6 @@ pub(crate) mod incoming;
 pub(crate) mod preface;
 pub(crate) mod request;
 pub(crate) mod serve;
-pub(crate) mod shared;
+pub(crate) mod state;
 mod stream;
 mod watched;

@@ -8,6 +8,7 @@ pub(crate) mod chance;
 pub(crate) mod connection;
 mod handshake;
 pub(crate) mod lane;
+mod socket;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::shared::Stream;
+use super::state::Stream;
 use crate::guard::rule::Rule;
 
 /// Why a body did not come to its end.

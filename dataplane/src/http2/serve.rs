@@ -17,7 +17,7 @@ use sluice_model::limits::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::preface::PREFACE_BYTES;
-use super::shared::Http2;
+use super::state::Http2;
 use super::stream;
 use super::watched::Watched;
 use crate::guard::rule::Rule;
@@ -36,9 +36,9 @@ where
     let begun = poll_fn(|cx| {
         connection.remember(cx.waker());
         match connection.wished() {
-            Wish::Stay => beginning.as_mut().poll(cx).map(Some),
-            // It has no request yet.
-            Wish::Finish | Wish::Abort => Poll::Ready(None),
+            // Who was let in before the end is served, and told when there is somebody to tell.
+            Wish::Stay | Wish::Finish => beginning.as_mut().poll(cx).map(Some),
+            Wish::Abort => Poll::Ready(None),
         }
     });
     let ended = match begun.await {

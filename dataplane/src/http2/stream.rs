@@ -17,7 +17,7 @@ use sluice_model::limits::HTTP2_FRAME_BYTES;
 
 use super::incoming::Incoming;
 use super::request;
-use super::shared::{Http2, Stream, Window};
+use super::state::{Http2, Stream, Window};
 use crate::proxy;
 use crate::proxy::body::{ClientBody, ResponseBody};
 use crate::proxy::headers::clean_response_trailers;
@@ -54,10 +54,11 @@ pub(super) async fn answer(
         poll_fn(|cx| poll_answer(&mut respond, &stream, answering.as_mut(), cx)).await
     };
     let Some(response) = response else { return };
-    let (head, body) = finished(response, for_head);
+    let (head, mut body) = finished(response, for_head);
     let ends = for_head || body.is_end_stream();
     let Ok(send) = respond.send_response(head, ends) else {
-        return; // reset meanwhile
+        body.lose(); // reset meanwhile
+        return;
     };
     if ends {
         stream.answered();
@@ -66,10 +67,11 @@ pub(super) async fn answer(
     let mut sending = Sending {
         send,
         stream,
+        body,
         waiting: None,
+        over: Over::No,
     };
-    let mut body = pin!(body);
-    poll_fn(|cx| sending.poll(body.as_mut(), cx)).await;
+    poll_fn(|cx| sending.poll(cx)).await;
 }
 
 fn with_body(request: Request<RecvStream>, stream: &Rc<Stream>) -> Request<ClientBody> {
@@ -130,13 +132,33 @@ fn finished(response: Response<ResponseBody>, for_head: bool) -> (Response<()>, 
 struct Sending {
     send: SendStream<Bytes>,
     stream: Rc<Stream>,
+    body: ResponseBody,
     /// What the window has no room for yet.
     waiting: Option<Bytes>,
+    over: Over,
+}
+
+/// Whether the client got all there was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Over {
+    /// It did not.
+    No,
+    /// It did, or there was no more.
+    Yes,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        match self.over {
+            Over::No => self.body.lose(),
+            Over::Yes => {}
+        }
+    }
 }
 
 impl Sending {
     /// Ready when it is over, in whatever way.
-    fn poll(&mut self, mut body: Pin<&mut ResponseBody>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.driven_by(cx.waker());
         if self.stream.is_response_cut() {
             self.send.send_reset(Reason::CANCEL);
@@ -147,24 +169,24 @@ impl Sending {
         }
         loop {
             if let Some(data) = self.waiting.take() {
-                match self.send_piece(data, body.is_end_stream(), cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(Sent::All)) => {
-                        self.stream.answered();
+                match ready!(self.send_piece(data, cx)) {
+                    Ok(Sent::All) => {
+                        self.done();
                         return Poll::Ready(());
                     }
-                    Poll::Ready(Ok(Sent::Some)) => continue,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Ok(Sent::Some) => continue,
+                    Err(_) => return Poll::Ready(()),
                 }
             }
-            match ready!(body.as_mut().poll_frame(cx)) {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() && !body.is_end_stream() => {}
+                    Ok(data) if data.is_empty() && !self.body.is_end_stream() => {}
                     Ok(data) => self.waiting = Some(data),
                     Err(frame) => return self.end(frame.into_trailers().ok()),
                 },
                 // Never an end that could be taken for the body's.
                 Some(Err(_)) => {
+                    self.over = Over::Yes;
                     self.send.send_reset(Reason::INTERNAL_ERROR);
                     return Poll::Ready(());
                 }
@@ -173,7 +195,12 @@ impl Sending {
         }
     }
 
-    fn send_piece(&mut self, mut data: Bytes, last: bool, cx: &mut Context<'_>) -> Poll<Result<Sent, h2::Error>> {
+    fn done(&mut self) {
+        self.over = Over::Yes;
+        self.stream.answered();
+    }
+
+    fn send_piece(&mut self, mut data: Bytes, cx: &mut Context<'_>) -> Poll<Result<Sent, h2::Error>> {
         let wanted = data.len().min(HTTP2_FRAME_BYTES as usize);
         if wanted == 0 {
             self.send.send_data(data, true)?;
@@ -195,7 +222,7 @@ impl Sending {
         let piece = data.split_to(room);
         let window = if room == wanted { Window::Enough } else { Window::Short };
         self.stream.response_went(room, window);
-        let ends = last && data.is_empty();
+        let ends = data.is_empty() && self.body.is_end_stream();
         self.send.send_data(piece, ends)?;
         if !data.is_empty() {
             self.waiting = Some(data);
@@ -212,7 +239,7 @@ impl Sending {
             None => self.send.send_data(Bytes::new(), true),
         };
         if ended.is_ok() {
-            self.stream.answered();
+            self.done();
         }
         Poll::Ready(())
     }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::frames::{Frames, Kind, Piece, Scanner};
-use super::shared::Http2;
+use super::state::Http2;
 
 /// Reading on a little after the last word, so that it is not lost to a reset.
 #[derive(Debug)]

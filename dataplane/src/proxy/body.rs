@@ -19,7 +19,7 @@ use super::forward::Lease;
 use super::headers::clean_trailers;
 use crate::guard::rule::Rule;
 use crate::http2::incoming;
-use crate::http2::shared::Stream;
+use crate::http2::state::Stream;
 use crate::worker::connection::Closing;
 
 /// How far a request body has come.
@@ -225,6 +225,8 @@ pub(crate) struct ResponseBody {
     /// `None` after a panic, when the exchange has ended before.
     exchange: Option<Box<Exchange>>,
     ended: bool,
+    /// Whoever was to send it did not send all that it got.
+    lost: bool,
 }
 
 impl ResponseBody {
@@ -234,6 +236,7 @@ impl ResponseBody {
             source: Source::Own(Some(content).filter(|content| !content.is_empty())),
             exchange,
             ended: false,
+            lost: false,
         }
     }
 
@@ -243,7 +246,13 @@ impl ResponseBody {
             source: Source::Upstream(incoming, Some(lease)),
             exchange: Some(exchange),
             ended: false,
+            lost: false,
         }
+    }
+
+    /// What it handed on did not all get to the client, although it may be at its end.
+    pub(crate) fn lose(&mut self) {
+        self.lost = true;
     }
 
     fn sent(&mut self, bytes: usize) {
@@ -307,6 +316,11 @@ impl Drop for ResponseBody {
                 }
             }
             Source::Upstream(_, _) => exchange.client_left(),
+        }
+        if self.lost
+            && let Some(exchange) = &mut self.exchange
+        {
+            exchange.client_left();
         }
     }
 }

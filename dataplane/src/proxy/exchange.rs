@@ -14,7 +14,7 @@ use crate::guard::Line as RequestLine;
 use crate::guard::gate::Refused;
 use crate::guard::rule::Rule;
 use crate::http2;
-use crate::http2::shared::Stream;
+use crate::http2::state::Stream;
 use crate::live::{PoolEntry, RouteEntry};
 use crate::middleware::request_id;
 use crate::pool::rotation::EndpointEntry;

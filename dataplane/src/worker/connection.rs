@@ -5,11 +5,10 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Request};
@@ -21,17 +20,18 @@ use sluice_model::limits::{
     CLIENT_BUFFER_BYTES, CLIENT_IDLE_TIMEOUT_SECONDS, HEADER_READ_TIMEOUT_SECONDS, HTTP2_IDLE_TIMEOUT_SECONDS,
     REQUEST_TOTAL_SECONDS,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::accept::Speech;
+use super::socket::ClientStream;
 use super::{Worker, handshake};
 use crate::guard::gate::Gate;
 use crate::guard::rule::Rule;
 use crate::guard::stream::Guarded;
 use crate::http2;
 use crate::http2::preface::{Begins, Rewound};
-use crate::http2::shared::{Due, Http2};
+use crate::http2::state::{Due, Http2};
 use crate::middleware::forwarded::Scheme;
 use crate::proxy;
 use crate::proxy::body::ClientBody;
@@ -170,7 +170,7 @@ impl Connection {
     }
 
     /// Bytes came. The first after a rest begin a head, in HTTP/1.1.
-    fn received(&self) {
+    pub(super) fn received(&self) {
         if self.phase.get() == Phase::Idle && self.http2.get().is_none() {
             self.phase.set(Phase::Head);
             self.since.set(Instant::now());
@@ -314,10 +314,7 @@ pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, sp
         worker: worker.clone(),
     };
     let worker = worker.clone();
-    let stream = ClientStream {
-        stream,
-        connection: connection.clone(),
-    };
+    let stream = ClientStream::new(stream, connection.clone());
     match speech {
         Speech::Clear => tokio::task::spawn_local(async move { drive(&worker, &connection, stream, admission).await }),
         Speech::ClearEither => {
@@ -378,9 +375,10 @@ where
     let mut looking = pin!(http2::preface::look(stream));
     poll_fn(|cx| {
         connection.remember(cx.waker());
+        // Who was let in before the end is served, as with HTTP/1.1.
         match connection.wish.get() {
-            Wish::Stay => looking.as_mut().poll(cx).map(Result::ok),
-            Wish::Finish | Wish::Abort => Poll::Ready(None),
+            Wish::Stay | Wish::Finish if connection.gate.cut().is_none() => looking.as_mut().poll(cx).map(Result::ok),
+            Wish::Stay | Wish::Finish | Wish::Abort => Poll::Ready(None),
         }
     })
     .await
@@ -441,72 +439,6 @@ fn parse_failure(error: &hyper::Error) -> Option<Failure> {
         Some(Failure::BadRequest)
     } else {
         None
-    }
-}
-
-/// The socket, telling the connection when bytes come and closing as it says.
-pub(super) struct ClientStream {
-    stream: TcpStream,
-    connection: Rc<Connection>,
-}
-
-impl ClientStream {
-    /// The first byte that the client sends, which stays to be read. `None`: it sends none.
-    pub(super) async fn peek_first(&self) -> io::Result<Option<u8>> {
-        let mut first = [0];
-        let seen = self.stream.peek(&mut first).await?;
-        Ok((seen > 0).then_some(first[0]))
-    }
-}
-
-impl Drop for ClientStream {
-    fn drop(&mut self) {
-        if self.connection.closing.get() == Closing::Reset {
-            // If it fails the connection is closed in order, which the client may take for a complete body: said.
-            if let Err(error) = self.stream.set_zero_linger() {
-                tracing::warn!(%error, "a broken response could not be ended by a reset");
-            }
-        }
-    }
-}
-
-impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.connection.received();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.connection.closing.get() == Closing::Reset {
-            return Poll::Ready(Ok(())); // no FIN: the drop sends RST
-        }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

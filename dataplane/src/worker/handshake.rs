@@ -16,7 +16,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use super::Worker;
-use super::connection::{ClientStream, Closing, Connection};
+use super::connection::{Closing, Connection};
+use super::socket::ClientStream;
 use crate::proxy;
 use crate::proxy::failure::Failure;
 use crate::tls::certificate::{Certificate, HTTP_2, Offer};

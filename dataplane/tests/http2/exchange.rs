@@ -280,6 +280,24 @@ async fn a_client_that_cancels_cancels_the_upstreams_work() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_the_client_did_not_get_is_not_called_one() {
+    let world = world(says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc").await).await;
+    let mut raw = Raw::connect(world.address, &[(4, 0)]).await;
+    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/cancelled")))
+        .await;
+    assert_eq!(raw.next_on(1).await.unwrap().status(), Some(200));
+    raw.send(&frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())).await;
+    let line = world.logged(|line| line["path"] == "/cancelled").await;
+    assert_eq!(line["error_category"], "client_closed");
+    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &get("/gone")))
+        .await;
+    assert_eq!(raw.next_on(3).await.unwrap().status(), Some(200));
+    drop(raw);
+    let line = world.logged(|line| line["path"] == "/gone").await;
+    assert_eq!(line["error_category"], "client_closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_revision_closes_nothing_and_serves_the_next_request() {
     let (one, two) = (
         says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").await,
