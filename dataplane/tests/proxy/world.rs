@@ -16,7 +16,8 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
+    DataPlaneUnit, Endpoint, Http2, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit,
+    Weight,
 };
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -107,6 +108,7 @@ pub(crate) fn listener(name: &str, port: u16) -> Listener {
         name: name.parse().unwrap(),
         port,
         tls: None,
+        http2: Http2::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use sluice_model::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::RouteMatch;
-use sluice_model::unit::{DataPlaneUnit, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
+use sluice_model::unit::{DataPlaneUnit, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
 use sluice_proto::delivery::{Downward, Refusal, UpwardMessage};
 use sluice_proto::live::{EndpointState, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, seal_live};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,6 +79,7 @@ fn configuration() -> Config {
         name: "https".parse().unwrap(),
         port: 443,
         tls: Some(ListenerTls::default()),
+        http2: Http2::default(),
     };
     let plane = DataPlaneUnit {
         listeners: vec![listener],
