@@ -42,6 +42,10 @@ pub const ADDRESS_MAX_BYTES: u32 = 45;
 pub const WEIGHT_MAX: u32 = 1_000_000;
 /// Listeners of one fleet. Each is a socket on every worker of every instance.
 pub const LISTENERS_MAX_ITEMS: u32 = 16;
+/// Ranges of addresses from which one listener expects the PROXY protocol: clouds publish some dozens.
+pub const PROXY_PROTOCOL_SOURCES_MAX_ITEMS: u32 = 64;
+/// The longest text of a range of IPv6 addresses.
+pub const ADDRESS_RANGE_MAX_BYTES: u32 = 43;
 /// Service accounts whose pods may join one fleet: an edge has a few, a fleet of sidecars one for each workload.
 pub const MEMBERS_MAX_ITEMS: u32 = 64;
 /// Demands of one label selector, and values of one demand.

@@ -32,9 +32,9 @@ pub use proxyroute::{
 pub use rollout::{
     BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, Http2,
     InstancesStatus, LabelExpression, LabelOperator, Listener, ListenerTls, Member, NamespaceSelector, OnIdle,
-    OnNoData, PastStatus, PausedStatus, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage, StageStatus,
+    OnNoData, PastStatus, PausedStatus, ProxyProtocol, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage, StageStatus,
 };
-pub use values::{DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
+pub use values::{AddressRange, DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
 
 /// The API group of every kind.
 pub const GROUP: &str = "sluice.dev";

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::bounds;
 use crate::condition::{self, Condition};
 use crate::rules;
-use crate::values::{DurationText, GateLimit, Percent, Ratio, SecretReference};
+use crate::values::{AddressRange, DurationText, GateLimit, Percent, Ratio, SecretReference};
 
 /// How one fleet listens, and by which stages and gates changes reach it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -232,6 +232,24 @@ pub struct Listener {
     /// (ALPN), and in the clear none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http2: Option<Http2>,
+    /// Lets load balancers say by the PROXY protocol who the client is. Left out: nobody is believed, and a PROXY header is
+    /// refused like any other request that is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Who introduces clients by the PROXY protocol, version 1 or 2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// The addresses of the load balancers, as ranges such as 10.0.0.0/8. Each of their connections must begin with a PROXY
+    /// header, before TLS; the client's address in it is the one that the access log and X-Forwarded-For have.
+    /// Connections from elsewhere are served as they are. Whoever can connect from here can claim any address.
+    #[schemars(
+        length(min = 1, max = bounds::PROXY_PROTOCOL_SOURCES_MAX_ITEMS),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub from: Vec<AddressRange>,
 }
 
 /// Whether clients may speak HTTP/2 to a listener.

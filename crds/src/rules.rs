@@ -127,6 +127,13 @@ pub const PRIOR_KNOWLEDGE_IN_THE_CLEAR: CelRule = CelRule {
     message: "with tls the handshake says what is spoken: leave http2 out, or turn it Off",
     field: Some(".http2"),
 };
+/// A range of addresses has one spelling: one with bits behind its prefix means less, or more, than its author thinks.
+pub const RANGE_IS_CIDR: CelRule = CelRule {
+    id: "range-is-cidr",
+    cel: "isCIDR(self) && cidr(self) == cidr(self).masked()",
+    message: "must be a range of addresses such as 10.0.0.0/8 or 2001:db8::/32, without bits behind its prefix",
+    field: None,
+};
 /// A gate without a limit would always pass.
 pub const GATE_HAS_LIMIT: CelRule = CelRule {
     id: "gate-has-limit",
@@ -181,6 +188,7 @@ pub const ALL: &[CelRule] = &[
     BAKE_TIME_RANGE,
     LISTENER_PORTS_DIFFER,
     PRIOR_KNOWLEDGE_IN_THE_CLEAR,
+    RANGE_IS_CIDR,
     GATE_HAS_LIMIT,
     RATIO_FOR_LATENCY,
     INCREASE_FOR_RATES,
@@ -486,6 +494,23 @@ pub const CASES: &[Case] = &[
         PRIOR_KNOWLEDGE_IN_THE_CLEAR,
         "Rollout",
         r#"{"dataPlane":{"listeners":[{"name":"a","port":443,"tls":{},"http2":"Off"},{"name":"b","port":80,"http2":"PriorKnowledge"}]}}"#,
+    ),
+    refused(
+        RANGE_IS_CIDR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80,"proxyProtocol":{"from":["10.0.0.0/8","10.0.0.1"]}}]}}"#,
+        "spec.dataPlane.listeners[0].proxyProtocol.from[1]",
+    ),
+    refused(
+        RANGE_IS_CIDR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80,"proxyProtocol":{"from":["10.0.0.1/8"]}}]}}"#,
+        "spec.dataPlane.listeners[0].proxyProtocol.from[0]",
+    ),
+    accepted(
+        RANGE_IS_CIDR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80,"proxyProtocol":{"from":["10.0.0.0/8","192.0.2.7/32","2001:db8::/32"]}}]}}"#,
     ),
     refused(
         GATE_HAS_LIMIT,

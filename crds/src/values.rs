@@ -9,7 +9,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::bounds;
+use crate::{bounds, rules};
 
 macro_rules! text {
     ($(#[$doc:meta])* $type:ident, $max:expr, $pattern:expr) => {
@@ -47,6 +47,29 @@ text!(
     /// A ratio as a decimal in quotes: `"1.5"`. A string, because floats do not survive every YAML tool.
     Ratio, 8, bounds::RATIO_PATTERN
 );
+
+/// A range of addresses: `10.0.0.0/8`, `2001:db8::/32`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRange(pub String);
+
+impl JsonSchema for AddressRange {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AddressRange".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 4,
+            "maxLength": bounds::ADDRESS_RANGE_MAX_BYTES,
+            "x-kubernetes-validations": rules::attach(&[rules::RANGE_IS_CIDR]),
+        })
+    }
+}
 
 /// A whole number or a text, as Kubernetes' int-or-string.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

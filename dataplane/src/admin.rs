@@ -135,6 +135,7 @@ fn current(admin: &Admin) -> Value {
             address,
             tls,
             http2,
+            proxy_protocol_from,
         } = listener;
         let default = tls.as_ref().and_then(|tls| tls.default_certificate.as_ref());
         let http2 = match (http2, tls) {
@@ -142,7 +143,15 @@ fn current(admin: &Admin) -> Value {
             (Http2::PriorKnowledge, _) => "prior_knowledge",
             (Http2::Negotiated | Http2::Off, _) => "off",
         };
-        json!({ "name": name, "address": address, "tls": tls.is_some(), "http2": http2, "default_certificate": default })
+        let from: Vec<String> = proxy_protocol_from.iter().map(ToString::to_string).collect();
+        json!({
+            "name": name,
+            "address": address,
+            "tls": tls.is_some(),
+            "http2": http2,
+            "proxy_protocol_from": from,
+            "default_certificate": default,
+        })
     });
     let revision = |generation: &Generation| {
         json!({

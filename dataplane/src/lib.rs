@@ -8,7 +8,7 @@
 //!                     listener ─► tls, guard (leaves) └ record: telemetry, stats
 //! ```
 //!
-//! `http2` is to clients of HTTP/2 what the codec of HTTP/1.1 and its guard are to the others. Leaves (`router`, `pool`, `middleware`, `tls`, `guard`) decide or hold and do not know each other; `proxy` acts, and it alone knows
+//! `http2` is to clients of HTTP/2 what the codec of HTTP/1.1 and its guard are to the others. Leaves (`router`, `pool`, `middleware`, `tls`, `guard`, `proxy_protocol`) decide or hold and do not know each other; `proxy` acts, and it alone knows
 //! the order. Only `config` writes `live`.
 #![cfg_attr(
     test,
@@ -31,6 +31,7 @@ pub mod live;
 pub mod middleware;
 pub mod pool;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod router;
 pub mod server;
 pub mod shutdown;

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use sluice_model::Name;
 use sluice_model::limits::LISTEN_BACKLOG;
+use sluice_model::network::Network;
 use sluice_model::unit::{Http2, Listener, ListenerTls};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::worker::Command;
-use crate::worker::accept::Speech;
+use crate::worker::accept::Manner;
 
 /// How long a worker may take to drain the accept queue of a listener that is gone.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -113,6 +114,8 @@ pub struct OpenListener {
     pub tls: Option<ListenerTls>,
     /// Whether it speaks HTTP/2.
     pub http2: Http2,
+    /// Whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<Network>,
 }
 
 /// Sockets that are bound and do not listen yet. Dropping it gives them back.
@@ -188,10 +191,10 @@ impl Listeners {
             let Some(listener) = wanted.get(&place) else { continue };
             self.begin(place, listener, local, sockets).await?;
         }
-        for (id, speech) in self.update(&wanted) {
+        for (id, manner) in self.update(&wanted) {
             self.tell(|| Command::Retune {
                 id,
-                speech: speech.clone(),
+                manner: manner.clone(),
             })
             .await;
         }
@@ -212,7 +215,7 @@ impl Listeners {
     }
 
     /// Names those that stay as they are called now. Those that are to speak otherwise, with what.
-    fn update(&self, wanted: &BTreeMap<Place, Listener>) -> Vec<(u64, Speech)> {
+    fn update(&self, wanted: &BTreeMap<Place, Listener>) -> Vec<(u64, Manner)> {
         let mut changed = Vec::new();
         for (place, Open { id, seen }) in self.lock().iter_mut() {
             let Some(listener) = wanted.get(place) else {
@@ -223,12 +226,14 @@ impl Listeners {
                 port: _,
                 tls,
                 http2,
+                proxy_protocol_from,
             } = listener;
             seen.name.clone_from(name);
-            if seen.tls != *tls || seen.http2 != *http2 {
+            if seen.tls != *tls || seen.http2 != *http2 || seen.proxy_protocol_from != *proxy_protocol_from {
                 seen.tls.clone_from(tls);
                 seen.http2 = *http2;
-                changed.push((*id, Speech::of(listener)));
+                seen.proxy_protocol_from.clone_from(proxy_protocol_from);
+                changed.push((*id, Manner::of(listener)));
             }
         }
         changed
@@ -253,6 +258,7 @@ impl Listeners {
             port: _,
             tls,
             http2,
+            proxy_protocol_from,
         } = listener;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         for socket in &sockets {
@@ -263,17 +269,18 @@ impl Listeners {
             })?;
         }
         for (worker, socket) in self.workers.iter().zip(sockets) {
-            let (socket, speech) = (socket.into(), Speech::of(listener));
-            if worker.send(Command::Listen { id, socket, speech }).await.is_err() {
+            let (socket, manner) = (socket.into(), Manner::of(listener));
+            if worker.send(Command::Listen { id, socket, manner }).await.is_err() {
                 tracing::error!(listener = %name, "a worker is gone and does not accept");
             }
         }
-        tracing::info!(listener = %name, address = %local, tls = tls.is_some(), ?http2, "listening");
+        tracing::info!(listener = %name, address = %local, tls = tls.is_some(), ?http2, ?proxy_protocol_from, "listening");
         let seen = OpenListener {
             name: name.clone(),
             address: local,
             tls: tls.clone(),
             http2: *http2,
+            proxy_protocol_from: proxy_protocol_from.clone(),
         };
         self.lock().insert(place, Open { id, seen });
         Ok(())
@@ -363,6 +370,7 @@ mod tests {
             port,
             tls: None,
             http2: Http2::default(),
+            proxy_protocol_from: vec![],
         }
     }
 

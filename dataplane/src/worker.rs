@@ -7,6 +7,7 @@ pub(crate) mod accept;
 pub(crate) mod chance;
 pub(crate) mod connection;
 mod handshake;
+mod introduction;
 pub(crate) mod lane;
 mod socket;
 
@@ -25,7 +26,7 @@ use crate::pool::connections::Idle;
 use crate::proxy::forward::Upstream;
 use crate::telemetry::access_log::{Buffer, Sink};
 use crate::telemetry::counters::WorkerCounters;
-use accept::{Acceptors, Speech};
+use accept::{Acceptors, Manner};
 use chance::Chance;
 use connection::{Connection, Wish};
 use lane::Serving;
@@ -39,15 +40,15 @@ pub(crate) enum Command {
         id: u64,
         /// The socket, non-blocking.
         socket: std::net::TcpListener,
-        /// What is spoken there.
-        speech: Speech,
+        /// How its connections are met.
+        manner: Manner,
     },
-    /// What is spoken changes, for connections to come.
+    /// They are met otherwise from now on.
     Retune {
         /// As given in `Listen`.
         id: u64,
-        /// What is spoken from now on.
-        speech: Speech,
+        /// How connections to come are met.
+        manner: Manner,
     },
     /// Serve what its queue holds, then close it.
     Unlisten {
@@ -140,8 +141,8 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
-                Some(Command::Listen { id, socket, speech }) => acceptors.listen(&worker, id, socket, speech),
-                Some(Command::Retune { id, speech }) => acceptors.retune(id, speech),
+                Some(Command::Listen { id, socket, manner }) => acceptors.listen(&worker, id, socket, manner),
+                Some(Command::Retune { id, manner }) => acceptors.retune(id, manner),
                 Some(Command::Unlisten { id, done }) => acceptors.unlisten(id, done),
                 Some(Command::AskToLeave) => worker.ask_to_leave(),
                 Some(Command::Finish) => worker.wish_all(Wish::Finish),
@@ -232,6 +233,11 @@ impl Worker {
         self.connections.borrow_mut().insert(id, connection.clone());
         self.counters.connections.add(1);
         id
+    }
+
+    /// The same connection, now that it is known whose it is.
+    fn readmit(&self, id: u64, connection: &Rc<Connection>) {
+        self.connections.borrow_mut().insert(id, connection.clone());
     }
 
     fn dismiss(&self, id: u64) {

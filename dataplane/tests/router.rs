@@ -109,6 +109,7 @@ fn snapshot(routes: Vec<RouteUnit>) -> Option<Snapshot> {
         port: 80,
         tls: None,
         http2: Http2::default(),
+        proxy_protocol_from: vec![],
     }];
     config.insert("Pool t/p".parse().unwrap(), Unit::Pool(PoolUnit::of_endpoints(vec![])));
     config.insert(

@@ -171,6 +171,12 @@ fn rollout_leaves() -> Vec<Leaf> {
             Seen::Live,
         ),
         Leaf(
+            "dataPlane.listeners[].proxyProtocol.from[]",
+            "/dataPlane/listeners/0/proxyProtocol/from/0",
+            json!("192.0.2.0/24"),
+            Seen::Live,
+        ),
+        Leaf(
             "dataPlane.listeners[].tls.defaultCertificate.secretName",
             "/dataPlane/listeners/1/tls/defaultCertificate/secretName",
             json!("changed"),
@@ -256,7 +262,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     });
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
-            {"name": "http", "port": 8080, "http2": "Off"}, {"name": "https", "port": 8443, "tls": {"defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
+            {"name": "http", "port": 8080, "http2": "Off", "proxyProtocol": {"from": ["10.0.0.0/8"]}}, {"name": "https", "port": 8443, "tls": {"defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
         ]},
         "members": [{"namespace": "demo", "serviceAccountName": "sidecar"}],
         "namespaces": {

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::host::HostPattern;
 use crate::matching::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
 use crate::names::{Kind, Name, ObjectKey};
+use crate::network::Network;
 use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
@@ -194,18 +195,26 @@ fn http2(tls: &Option<ListenerTls>, choice: u8) -> Http2 {
     }
 }
 
+/// Whence the PROXY protocol is expected: mostly from nowhere.
+fn sources() -> impl Strategy<Value = Vec<Network>> {
+    let some = proptest::sample::subsequence(vec!["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"], 1..=3);
+    let some = some.prop_map(|texts| texts.into_iter().map(|text| known(text.parse())).collect());
+    option::weighted(0.2, some).prop_map(Option::unwrap_or_default)
+}
+
 /// One to three listeners, some with TLS.
 pub fn data_planes() -> impl Strategy<Value = DataPlaneUnit> {
     let tls = option::weighted(0.3, option::of(certificates()));
-    btree_map(1_u16.., (tls, any::<u8>()), 1..4).prop_map(|ports| {
-        type Said = (Option<Option<CertificateRef>>, u8);
-        let listener = |(index, (port, (tls, choice))): (usize, (u16, Said))| {
+    btree_map(1_u16.., (tls, any::<u8>(), sources()), 1..4).prop_map(|ports| {
+        type Said = (Option<Option<CertificateRef>>, u8, Vec<Network>);
+        let listener = |(index, (port, (tls, choice, proxy_protocol_from))): (usize, (u16, Said))| {
             let tls = tls.map(|default_certificate| ListenerTls { default_certificate });
             Listener {
                 name: known(format!("listener-{index}").parse()),
                 port,
                 http2: http2(&tls, choice),
                 tls,
+                proxy_protocol_from,
             }
         };
         DataPlaneUnit {

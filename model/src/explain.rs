@@ -236,6 +236,7 @@ mod tests {
             port: 80,
             tls: None,
             http2: crate::unit::Http2::default(),
+            proxy_protocol_from: vec![],
         };
         let config = Config::from_iter([
             ("ProxyRoute shop/api".parse().unwrap(), route("a.test", rules)),

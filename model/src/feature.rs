@@ -15,6 +15,8 @@ pub enum Feature {
     Http2Listeners,
     /// Named listeners on TCP ports.
     Listeners,
+    /// Listeners to which load balancers introduce clients by the PROXY protocol.
+    ProxyProtocol,
     /// Named pools.
     Pools,
     /// Routes: hosts, matches, a pool, a request timeout.
@@ -34,10 +36,11 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Http2Listeners,
         Self::Listeners,
         Self::Pools,
+        Self::ProxyProtocol,
         Self::Routes,
         Self::ServicePools,
         Self::StaticEndpoints,
@@ -50,6 +53,7 @@ impl Feature {
             Self::Http2Listeners => "http2-listeners/v1",
             Self::Listeners => "listeners/v1",
             Self::Pools => "pools/v1",
+            Self::ProxyProtocol => "proxy-protocol/v1",
             Self::Routes => "routes/v1",
             Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",

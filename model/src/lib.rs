@@ -28,6 +28,7 @@ pub mod limits;
 pub mod matcher;
 pub mod matching;
 pub mod names;
+pub mod network;
 pub mod path;
 pub mod pattern;
 pub mod precedence;

@@ -43,6 +43,9 @@ pub const MAX_LIVE_SUBJECTS: usize = 20_000;
 pub const MAX_WEIGHT: u32 = 1_000_000;
 /// Listeners of a fleet (Gateway API: 64).
 pub const MAX_LISTENERS: usize = 16;
+/// Ranges of addresses from which one listener expects the PROXY protocol: clouds publish some dozens for their load
+/// balancers. They are looked through one after the other, once per connection.
+pub const MAX_PROXY_PROTOCOL_SOURCES: usize = 64;
 /// The longest timeout that can be asked for: a day; longer is "none", which has its own spelling.
 pub const MAX_TIMEOUT_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
@@ -283,6 +286,11 @@ pub const MAX_CONNECTIONS_PER_WORKER: usize = 16_384;
 pub const TLS_HANDSHAKE_TIMEOUT_SECONDS: u64 = 5;
 /// What is read and thrown away of a client that is refused before TLS, so that it sees why.
 pub const TLS_REFUSAL_LINGER_BYTES: usize = 64 << 10;
+/// From accepting a connection from where the PROXY protocol is spoken to the end of its header: load balancers send it with
+/// their first packet, and the specification asks for at least 3 s.
+pub const PROXY_HEADER_TIMEOUT_SECONDS: u64 = 5;
+/// A PROXY header of version 2 with all that it carries: nginx's figure. The specification wants senders to stay below 536.
+pub const PROXY_HEADER_MAX_BYTES: usize = 4096;
 /// Endpoints that left their services and whose idle connections workers may not have closed yet: a second's worth of
 /// the largest service. What is forgotten ages out.
 pub const MAX_DEPARTED_ENDPOINTS: usize = 8192;

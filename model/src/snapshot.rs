@@ -13,7 +13,7 @@ use crate::feature::Feature;
 use crate::host::HostPattern;
 use crate::limits::{
     MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_MATCHES, MAX_HOST_REGEXES_PER_ROUTE,
-    MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_QUERY_MATCHES,
+    MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_PROXY_PROTOCOL_SOURCES, MAX_QUERY_MATCHES,
     MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
 };
 use crate::matching::RouteMatch;
@@ -163,6 +163,13 @@ fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
         .any(|listener| listener.http2 != Http2::default())
     {
         features.push(Feature::Http2Listeners);
+    }
+    if plane
+        .listeners
+        .iter()
+        .any(|listener| !listener.proxy_protocol_from.is_empty())
+    {
+        features.push(Feature::ProxyProtocol);
     }
     features
 }
@@ -369,12 +376,23 @@ fn check_data_plane(plane: &DataPlaneUnit, errors: &mut Errors) {
     let DataPlaneUnit { listeners } = plane;
     errors.count("listeners", listeners.len(), MAX_LISTENERS);
     for (index, listener) in listeners.iter().enumerate() {
-        let Listener { name, port, tls, http2 } = listener;
+        let Listener {
+            name,
+            port,
+            tls,
+            http2,
+            proxy_protocol_from,
+        } = listener;
         // Which certificate there is by default is any name; whether there is one is the live lane's to find out.
         let (None | Some(ListenerTls { default_certificate: _ })) = tls;
         if *http2 == Http2::PriorKnowledge && tls.is_some() {
             let known = "with tls the handshake says what is spoken: leave http2 out, or turn it Off";
             errors.add(format!("listeners[{index}].http2"), known);
+        }
+        let sources = format!("listeners[{index}].proxyProtocol.from");
+        errors.at_most(&sources, proxy_protocol_from.len(), MAX_PROXY_PROTOCOL_SOURCES);
+        if !proxy_protocol_from.is_sorted_by(|one, other| one < other) {
+            errors.add(sources, "must be in order, each once");
         }
         if *port == 0 {
             errors.add(format!("listeners[{index}].port"), "must not be 0");
@@ -452,6 +470,7 @@ mod tests {
             port,
             tls: None,
             http2: Http2::default(),
+            proxy_protocol_from: vec![],
         }
     }
 

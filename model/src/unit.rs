@@ -11,6 +11,7 @@ use crate::host::HostPattern;
 use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
+use crate::network::Network;
 use crate::reference::{CertificateRef, ServiceRef};
 
 /// What one object means.
@@ -147,6 +148,9 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Whether clients may speak HTTP/2 to it.
     pub http2: Http2,
+    /// From where connections begin with a PROXY header, which says who the client is. Empty: from nowhere. In order, each
+    /// once.
+    pub proxy_protocol_from: Vec<Network>,
 }
 
 /// Whether clients may speak HTTP/2 to a listener. HTTP/1.1 they may speak always.

@@ -188,12 +188,19 @@ fn data_plane_from(plane: pb::DataPlane) -> Result<DataPlaneUnit, DecodeError> {
 }
 
 fn listener_to(listener: &Listener) -> pb::Listener {
-    let Listener { name, port, tls, http2 } = listener;
+    let Listener {
+        name,
+        port,
+        tls,
+        http2,
+        proxy_protocol_from,
+    } = listener;
     pb::Listener {
         name: name.to_string(),
         port: u32::from(*port),
         tls: tls.as_ref().map(tls_to),
         http2: http2_to(*http2).into(),
+        proxy_protocol_from: proxy_protocol_from.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -229,12 +236,21 @@ fn tls_from(tls: pb::ListenerTls) -> Result<ListenerTls, DecodeError> {
 }
 
 fn listener_from(listener: pb::Listener) -> Result<Listener, DecodeError> {
-    let pb::Listener { name, port, tls, http2 } = listener;
+    let pb::Listener {
+        name,
+        port,
+        tls,
+        http2,
+        proxy_protocol_from,
+    } = listener;
     let port = u16::try_from(port).map_err(|_| wrong("port", format!("{port} is no port")))?;
     Ok(Listener {
         name: text("name", &name)?,
         port,
         tls: tls.map(tls_from).transpose().map_err(|error| error.within("tls"))?,
         http2: http2_from(http2)?,
+        proxy_protocol_from: each("proxy_protocol_from", proxy_protocol_from, |range| {
+            text("range", &range)
+        })?,
     })
 }

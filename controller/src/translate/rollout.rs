@@ -1,15 +1,16 @@
 //! Rollout → how its fleet listens, and the plan by which changes reach it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 use sluice_crds::{
-    DataPlane, Gate as GateSpec, GateMetric, Http2 as Http2Spec, LabelExpression, LabelOperator,
+    AddressRange, DataPlane, Gate as GateSpec, GateMetric, Http2 as Http2Spec, LabelExpression, LabelOperator,
     ListenerTls as ListenerTlsSpec, Member, NamespaceSelector, NumberOrText, OnIdle as OnIdleSpec,
-    OnNoData as OnNoDataSpec, RolloutSpec, Stage as StageSpec,
+    OnNoData as OnNoDataSpec, ProxyProtocol, RolloutSpec, Stage as StageSpec,
 };
 use sluice_model::Name;
+use sluice_model::network::Network;
 use sluice_model::unit::{DataPlaneUnit, Http2, Listener, ListenerTls, Unit};
 
 use super::{Findings, FleetPlan, Meaning, certificate, fleet, quantity};
@@ -157,7 +158,13 @@ fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -
     let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
     let mut units = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.iter().enumerate() {
-        let sluice_crds::Listener { name, port, tls, http2 } = listener;
+        let sluice_crds::Listener {
+            name,
+            port,
+            tls,
+            http2,
+            proxy_protocol,
+        } = listener;
         if let Some(first) = ports.get(port) {
             let what = format!("{} has port {port} too", field.index(*first));
             findings.error(
@@ -173,14 +180,37 @@ fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -
             .as_ref()
             .map(|spec| listener_tls(&field.index(index).field("tls"), spec, findings));
         let http2 = listener_http2(&field.index(index).field("http2"), *http2, tls.as_ref(), findings);
+        let field = field.index(index).field("proxyProtocol");
+        let proxy_protocol_from = proxy_protocol
+            .as_ref()
+            .map(|spec| introducers(&field, spec, findings))
+            .unwrap_or_default();
         units.push(Listener {
             name,
             port: *port,
             tls,
             http2,
+            proxy_protocol_from,
         });
     }
     Some(DataPlaneUnit { listeners: units })
+}
+
+/// Those that cannot be read are an error, which holds the Rollout back: leaving one out would ask nothing of whom it means.
+fn introducers(field: &FieldPath, spec: &ProxyProtocol, findings: &mut Findings<'_>) -> Vec<Network> {
+    let ProxyProtocol { from } = spec;
+    let field = field.field("from");
+    let mut networks = BTreeSet::new();
+    for (index, AddressRange(text)) in from.iter().enumerate() {
+        let fix = "write it as 10.0.0.0/8, or 192.0.2.7/32 for one address";
+        let Some(network) = findings.ok(&field.index(index), text.parse::<Network>(), fix) else {
+            continue;
+        };
+        if !networks.insert(network) {
+            findings.error(&field.index(index), format!("{network} is there twice"), "remove one of them");
+        }
+    }
+    networks.into_iter().collect()
 }
 
 fn listener_http2(

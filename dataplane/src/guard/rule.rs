@@ -108,6 +108,18 @@ rules! {
     Expectation = "expectation" => ExpectationFailed,
     /// `Max-Forwards` is not a number, or there are several (§7.6.2).
     MaxForwards = "max_forwards" => BadRequest,
+    /// A connection from where the PROXY protocol is spoken that does not begin with its header.
+    ProxyMissing = "proxy_missing" => BadRequest,
+    /// A PROXY header of version 1 that is not as it should be.
+    ProxyText = "proxy_text" => BadRequest,
+    /// A PROXY header of version 2 that is not as it should be, or not of TCP.
+    ProxyBinary = "proxy_binary" => BadRequest,
+    /// A PROXY header that is too long.
+    ProxySize = "proxy_size" => BadRequest,
+    /// The connection ended within a PROXY header.
+    ProxyCut = "proxy_cut" => BadRequest,
+    /// A PROXY header took too long.
+    ProxySlow = "proxy_slow" => ClientTimeout,
     /// HTTP/2: too many heads at once for one connection.
     HeadMemory = "head_memory" => HeadersTooLarge,
     /// HTTP/2: not its connection preface (RFC 9113 §3.4).

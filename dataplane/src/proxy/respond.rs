@@ -111,6 +111,21 @@ pub(crate) fn refused_by_codec(worker: &Rc<Worker>, connection: &Connection, fai
     });
 }
 
+/// A connection from where the PROXY protocol is spoken, without a header that can be believed: counted and logged, and
+/// answered by nothing, since nobody knows what the other side would take for an answer. It is no request.
+pub(crate) fn not_introduced(worker: &Rc<Worker>, connection: &Connection, rule: Rule) {
+    if let Some(refused) = worker.counters.refused(rule) {
+        refused.add(1);
+    }
+    worker.log.line(&worker.counters, |line| {
+        line.time("timestamp", std::time::SystemTime::now());
+        line.text("error_category", rule.failure().category().as_bytes());
+        line.text("refused_by", rule.as_str().as_bytes());
+        line.text("client", connection.client.as_bytes());
+        line.text("instance", worker.instance.as_bytes());
+    });
+}
+
 fn of_failure(failure: Failure, id: HeaderValue, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -3,12 +3,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_model::limits::MAX_CONNECTIONS_PER_WORKER;
+use sluice_model::network::Network;
 use sluice_model::unit::{Http2, Listener, ListenerTls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -21,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is spoken on the connections of a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Speech {
+pub(super) enum Speech {
     /// HTTP/1.1 in the clear.
     Clear,
     /// In the clear, HTTP/2 with who begins with its preface, HTTP/1.1 with everybody else.
@@ -34,7 +35,7 @@ pub(crate) enum Speech {
 
 impl Speech {
     /// As the listener is configured.
-    pub(crate) fn of(listener: &Listener) -> Self {
+    fn of(listener: &Listener) -> Self {
         match (&listener.tls, listener.http2) {
             (None, Http2::Negotiated | Http2::Off) => Self::Clear,
             (None, Http2::PriorKnowledge) => Self::ClearEither,
@@ -45,10 +46,34 @@ impl Speech {
     }
 }
 
+/// How the connections of a listener are met.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Manner {
+    /// Whose connections begin with a PROXY header.
+    introducers: Arc<[Network]>,
+    /// What is spoken after that.
+    pub(super) speech: Speech,
+}
+
+impl Manner {
+    /// As the listener is configured.
+    pub(crate) fn of(listener: &Listener) -> Self {
+        Self {
+            introducers: listener.proxy_protocol_from.as_slice().into(),
+            speech: Speech::of(listener),
+        }
+    }
+
+    /// Whether a connection from `address` has to begin with a PROXY header. Of any other none is looked at.
+    pub(super) fn wants_introduction(&self, address: IpAddr) -> bool {
+        self.introducers.iter().any(|network| network.contains(address))
+    }
+}
+
 /// An accepting task, as its worker sees it.
 struct Accepting {
     stop: oneshot::Sender<oneshot::Sender<()>>,
-    speech: Rc<RefCell<Speech>>,
+    manner: Rc<RefCell<Manner>>,
 }
 
 /// The accepting tasks of one worker, by listener.
@@ -59,22 +84,22 @@ pub(super) struct Acceptors {
 
 impl Acceptors {
     /// Begins accepting.
-    pub(super) fn listen(&mut self, worker: &Rc<Worker>, id: u64, socket: std::net::TcpListener, speech: Speech) {
+    pub(super) fn listen(&mut self, worker: &Rc<Worker>, id: u64, socket: std::net::TcpListener, manner: Manner) {
         match TcpListener::from_std(socket) {
             Ok(listener) => {
                 let (stop, stopped) = oneshot::channel();
-                let speech = Rc::new(RefCell::new(speech));
-                tokio::task::spawn_local(accept(worker.clone(), listener, speech.clone(), stopped));
-                self.tasks.insert(id, Accepting { stop, speech });
+                let manner = Rc::new(RefCell::new(manner));
+                tokio::task::spawn_local(accept(worker.clone(), listener, manner.clone(), stopped));
+                self.tasks.insert(id, Accepting { stop, manner });
             }
             Err(error) => tracing::error!(%error, "a listening socket could not be registered"),
         }
     }
 
-    /// Connections accepted from now on speak otherwise; those that are open go on.
-    pub(super) fn retune(&mut self, id: u64, speech: Speech) {
+    /// Connections accepted from now on are met otherwise; those that are open go on.
+    pub(super) fn retune(&mut self, id: u64, manner: Manner) {
         if let Some(task) = self.tasks.get(&id) {
-            *task.speech.borrow_mut() = speech;
+            *task.manner.borrow_mut() = manner;
         }
     }
 
@@ -90,7 +115,7 @@ impl Acceptors {
 async fn accept(
     worker: Rc<Worker>,
     listener: TcpListener,
-    speech: Rc<RefCell<Speech>>,
+    manner: Rc<RefCell<Manner>>,
     mut stopped: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
     let done = loop {
@@ -104,12 +129,12 @@ async fn accept(
         tokio::select! {
             done = &mut stopped => break done.ok(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => connection::serve(&worker, stream, peer, &speech.borrow()),
+                Ok((stream, peer)) => connection::serve(&worker, stream, peer, &manner.borrow()),
                 Err(error) => pause(&error).await,
             },
         }
     };
-    drain(&worker, listener, &speech.borrow());
+    drain(&worker, listener, &manner.borrow());
     if let Some(done) = done {
         // Nobody waits any more: fine.
         let _ = done.send(());
@@ -124,10 +149,10 @@ async fn pause(error: &std::io::Error) {
     }
 }
 
-fn drain(worker: &Rc<Worker>, listener: TcpListener, speech: &Speech) {
+fn drain(worker: &Rc<Worker>, listener: TcpListener, manner: &Manner) {
     let Ok(listener) = listener.into_std() else { return };
     while let Some((stream, peer)) = next_in_queue(&listener) {
-        connection::serve(worker, stream, peer, speech);
+        connection::serve(worker, stream, peer, manner);
     }
 }
 

@@ -23,7 +23,8 @@ use sluice_model::limits::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::accept::Speech;
+use super::accept::{Manner, Speech};
+use super::introduction::{self, Unserved};
 use super::socket::ClientStream;
 use super::{Worker, handshake};
 use crate::guard::gate::Gate;
@@ -42,7 +43,7 @@ use crate::tls::facts::Facts;
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// TLS is being agreed upon, which has a deadline of its own.
+    /// It is introduced, or TLS is being agreed upon: each has a deadline of its own.
     Handshake,
     /// Resting between requests.
     Idle,
@@ -97,8 +98,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(peer: SocketAddr, phase: Phase) -> Self {
-        let ip = peer.ip().to_canonical();
+    fn new(client: IpAddr, phase: Phase) -> Self {
+        let ip = client.to_canonical();
         Self {
             client: HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             cohort: cohort(ip),
@@ -301,19 +302,64 @@ impl Drop for Admission {
 }
 
 /// Serves a connection until it ends.
-pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, speech: &Speech) {
+pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, manner: &Manner) {
     // Fails only on a connection that is dead already; the codec will notice.
     let _ = stream.set_nodelay(true);
-    let phase = match speech {
-        Speech::Clear | Speech::ClearEither => Phase::Head,
-        Speech::Tls(_) | Speech::TlsEither(_) => Phase::Handshake,
-    };
-    let connection = Rc::new(Connection::new(peer, phase));
+    let introduced = manner.wants_introduction(peer.ip());
+    let phase = if introduced { Phase::Handshake } else { first_phase(&manner.speech) };
+    let connection = Rc::new(Connection::new(peer.ip(), phase));
     let admission = Admission {
         id: worker.admit(&connection),
         worker: worker.clone(),
     };
-    let worker = worker.clone();
+    if introduced {
+        let speech = manner.speech.clone();
+        tokio::task::spawn_local(introduce(worker.clone(), connection, stream, speech, admission));
+    } else {
+        speak(worker.clone(), connection, stream, &manner.speech, admission);
+    }
+}
+
+/// Serves it as the client's whom its PROXY header names, or not at all.
+async fn introduce(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    mut stream: TcpStream,
+    speech: Speech,
+    admission: Admission,
+) {
+    let connection = match introduction::hear(&mut stream).await {
+        Ok(None) => {
+            connection.phase.set(first_phase(&speech));
+            connection.since.set(Instant::now());
+            connection
+        }
+        Ok(Some(client)) => {
+            let introduced = Rc::new(Connection::new(client, first_phase(&speech)));
+            introduced.wish.set(connection.wish.get());
+            worker.readmit(admission.id, &introduced);
+            introduced
+        }
+        Err(Unserved::Silent) => return,
+        Err(Unserved::Refused(rule)) => return proxy::respond::not_introduced(&worker, &connection, rule),
+    };
+    speak(worker, connection, stream, &speech, admission);
+}
+
+fn first_phase(speech: &Speech) -> Phase {
+    match speech {
+        Speech::Clear | Speech::ClearEither => Phase::Head,
+        Speech::Tls(_) | Speech::TlsEither(_) => Phase::Handshake,
+    }
+}
+
+fn speak(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    stream: TcpStream,
+    speech: &Speech,
+    admission: Admission,
+) {
     let stream = ClientStream::new(stream, connection.clone());
     match speech {
         Speech::Clear => tokio::task::spawn_local(async move { drive(&worker, &connection, stream, admission).await }),

@@ -50,6 +50,7 @@ pub(crate) async fn site(http2: Http2) -> Site {
         port: 443,
         tls: Some(ListenerTls::default()),
         http2,
+        proxy_protocol_from: vec![],
     };
     world.address = world.listen(listener).await;
     Site { world, root }

@@ -40,6 +40,7 @@ pub fn config(port: u16, pools: &[&str]) -> Config {
         port,
         tls: None,
         http2: Http2::default(),
+        proxy_protocol_from: vec![],
     }];
     let fleet: ObjectKey = "Rollout shop/edge".parse().unwrap();
     assert_eq!(fleet.kind, Kind::Rollout);

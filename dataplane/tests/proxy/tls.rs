@@ -63,6 +63,7 @@ fn https(default: Option<&str>) -> Listener {
         }),
         // These clients offer HTTP/2 too, and speak HTTP/1.1: what else there is to it is tested in http2.rs.
         http2: Http2::Off,
+        proxy_protocol_from: vec![],
     }
 }
 

@@ -109,6 +109,7 @@ pub(crate) fn listener(name: &str, port: u16) -> Listener {
         port,
         tls: None,
         http2: Http2::default(),
+        proxy_protocol_from: vec![],
     }
 }
 

@@ -80,6 +80,7 @@ fn configuration() -> Config {
         port: 443,
         tls: Some(ListenerTls::default()),
         http2: Http2::default(),
+        proxy_protocol_from: vec![],
     };
     let plane = DataPlaneUnit {
         listeners: vec![listener],
