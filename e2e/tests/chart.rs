@@ -147,7 +147,9 @@ fn the_schema_knows_the_fields_of_a_rollout() {
     }
     let listener = &schema["properties"]["gateway"]["properties"]["listeners"]["items"]["properties"];
     let theirs = &spec["dataPlane"]["properties"]["listeners"]["items"]["properties"];
-    assert_same_fields("tls", &listener["tls"], &theirs["tls"]);
+    for part in ["tls", "proxyProtocol"] {
+        assert_same_fields(part, &listener[part], &theirs[part]);
+    }
     // The others are of the Rollout itself, of the chart, or further below.
     let apart = ["enabled", "name", "dataPlane"];
     assert_same_names("rollout", ours, spec, &apart);

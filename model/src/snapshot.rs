@@ -572,8 +572,29 @@ mod tests {
         );
         let features = snapshot.features();
         assert!(features.contains(&Feature::ServicePools) && features.contains(&Feature::TlsListeners));
-        assert!(!features.contains(&Feature::Http2Listeners));
+        assert!(!features.contains(&Feature::Http2Listeners) && !features.contains(&Feature::ProxyProtocol));
         assert!(!features.contains(&Feature::StaticEndpoints));
+    }
+
+    #[test]
+    fn whoever_introduces_clients_is_named_once_and_needs_a_feature() {
+        let from = |texts: &[&str]| {
+            let mut http = listener("http", 8080);
+            http.proxy_protocol_from = texts.iter().map(|text| text.parse().unwrap()).collect();
+            with_listeners(vec![http])
+        };
+        let mut config = good();
+        from(&["10.0.0.0/8", "::/0"])(&mut config);
+        let features = Snapshot::check(config).unwrap().features();
+        assert!(features.contains(&Feature::ProxyProtocol));
+        let place = "Rollout a/edge listeners[0].proxyProtocol.from";
+        let order = format!("{place}: must be in order, each once");
+        check(from(&["11.0.0.0/8", "10.0.0.0/8"]), &[&order]);
+        check(from(&["10.0.0.0/8", "10.0.0.0/8"]), &[&order]);
+        let many: Vec<String> = (0..=MAX_PROXY_PROTOCOL_SOURCES).map(|index| format!("10.0.{index}.0/24")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let count = format!("{place}: has 65 entries; at most 64 are allowed");
+        check(from(&many), &[&count]);
     }
 
     #[test]
