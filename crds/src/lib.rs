@@ -32,7 +32,7 @@ pub use proxyroute::{
 pub use rollout::{
     BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, Http2,
     InstancesStatus, LabelExpression, LabelOperator, Listener, ListenerTls, Member, NamespaceSelector, OnIdle,
-    OnNoData, PastStatus, PausedStatus, ProxyProtocol, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage, StageStatus,
+    OnNoData, PastStatus, PausedStatus, ProxyProtocol, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage, StageStatus, TlsVersion,
 };
 pub use values::{AddressRange, DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
 

@@ -270,6 +270,20 @@ pub struct ListenerTls {
     /// are refused (unrecognized_name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_certificate: Option<SecretReference>,
+    /// The lowest version of TLS that is spoken here: "1.2" or "1.3". Left out: 1.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<TlsVersion>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// 1.2, with forward secrecy and authenticated encryption only.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// 1.3. Clients from before 2018 do not speak it.
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// One stage of a rollout.

@@ -149,6 +149,7 @@ fn current(admin: &Admin) -> Value {
             "address": address,
             "tls": tls.is_some(),
             "http2": http2,
+            "tls_min_version": tls.as_ref().map(|tls| tls.min_version.as_str()),
             "proxy_protocol_from": from,
             "default_certificate": default,
         })

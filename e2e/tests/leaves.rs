@@ -189,6 +189,12 @@ fn rollout_leaves() -> Vec<Leaf> {
             Seen::Live,
         ),
         Leaf(
+            "dataPlane.listeners[].tls.minVersion",
+            "/dataPlane/listeners/1/tls/minVersion",
+            json!("1.3"),
+            Seen::Live,
+        ),
+        Leaf(
             "members[].namespace",
             "/members/0/namespace",
             json!("changed"),
@@ -262,7 +268,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     });
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
-            {"name": "http", "port": 8080, "http2": "Off", "proxyProtocol": {"from": ["10.0.0.0/8"]}}, {"name": "https", "port": 8443, "tls": {"defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
+            {"name": "http", "port": 8080, "http2": "Off", "proxyProtocol": {"from": ["10.0.0.0/8"]}}, {"name": "https", "port": 8443, "tls": {"minVersion": "1.2", "defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
         ]},
         "members": [{"namespace": "demo", "serviceAccountName": "sidecar"}],
         "namespaces": {

@@ -22,7 +22,7 @@ use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
 use crate::unit::{
     DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis,
-    Timeouts, Unit, Weight,
+    Timeouts, TlsVersion, Unit, Weight,
 };
 
 /// A value that a list above is known to make; what is wrong with it is a bug of the list.
@@ -208,7 +208,14 @@ pub fn data_planes() -> impl Strategy<Value = DataPlaneUnit> {
     btree_map(1_u16.., (tls, any::<u8>(), sources()), 1..4).prop_map(|ports| {
         type Said = (Option<Option<CertificateRef>>, u8, Vec<Network>);
         let listener = |(index, (port, (tls, choice, proxy_protocol_from))): (usize, (u16, Said))| {
-            let tls = tls.map(|default_certificate| ListenerTls { default_certificate });
+            let min_version = match choice % 5 {
+                0 => TlsVersion::Tls13,
+                _ => TlsVersion::Tls12,
+            };
+            let tls = tls.map(|default_certificate| ListenerTls {
+                default_certificate,
+                min_version,
+            });
             Listener {
                 name: known(format!("listener-{index}").parse()),
                 port,

@@ -15,10 +15,10 @@ pub enum Feature {
     Http2Listeners,
     /// Named listeners on TCP ports.
     Listeners,
-    /// Listeners to which load balancers introduce clients by the PROXY protocol.
-    ProxyProtocol,
     /// Named pools.
     Pools,
+    /// Listeners to which load balancers introduce clients by the PROXY protocol.
+    ProxyProtocol,
     /// Routes: hosts, matches, a pool, a request timeout.
     Routes,
     /// Pools whose endpoints are those of a Service.
@@ -27,6 +27,8 @@ pub enum Feature {
     StaticEndpoints,
     /// Listeners that speak TLS, and certificates of routes.
     TlsListeners,
+    /// TLS listeners that refuse TLS 1.2.
+    TlsMinVersion,
 }
 
 /// A feature that this build does not know.
@@ -36,7 +38,7 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Http2Listeners,
         Self::Listeners,
         Self::Pools,
@@ -45,6 +47,7 @@ impl Feature {
         Self::ServicePools,
         Self::StaticEndpoints,
         Self::TlsListeners,
+        Self::TlsMinVersion,
     ];
 
     /// Its name as it travels.
@@ -58,6 +61,7 @@ impl Feature {
             Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",
             Self::TlsListeners => "tls-listeners/v1",
+            Self::TlsMinVersion => "tls-min-version/v1",
         }
     }
 }
@@ -95,6 +99,8 @@ mod tests {
             assert_eq!(feature.to_string().parse(), Ok(feature));
         }
         assert!(Feature::ALL.windows(2).all(|pair| pair[0].as_str() < pair[1].as_str()));
+        // A set of features is in this order, and the names of it travel as they come.
+        assert!(Feature::ALL.is_sorted());
         assert!(
             "hedging/v1"
                 .parse::<Feature>()

@@ -19,7 +19,9 @@ use crate::limits::{
 use crate::matching::RouteMatch;
 use crate::names::{Kind, ObjectKey};
 use crate::reference::{LiveSubject, ServicePort, ServiceRef};
-use crate::unit::{DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
+use crate::unit::{
+    DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TlsVersion, Unit,
+};
 
 /// A configuration that can be served. Cheap to clone only behind an `Arc`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,6 +158,10 @@ fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
     let mut features = vec![Feature::Listeners];
     if plane.listeners.iter().any(|listener| listener.tls.is_some()) {
         features.push(Feature::TlsListeners);
+    }
+    let mut tls = plane.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    if tls.any(|tls| tls.min_version != TlsVersion::default()) {
+        features.push(Feature::TlsMinVersion);
     }
     if plane
         .listeners
@@ -384,7 +390,11 @@ fn check_data_plane(plane: &DataPlaneUnit, errors: &mut Errors) {
             proxy_protocol_from,
         } = listener;
         // Which certificate there is by default is any name; whether there is one is the live lane's to find out.
-        let (None | Some(ListenerTls { default_certificate: _ })) = tls;
+        let (None
+        | Some(ListenerTls {
+            default_certificate: _,
+            min_version: _,
+        })) = tls;
         if *http2 == Http2::PriorKnowledge && tls.is_some() {
             let known = "with tls the handshake says what is spoken: leave http2 out, or turn it Off";
             errors.add(format!("listeners[{index}].http2"), known);
@@ -556,6 +566,7 @@ mod tests {
         let mut https = listener("https", 8443);
         https.tls = Some(ListenerTls {
             default_certificate: Some(certificate("a/default")),
+            min_version: TlsVersion::default(),
         });
         with_listeners(vec![https])(config);
     }
@@ -574,6 +585,21 @@ mod tests {
         assert!(features.contains(&Feature::ServicePools) && features.contains(&Feature::TlsListeners));
         assert!(!features.contains(&Feature::Http2Listeners) && !features.contains(&Feature::ProxyProtocol));
         assert!(!features.contains(&Feature::StaticEndpoints));
+    }
+
+    #[test]
+    fn a_higher_version_of_tls_needs_a_feature() {
+        for (min_version, needed) in [(TlsVersion::Tls12, false), (TlsVersion::Tls13, true)] {
+            let mut https = listener("https", 8443);
+            https.tls = Some(ListenerTls {
+                min_version,
+                ..ListenerTls::default()
+            });
+            let mut config = good();
+            with_listeners(vec![https])(&mut config);
+            let features = Snapshot::check(config).unwrap().features();
+            assert_eq!(features.contains(&Feature::TlsMinVersion), needed);
+        }
     }
 
     #[test]

@@ -170,4 +170,26 @@ pub enum Http2 {
 pub struct ListenerTls {
     /// For names that no route has a certificate for. `None`: the handshake is refused.
     pub default_certificate: Option<CertificateRef>,
+    /// The lowest version that it speaks.
+    pub min_version: TlsVersion,
+}
+
+/// A version of TLS that a listener may ask for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum TlsVersion {
+    /// 1.2 (RFC 5246), with forward secrecy and authenticated encryption only.
+    #[default]
+    Tls12,
+    /// 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl TlsVersion {
+    /// As people write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
     DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis,
-    Timeouts, Unit, Weight,
+    Timeouts, TlsVersion, Unit, Weight,
 };
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
@@ -222,15 +222,32 @@ fn http2_from(http2: i32) -> Result<Http2, DecodeError> {
 }
 
 fn tls_to(tls: &ListenerTls) -> pb::ListenerTls {
-    let ListenerTls { default_certificate } = tls;
+    let ListenerTls {
+        default_certificate,
+        min_version,
+    } = tls;
+    let min_version = match min_version {
+        TlsVersion::Tls12 => pb::TlsVersion::Unspecified,
+        TlsVersion::Tls13 => pb::TlsVersion::TlsVersion13,
+    };
     pb::ListenerTls {
+        min_version: min_version.into(),
         default_certificate: default_certificate.as_ref().map(certificate_to),
     }
 }
 
 fn tls_from(tls: pb::ListenerTls) -> Result<ListenerTls, DecodeError> {
-    let pb::ListenerTls { default_certificate } = tls;
+    let pb::ListenerTls {
+        default_certificate,
+        min_version,
+    } = tls;
+    let min_version = match pb::TlsVersion::try_from(min_version) {
+        Ok(pb::TlsVersion::Unspecified) => TlsVersion::Tls12,
+        Ok(pb::TlsVersion::TlsVersion13) => TlsVersion::Tls13,
+        Err(_) => return Err(wrong("min_version", format!("{min_version} is none of its values"))),
+    };
     Ok(ListenerTls {
+        min_version,
         default_certificate: default_certificate.map(certificate_from).transpose()?,
     })
 }

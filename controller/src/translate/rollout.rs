@@ -8,10 +8,11 @@ use sluice_crds::{
     AddressRange, DataPlane, Gate as GateSpec, GateMetric, Http2 as Http2Spec, LabelExpression, LabelOperator,
     ListenerTls as ListenerTlsSpec, Member, NamespaceSelector, NumberOrText, OnIdle as OnIdleSpec,
     OnNoData as OnNoDataSpec, ProxyProtocol, RolloutSpec, Stage as StageSpec,
+    TlsVersion as TlsVersionSpec,
 };
 use sluice_model::Name;
 use sluice_model::network::Network;
-use sluice_model::unit::{DataPlaneUnit, Http2, Listener, ListenerTls, Unit};
+use sluice_model::unit::{DataPlaneUnit, Http2, Listener, ListenerTls, TlsVersion, Unit};
 
 use super::{Findings, FleetPlan, Meaning, certificate, fleet, quantity};
 use crate::problem::FieldPath;
@@ -236,12 +237,19 @@ fn listener_http2(
 }
 
 fn listener_tls(field: &FieldPath, spec: &ListenerTlsSpec, findings: &mut Findings<'_>) -> ListenerTls {
-    let ListenerTlsSpec { default_certificate } = spec;
+    let ListenerTlsSpec {
+        default_certificate,
+        min_version,
+    } = spec;
     let field = field.field("defaultCertificate");
     ListenerTls {
         default_certificate: default_certificate
             .as_ref()
             .and_then(|spec| certificate(&field, spec, findings)),
+        min_version: match min_version {
+            Some(TlsVersionSpec::Tls13) => TlsVersion::Tls13,
+            Some(TlsVersionSpec::Tls12) | None => TlsVersion::Tls12,
+        },
     }
 }
 

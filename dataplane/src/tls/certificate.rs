@@ -10,11 +10,13 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ServerConfig, SignatureScheme};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SignatureScheme, SupportedProtocolVersion};
 use sha2::{Digest as _, Sha256};
 use sluice_model::Digest;
+use sluice_model::unit::TlsVersion;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -52,10 +54,55 @@ pub enum CertificateError {
     Unusable(String),
 }
 
+/// What a listener demands of every handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// Which versions of HTTP it offers.
+    pub offer: Offer,
+    /// The lowest version of TLS that it speaks.
+    pub min_version: TlsVersion,
+}
+
+/// The configurations of one certificate, by terms. Tickets are the same in all of them; who comes with one of a version that
+/// is not spoken any more shakes hands anew.
+struct Configurations {
+    either: [Arc<ServerConfig>; 2],
+    http1: [Arc<ServerConfig>; 2],
+}
+
+impl Configurations {
+    fn new(key: &Arc<CertifiedKey>) -> Result<Self, CertificateError> {
+        // Tickets, which the client keeps: no table that workers share, and none that an attacker fills. The keys change by
+        // themselves, every 6 hours.
+        let tickets = aws_lc_rs::Ticketer::new().map_err(refused)?;
+        let old = configuration(key, &tickets, &[&TLS13, &TLS12])?;
+        let new = configuration(key, &tickets, &[&TLS13])?;
+        let http1 = |config: &ServerConfig| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+            Arc::new(config)
+        };
+        Ok(Self {
+            http1: [http1(&old), http1(&new)],
+            either: [Arc::new(old), Arc::new(new)],
+        })
+    }
+
+    fn get(&self, terms: Terms) -> Arc<ServerConfig> {
+        let [old, new] = match terms.offer {
+            Offer::Either => &self.either,
+            Offer::Http1 => &self.http1,
+        };
+        Arc::clone(match terms.min_version {
+            TlsVersion::Tls12 => old,
+            TlsVersion::Tls13 => new,
+        })
+    }
+}
+
 /// A certificate that serves.
 pub struct Certificate {
-    config: Arc<ServerConfig>,
-    without_http2: Arc<ServerConfig>,
+    configurations: Configurations,
     key: Arc<CertifiedKey>,
     hosts: BTreeSet<Box<str>>,
     /// Without their `*.`.
@@ -79,12 +126,8 @@ impl Certificate {
         let validity = parsed.validity();
         let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         let key = Arc::new(CertifiedKey::from_der(chain, key, &PROVIDER).map_err(refused)?);
-        let config = configuration(&key)?;
-        let mut without_http2 = config.clone();
-        without_http2.alpn_protocols = vec![HTTP_1_1.to_vec()];
         let mut certificate = Self {
-            config: Arc::new(config),
-            without_http2: Arc::new(without_http2),
+            configurations: Configurations::new(&key)?,
             key,
             hosts: BTreeSet::new(),
             wildcards: BTreeSet::new(),
@@ -140,12 +183,9 @@ impl Certificate {
         self.key.key.choose_scheme(schemes).is_some()
     }
 
-    /// For a handshake. Tickets are the same, whatever is offered.
-    pub fn config(&self, offer: Offer) -> Arc<ServerConfig> {
-        match offer {
-            Offer::Either => Arc::clone(&self.config),
-            Offer::Http1 => Arc::clone(&self.without_http2),
-        }
+    /// For a handshake.
+    pub fn config(&self, terms: Terms) -> Arc<ServerConfig> {
+        self.configurations.get(terms)
     }
 
     /// SHA-256 of the leaf.
@@ -179,16 +219,19 @@ impl fmt::Debug for Certificate {
     }
 }
 
-fn configuration(key: &Arc<CertifiedKey>) -> Result<ServerConfig, CertificateError> {
+fn configuration(
+    key: &Arc<CertifiedKey>,
+    tickets: &Arc<dyn ProducesTickets>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ServerConfig, CertificateError> {
     let resolver = SingleCertAndKey::from(Arc::clone(key));
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(refused)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
-    // Tickets, which the client keeps: no table that workers share, and none that an attacker fills.
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
+    config.ticketer = Arc::clone(tickets);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }

@@ -20,7 +20,7 @@ use super::connection::{Closing, Connection};
 use super::socket::ClientStream;
 use crate::proxy;
 use crate::proxy::failure::Failure;
-use crate::tls::certificate::{Certificate, HTTP_2, Offer};
+use crate::tls::certificate::{Certificate, HTTP_2, Offer, Terms};
 use crate::tls::facts::Facts;
 use crate::tls::failure::HandshakeFailure;
 use crate::tls::{self, Asked, plain};
@@ -37,6 +37,13 @@ impl Shake {
     /// With these certificates, offering these versions of HTTP.
     pub(super) fn new(tls: Arc<ListenerTls>, offer: Offer) -> Self {
         Self { tls, offer }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            offer: self.offer,
+            min_version: self.tls.min_version,
+        }
     }
 
     /// Performs the handshake; `None`: it failed, and the client has been told as far as TLS has words for it.
@@ -84,7 +91,7 @@ impl Shake {
             say(hello.io, plain::UNRECOGNIZED_NAME).await;
             return Err(HandshakeFailure::UnknownName);
         };
-        let stream = hello.into_stream(certificate.config(self.offer)).await;
+        let stream = hello.into_stream(certificate.config(self.terms())).await;
         let stream = stream.map_err(|error| HandshakeFailure::of(&error))?;
         let facts = Facts::of(stream.get_ref().1, name, certificate);
         Ok((stream, facts))

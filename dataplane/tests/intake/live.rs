@@ -89,6 +89,7 @@ fn referring() -> Config {
     let mut plane = plane;
     plane.listeners[0].tls = Some(ListenerTls {
         default_certificate: Some(CERTIFICATE.parse().unwrap()),
+        ..ListenerTls::default()
     });
     config.insert(fleet, Unit::DataPlane(plane));
     config

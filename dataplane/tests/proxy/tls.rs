@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sluice_dataplane::tls::certificate::Certificate;
-use sluice_model::unit::{Http2, Listener, ListenerTls};
+use sluice_model::unit::{Http2, Listener, ListenerTls, TlsVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -60,6 +60,7 @@ fn https(default: Option<&str>) -> Listener {
         port: 443,
         tls: Some(ListenerTls {
             default_certificate: default.map(|text| text.parse().unwrap()),
+            ..ListenerTls::default()
         }),
         // These clients offer HTTP/2 too, and speak HTTP/1.1: what else there is to it is tested in http2.rs.
         http2: Http2::Off,
@@ -221,6 +222,82 @@ async fn a_session_is_resumed_only_under_the_certificate_it_began_with() {
         world.metric_is(&handshakes, 4).await;
         assert_eq!(world.metric("proxy_tls_resumed_total"), before + 2);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_resumed_by_whichever_worker_the_client_meets() {
+    let authority = Authority::new();
+    let setup = Setup::default()
+        .pool("echo", &[echo().await])
+        .host("a", "a.test", "echo", &["t/a"]);
+    let world = World::start(setup).await;
+    hold(&world, "t/a", &authority.issue(&["a.test"]).1);
+    let address = world.listen(https(None)).await;
+    assert_eq!(world.metric("proxy_workers"), 2);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let client = authority.client(&[version], &[]);
+        let before = world.metric("proxy_tls_resumed_total");
+        // Each goes to a worker by the hash of its port: that 41 meet the same one happens once in 2⁴⁰ times.
+        for _ in 0..41 {
+            let mut stream = connect(address, &client, "a.test").await.unwrap();
+            assert!(ask(&mut stream, "a.test").await.starts_with("HTTP/1.1 200"));
+        }
+        world.metric_is("proxy_tls_resumed_total", before + 40).await;
+    }
+}
+
+/// The listener, with the lowest version that it speaks.
+fn at_least(min_version: TlsVersion) -> Listener {
+    let mut listener = https(None);
+    listener.tls = Some(ListenerTls {
+        min_version,
+        ..ListenerTls::default()
+    });
+    listener
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_version_than_the_listener_speaks_is_refused_even_to_old_sessions() {
+    let authority = Authority::new();
+    let setup = Setup::default()
+        .pool("echo", &[echo().await])
+        .host("a", "a.test", "echo", &["t/a"]);
+    let world = World::start(setup).await;
+    hold(&world, "t/a", &authority.issue(&["a.test"]).1);
+    let address = world.listen(at_least(TlsVersion::Tls12)).await;
+    let old = authority.client(&[&rustls::version::TLS12], &[]);
+    let new = authority.client(&[&rustls::version::TLS13], &[]);
+    for client in [&old, &new] {
+        let mut stream = connect(address, client, "a.test").await.unwrap();
+        assert!(ask(&mut stream, "a.test").await.starts_with("HTTP/1.1 200"));
+    }
+    // The old client has a ticket of this certificate now, and it does not help.
+    assert_eq!(world.listen(at_least(TlsVersion::Tls13)).await, address, "the socket stays");
+    let error = within(async {
+        loop {
+            if let Err(error) = connect(address, &old, "a.test").await {
+                return error;
+            }
+        }
+    });
+    assert!(error.await.to_string().contains("ProtocolVersion"));
+    world
+        .metric_is("proxy_tls_handshake_failures_total{reason=\"incompatible\"}", 1)
+        .await;
+    let resumed = world.metric("proxy_tls_resumed_total");
+    let both = authority.usual_client();
+    for client in [&new, &both, &both] {
+        let mut stream = connect(address, client, "a.test").await.unwrap();
+        assert!(ask(&mut stream, "a.test").await.starts_with("HTTP/1.1 200"));
+        let version = stream.get_ref().1.protocol_version();
+        assert_eq!(version, Some(rustls::ProtocolVersion::TLSv1_3));
+    }
+    world.metric_is("proxy_tls_resumed_total", resumed + 2).await;
+    let page = world.admin("/api/v2/config/current").await;
+    assert!(page.contains("\"tls_min_version\": \"1.3\""), "{page}");
+    // And back.
+    world.listen(at_least(TlsVersion::Tls12)).await;
+    within(async { while connect(address, &old, "a.test").await.is_err() {} }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
