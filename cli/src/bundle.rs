@@ -156,6 +156,10 @@ fn live(update: &LiveUpdate) -> Value {
     };
     let content = match value {
         LiveValue::Endpoints { service: _, endpoints } => endpoints.iter().map(endpoint).collect::<Vec<_>>().into(),
+        LiveValue::Authorities {
+            secret: _,
+            certificates,
+        } => json!({ "certificates": certificates.len() }),
         LiveValue::Certificate {
             certificate: _,
             chain,

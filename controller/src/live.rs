@@ -16,4 +16,6 @@ pub mod values;
 pub use brake::RemovalBrake;
 pub use lane::{Lane, News, Rotation};
 pub use material::Material;
-pub use values::{CertificateState, Feed, Lack, Presence, ServiceState, Values, Wanted};
+pub use values::{
+    AuthoritiesState, CertificateState, Feed, Lack, Presence, SecretStates, ServiceState, Values, Wanted,
+};

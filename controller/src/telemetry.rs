@@ -153,6 +153,7 @@ impl Telemetry {
         let kind = match subject {
             LiveSubject::Service(_) => "service",
             LiveSubject::Certificate(_) => "certificate",
+            LiveSubject::Authorities(_) => "authorities",
         };
         self.live_sent.with_label_values(&[fleet.as_str(), kind]).inc();
     }

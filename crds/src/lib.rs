@@ -26,13 +26,14 @@ pub mod values;
 pub use condition::Condition;
 pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus, RemovalBrake, ServiceReference};
 pub use proxyroute::{
-    HeaderMatch, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch, RouteMatch,
-    RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
+    ClientAuth, ClientAuthMode, HeaderMatch, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus,
+    QueryParamMatch, RouteMatch, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
 };
 pub use rollout::{
     BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, Http2,
     InstancesStatus, LabelExpression, LabelOperator, Listener, ListenerTls, Member, NamespaceSelector, OnIdle,
-    OnNoData, PastStatus, PausedStatus, ProxyProtocol, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage, StageStatus, TlsVersion,
+    OnNoData, PastStatus, PausedStatus, ProxyProtocol, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage,
+    StageStatus, TlsVersion,
 };
 pub use values::{AddressRange, DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
 

@@ -110,6 +110,31 @@ pub struct RouteTls {
         )
     )]
     pub certificates: Vec<SecretReference>,
+    /// Whether clients have to show certificates too (mutual TLS). Left out: nobody asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// What a route asks of its clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientAuth {
+    /// The Secret with those who sign clients' certificates: its `ca.crt`, one or more certificates as PEM.
+    pub ca: SecretReference,
+    /// Required: a request without a certificate of theirs is answered 403, also one in the clear. Optional: clients are
+    /// asked, and the access log says what they have shown. Left out: Required.
+    #[serde(default)]
+    pub mode: ClientAuthMode,
+}
+
+/// Whether clients have to show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientAuthMode {
+    /// No request without one is forwarded.
+    #[default]
+    Required,
+    /// They are asked for one.
+    Optional,
 }
 
 /// One rule: the requests it matches, and where they go.

@@ -24,8 +24,10 @@ use std::time::Duration;
 use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::{Body, Incoming};
-use sluice_model::{RequestFacts, unit::TimeoutMillis};
+use sluice_model::RequestFacts;
+use sluice_model::unit::{ClientAuth, ClientAuthMode, TimeoutMillis};
 
+use crate::live::RouteEntry;
 use crate::middleware::forwarded;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::worker::Worker;
@@ -139,7 +141,42 @@ fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Optio
         }
     }
     exchange.routed(to.route, to.rule, rule.pool);
+    know_client(exchange, route)?;
     Ok(rule.timeouts.request)
+}
+
+/// Whether the client may come by this route. Asked of every request, after the route is known and by nothing but what this
+/// connection's client has proven: so there is no way around it by another name in the handshake, another host, a
+/// connection that is shared between hosts, or a port without TLS.
+fn know_client(exchange: &Exchange, route: &RouteEntry) -> Result<(), Failure> {
+    let ca = match &route.client_auth {
+        Some(ClientAuth {
+            ca,
+            mode: ClientAuthMode::Required,
+        }) => ca,
+        Some(ClientAuth {
+            mode: ClientAuthMode::Optional,
+            ..
+        })
+        | None => return Ok(()),
+    };
+    let tls = exchange
+        .connection
+        .tls
+        .get()
+        .ok_or(Failure::ClientCertificateRequired)?;
+    // Without anybody who could have signed it, nobody is let in.
+    let authorities = exchange.worker.store.values().authorities.get(ca);
+    if let (Some(authorities), Some(shown)) = (&authorities, &tls.client)
+        && shown.is_vouched_for_by(authorities, std::time::Instant::now())
+    {
+        return Ok(());
+    }
+    // One that was opened for another host was not asked for a certificate, or for another one (RFC 9110 §15.5.20).
+    match exchange.host.as_ref().map(Host::name) {
+        Some(host) if tls.is_for(host) => Err(Failure::ClientCertificateRequired),
+        Some(_) | None => Err(Failure::Misdirected),
+    }
 }
 
 /// What the upstream gets to see: nothing that concerned only the hop before, and what this hop vouches for.

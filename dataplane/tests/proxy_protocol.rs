@@ -75,7 +75,12 @@ fn block(command: u8, family: u8, addresses: &[u8], more: &[u8]) -> Vec<u8> {
 }
 
 fn tcp4() -> Vec<u8> {
-    block(0x21, 0x11, &[192, 0, 2, 7, 198, 51, 100, 1, 220, 4, 1, 187], b"\x04\0\x02ok")
+    block(
+        0x21,
+        0x11,
+        &[192, 0, 2, 7, 198, 51, 100, 1, 220, 4, 1, 187],
+        b"\x04\0\x02ok",
+    )
 }
 
 fn refused(rule: Rule) -> String {
@@ -96,12 +101,18 @@ async fn the_client_is_who_the_header_says() {
         (block(0x21, 0x21, &six, &[0; 500]), "2001:db8::"),
         (block(0x21, 0x21, &mapped, &[]), "192.0.2.9"),
         (block(0x20, 0x00, &[], &[]), "127.0.0.2"),
-        (block(0x20, 0x11, &[192, 0, 2, 7, 1, 1, 1, 1, 0, 1, 0, 2], &[]), "127.0.0.2"),
+        (
+            block(0x20, 0x11, &[192, 0, 2, 7, 1, 1, 1, 1, 0, 1, 0, 2], &[]),
+            "127.0.0.2",
+        ),
         (block(0x21, 0x00, &[], b"what ever"), "127.0.0.2"),
     ] {
         let answer = ask(&world, &[&[&header, GET].concat()]).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(answer.contains(&format!("x-forwarded-for: {client}\r\n")), "{client}: {answer}");
+        assert!(
+            answer.contains(&format!("x-forwarded-for: {client}\r\n")),
+            "{client}: {answer}"
+        );
         world.logged(|line| line["client"] == client).await;
     }
 }
@@ -112,7 +123,10 @@ async fn it_is_the_client_of_every_request_of_the_connection() {
     let mut stream = from(BALANCER, world.address).await;
     stream.write_all(LINE).await.unwrap();
     for _ in 0..2 {
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 10.9.9.9\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 10.9.9.9\r\n\r\n")
+            .await
+            .unwrap();
         // The head of the answer, and as its body the head that the upstream got.
         let answer = read_until(&mut stream, "\r\n\r\n").await + &read_until(&mut stream, "\r\n\r\n").await;
         assert!(answer.contains("x-forwarded-for: 10.9.9.9, 192.0.2.7\r\n"), "{answer}");
@@ -164,8 +178,9 @@ async fn what_is_no_header_is_closed_without_a_word_and_counts_against_nobody() 
         assert_eq!(answer, "", "{rule}");
         let count = counts.entry(rule.as_str()).or_default();
         *count += 1;
-        world.metric_is(&refused(rule), *count).await;
+        // Counted before it is logged, so there to be looked at.
         let line = world.logged(|line| line["refused_by"] == rule.as_str()).await;
+        world.metric_is(&refused(rule), *count).await;
         assert_eq!(line["client"], "127.0.0.2");
         assert_eq!(line.get("status"), None, "nothing was answered");
     }
@@ -173,10 +188,13 @@ async fn what_is_no_header_is_closed_without_a_word_and_counts_against_nobody() 
     let mut stream = from(BALANCER, world.address).await;
     stream.write_all(&LINE[..20]).await.unwrap();
     drop(stream);
+    world.logged(|line| line["refused_by"] == Rule::ProxyCut.as_str()).await;
     world.metric_is(&refused(Rule::ProxyCut), 1).await;
     // What no request was is in no figure that gates look at.
     let page = world.handle.metrics().render();
-    let counted = page.lines().find(|line| line.starts_with("proxy_requests_total") || line.starts_with("proxy_errors"));
+    let counted = page
+        .lines()
+        .find(|line| line.starts_with("proxy_requests_total") || line.starts_with("proxy_errors"));
     assert_eq!(counted, None);
 }
 
@@ -190,17 +208,25 @@ async fn who_says_nothing_is_no_news_and_who_is_slow_is_cut_off() {
         drop(from(BALANCER, world.address).await);
     }
     // Each byte is in time; all of them are not.
-    while slow.write_all(b"1").await.is_ok() && began.elapsed() < Duration::from_secs(3 * PROXY_HEADER_TIMEOUT_SECONDS) {
+    while slow.write_all(b"1").await.is_ok() && began.elapsed() < Duration::from_secs(3 * PROXY_HEADER_TIMEOUT_SECONDS)
+    {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(read_all(&mut slow).await, "");
     assert!(began.elapsed() >= Duration::from_secs(PROXY_HEADER_TIMEOUT_SECONDS));
     assert!(began.elapsed() < Duration::from_secs(2 * PROXY_HEADER_TIMEOUT_SECONDS));
+    world
+        .logged(|line| line["refused_by"] == Rule::ProxySlow.as_str())
+        .await;
     world.metric_is(&refused(Rule::ProxySlow), 1).await;
     world.metric_is("proxy_connections", 0).await;
     let page = world.handle.metrics().render();
-    let refusals = page.lines().filter(|line| line.starts_with("proxy_refused_requests_total{"));
-    let others: Vec<&str> = refusals.filter(|line| !line.contains("proxy_slow") && !line.ends_with(" 0")).collect();
+    let refusals = page
+        .lines()
+        .filter(|line| line.starts_with("proxy_refused_requests_total{"));
+    let others: Vec<&str> = refusals
+        .filter(|line| !line.contains("proxy_slow") && !line.ends_with(" 0"))
+        .collect();
     assert!(others.is_empty(), "{others:?}");
 }
 
@@ -232,7 +258,10 @@ async fn whom_a_listener_believes_changes_with_its_revision() {
     let page = world.admin("/api/v2/config/current").await;
     assert!(page.contains("\"127.0.0.2/32\""), "{page}");
     within(async {
-        while !ask(&world, &[LINE, GET]).await.contains("x-forwarded-for: 192.0.2.7\r\n") {}
+        while !ask(&world, &[LINE, GET])
+            .await
+            .contains("x-forwarded-for: 192.0.2.7\r\n")
+        {}
     })
     .await;
 }
@@ -247,7 +276,11 @@ async fn http2_in_the_clear_comes_after_it() {
     let mut stream = from(BALANCER, world.address).await;
     stream.write_all(&tcp4()).await.unwrap();
     let answer = within(Good::over(stream).await.get("/")).await.unwrap();
-    assert!(answer.text().contains("x-forwarded-for: 192.0.2.7\r\n"), "{}", answer.text());
+    assert!(
+        answer.text().contains("x-forwarded-for: 192.0.2.7\r\n"),
+        "{}",
+        answer.text()
+    );
     // And HTTP/1.1 as well.
     let answer = ask(&world, &[LINE, GET]).await;
     assert!(answer.contains("x-forwarded-for: 192.0.2.7\r\n"), "{answer}");
@@ -299,7 +332,11 @@ async fn tls_comes_after_it_and_not_before() {
         let stream = within(connector("h2").connect(name(), stream)).await.unwrap();
         let request = Request::get("https://a.test/").body(()).unwrap();
         let answer = within(Good::over(stream).await.ask(request, None)).await.unwrap();
-        assert!(answer.text().contains("x-forwarded-for: 192.0.2.7\r\n"), "{}", answer.text());
+        assert!(
+            answer.text().contains("x-forwarded-for: 192.0.2.7\r\n"),
+            "{}",
+            answer.text()
+        );
     }
     // Inside of TLS it is a request like any other: none.
     let mut stream = from(BALANCER, world.address).await;
@@ -310,6 +347,9 @@ async fn tls_comes_after_it_and_not_before() {
     // The balancer without one, and somebody else with one, have no handshake.
     let stream = from(BALANCER, world.address).await;
     within(connector("http/1.1").connect(name(), stream)).await.unwrap_err();
+    world
+        .logged(|line| line["refused_by"] == Rule::ProxyMissing.as_str())
+        .await;
     world.metric_is(&refused(Rule::ProxyMissing), 1).await;
     let mut stream = from([127, 0, 0, 1], world.address).await;
     stream.write_all(&tcp4()).await.unwrap();

@@ -91,6 +91,7 @@ fn route(hosts: usize) -> impl Strategy<Value = RouteUnit> {
             hosts,
             rules: rules.into_iter().map(rule).collect(),
             certificates: vec![],
+            client_auth: None,
         }
     })
 }

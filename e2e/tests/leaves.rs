@@ -55,6 +55,24 @@ fn route_leaves() -> Vec<Leaf> {
             json!("demo"),
             Seen::Live,
         ),
+        Leaf(
+            "tls.clientAuth.ca.secretName",
+            "/tls/clientAuth/ca/secretName",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "tls.clientAuth.ca.namespace",
+            "/tls/clientAuth/ca/namespace",
+            json!("demo"),
+            Seen::Live,
+        ),
+        Leaf(
+            "tls.clientAuth.mode",
+            "/tls/clientAuth/mode",
+            json!("Required"),
+            Seen::Live,
+        ),
         Leaf("rules[].name", "/rules/0/name", json!("changed"), Seen::Live),
         Leaf("rules[].pool", "/rules/0/pool", json!("second"), Seen::Live),
         Leaf(
@@ -264,7 +282,8 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     let route = json!({
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
         "rules": [rule, {"name": "rest", "pool": "second"}, {"name": "third", "pool": "third"}],
-        "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}]},
+        "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}],
+            "clientAuth": {"ca": {"secretName": "common", "namespace": "shared"}, "mode": "Optional"}},
     });
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
@@ -375,6 +394,9 @@ fn live(snapshot: sluice_model::Snapshot) -> Vec<String> {
     seen.push(format!("{:?}", generation.snapshot.listeners()));
     let certificates: Vec<_> = generation.names.candidates("a.example.com").collect();
     seen.push(format!("{certificates:?}"));
+    let authorities: Vec<_> = generation.clients.candidates("a.example.com").collect();
+    let asked: Vec<_> = generation.routes.iter().map(|route| &route.client_auth).collect();
+    seen.push(format!("{authorities:?} {asked:?}"));
     seen
 }
 

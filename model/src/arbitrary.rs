@@ -21,8 +21,8 @@ use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
 use crate::unit::{
-    DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis,
-    Timeouts, TlsVersion, Unit, Weight,
+    ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit,
+    Rule, TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
 };
 
 /// A value that a list above is known to make; what is wrong with it is a bug of the list.
@@ -122,9 +122,10 @@ pub fn timeouts() -> impl Strategy<Value = Timeouts> {
 pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
     let rule = (any::<bool>(), vec(matches(), 1..4), select(pools), timeouts());
     let created = option::of(prop_oneof![0_u64..4, Just(u64::MAX), Just(1_800_000_000)]);
-    let certificates = btree_set(certificates(), 0..2);
-    (created, btree_set(hosts(), 1..4), vec(rule, 1..4), certificates).prop_map(
-        |(created_at_seconds, hosts, rules, certificates)| {
+    let shown = btree_set(certificates(), 0..2);
+    let asked = option::weighted(0.2, (certificates(), any::<bool>()));
+    (created, btree_set(hosts(), 1..4), vec(rule, 1..4), shown, asked).prop_map(
+        |(created_at_seconds, hosts, rules, certificates, asked)| {
             let rule =
                 |(index, (named, matches, pool, timeouts)): (usize, (bool, Vec<RouteMatch>, ObjectKey, Timeouts))| {
                     Rule {
@@ -139,6 +140,14 @@ pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
                 hosts: hosts.into_iter().collect(),
                 rules: rules.into_iter().enumerate().map(rule).collect(),
                 certificates: certificates.into_iter().collect(),
+                client_auth: asked.map(|(ca, is_required)| ClientAuth {
+                    ca,
+                    mode: if is_required {
+                        ClientAuthMode::Required
+                    } else {
+                        ClientAuthMode::Optional
+                    },
+                }),
             }
         },
     )

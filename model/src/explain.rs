@@ -196,6 +196,7 @@ mod tests {
             hosts,
             rules,
             certificates: vec![],
+            client_auth: None,
         })
     }
 

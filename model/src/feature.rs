@@ -11,6 +11,8 @@ use serde::{Serialize, Serializer};
 /// Something that a revision may use.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Feature {
+    /// Routes that ask clients for certificates.
+    ClientCertificates,
     /// Listeners that say otherwise than by default whether they speak HTTP/2.
     Http2Listeners,
     /// Named listeners on TCP ports.
@@ -38,7 +40,8 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
+        Self::ClientCertificates,
         Self::Http2Listeners,
         Self::Listeners,
         Self::Pools,
@@ -53,6 +56,7 @@ impl Feature {
     /// Its name as it travels.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ClientCertificates => "client-certificates/v1",
             Self::Http2Listeners => "http2-listeners/v1",
             Self::Listeners => "listeners/v1",
             Self::Pools => "pools/v1",

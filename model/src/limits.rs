@@ -153,6 +153,12 @@ pub const MAX_CHAIN_CERTIFICATES: usize = 10;
 pub const MAX_CERTIFICATE_BYTES: usize = 64 << 10;
 /// A private key (PKCS#8 DER). RSA with 8192 bits has 4.7 KiB.
 pub const MAX_PRIVATE_KEY_BYTES: usize = 16 << 10;
+/// Certificates of those who sign clients' certificates, in one Secret: a few generations of a few authorities.
+pub const MAX_CLIENT_AUTHORITIES: usize = 64;
+/// One of them (DER).
+pub const MAX_AUTHORITY_BYTES: usize = 8 << 10;
+/// For how long a connection's client certificate is believed without looking again whether it has ended, in seconds.
+pub const CLIENT_CERTIFICATE_BELIEVED_SECONDS: u64 = 60;
 /// A live update: the endpoints of one service, at most 130 bytes each, or one certificate with its chain.
 pub const MAX_LIVE_UPDATE_BYTES: usize = 1 << 20;
 /// How long a new revision waits for what a source knows of the services and certificates that it refers to for the first

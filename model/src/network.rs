@@ -104,10 +104,17 @@ mod tests {
                 assert!(network.contains(address.parse().unwrap()), "{address} in {network}");
             }
             for address in outside {
-                assert!(!network.contains(address.parse().unwrap()), "{address} not in {network}");
+                assert!(
+                    !network.contains(address.parse().unwrap()),
+                    "{address} not in {network}"
+                );
             }
         };
-        check("10.0.0.0/8", &["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"], &["11.0.0.0", "9.255.255.255", "a00::"]);
+        check(
+            "10.0.0.0/8",
+            &["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"],
+            &["11.0.0.0", "9.255.255.255", "a00::"],
+        );
         check("192.0.2.7/32", &["192.0.2.7"], &["192.0.2.6", "192.0.2.8"]);
         check("192.0.2.0/25", &["192.0.2.127"], &["192.0.2.128"]);
         check("0.0.0.0/0", &["0.0.0.0", "255.255.255.255"], &["::", "2001:db8::1"]);
@@ -121,12 +128,26 @@ mod tests {
         for text in ["10.0.0.0/8", "0.0.0.0/0", "2001:db8::/32", "::/0", "::1/128"] {
             assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
         }
-        let form = ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "10.0.0.0/+8", "10.0/8", "::/129", "a/8", "10.0.0.0/", "10.0.0.0/8/8"];
+        let form = [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0/8",
+            "::/129",
+            "a/8",
+            "10.0.0.0/",
+            "10.0.0.0/8/8",
+        ];
         for text in form {
             assert!(matches!(text.parse::<Network>(), Err(NetworkError::Form(_))), "{text}");
         }
         let bits = "10.1.0.0/8".parse::<Network>().unwrap_err();
         assert!(bits.to_string().ends_with("the range is 10.0.0.0/8"), "{bits}");
-        assert!(matches!("::ffff:10.0.0.0/104".parse::<Network>(), Err(NetworkError::Mapped(_))));
+        assert!(matches!(
+            "::ffff:10.0.0.0/104".parse::<Network>(),
+            Err(NetworkError::Mapped(_))
+        ));
     }
 }

@@ -165,6 +165,7 @@ mod tests {
             hosts: vec![],
             rules: vec![],
             certificates: vec![],
+            client_auth: None,
         };
         Rank::of(&case.host, &case.matched, &case.key, &route, case.place)
     }

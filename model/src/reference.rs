@@ -37,13 +37,16 @@ pub struct CertificateRef {
     pub name: Name,
 }
 
-/// What a value on the live lane is the value of. Prints as `Service shop/api:http` or `Certificate shop/shop-tls`.
+/// What a value on the live lane is the value of. Prints as `Service shop/api:http`, `Certificate shop/shop-tls` or
+/// `Authorities shop/shop-clients`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LiveSubject {
     /// The endpoints of a Service's port.
     Service(ServiceRef),
     /// A certificate.
     Certificate(CertificateRef),
+    /// Those who sign clients' certificates, in a Secret too.
+    Authorities(CertificateRef),
 }
 
 /// Why a text is not a reference.
@@ -59,6 +62,7 @@ pub enum ReferenceError {
 
 const SERVICE: &str = "Service";
 const CERTIFICATE: &str = "Certificate";
+const AUTHORITIES: &str = "Authorities";
 
 fn form(text: &str) -> ReferenceError {
     ReferenceError::Form(text.chars().take(80).collect())
@@ -130,6 +134,7 @@ impl fmt::Display for LiveSubject {
         match self {
             Self::Service(service) => write!(f, "{SERVICE} {service}"),
             Self::Certificate(certificate) => write!(f, "{CERTIFICATE} {certificate}"),
+            Self::Authorities(secret) => write!(f, "{AUTHORITIES} {secret}"),
         }
     }
 }
@@ -141,6 +146,7 @@ impl FromStr for LiveSubject {
         match text.split_once(' ') {
             Some((SERVICE, rest)) => rest.parse().map(Self::Service),
             Some((CERTIFICATE, rest)) => rest.parse().map(Self::Certificate),
+            Some((AUTHORITIES, rest)) => rest.parse().map(Self::Authorities),
             Some(_) | None => Err(form(text)),
         }
     }
@@ -173,6 +179,7 @@ mod tests {
     fn references_print_and_read_back() {
         for text in [
             "Service shop/api:http",
+            "Authorities shop/clients",
             "Service shop/api.v2:8080",
             "Service a/b:8-http",
             "Certificate shop/shop-tls",

@@ -13,8 +13,8 @@ use crate::feature::Feature;
 use crate::host::HostPattern;
 use crate::limits::{
     MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_MATCHES, MAX_HOST_REGEXES_PER_ROUTE,
-    MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_PROXY_PROTOCOL_SOURCES, MAX_QUERY_MATCHES,
-    MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
+    MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE, MAX_METHODS,
+    MAX_PROXY_PROTOCOL_SOURCES, MAX_QUERY_MATCHES, MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
 };
 use crate::matching::RouteMatch;
 use crate::names::{Kind, ObjectKey};
@@ -143,8 +143,7 @@ impl Snapshot {
 
 fn unit_features(unit: &Unit) -> Vec<Feature> {
     match unit {
-        Unit::Route(route) if route.certificates.is_empty() => vec![Feature::Routes],
-        Unit::Route(_) => vec![Feature::Routes, Feature::TlsListeners],
+        Unit::Route(route) => route_features(route),
         Unit::Pool(PoolUnit { source }) => match source {
             PoolSource::Static(endpoints) if endpoints.is_empty() => vec![Feature::Pools],
             PoolSource::Static(_) => vec![Feature::Pools, Feature::StaticEndpoints],
@@ -152,6 +151,17 @@ fn unit_features(unit: &Unit) -> Vec<Feature> {
         },
         Unit::DataPlane(plane) => data_plane_features(plane),
     }
+}
+
+fn route_features(route: &RouteUnit) -> Vec<Feature> {
+    let mut features = vec![Feature::Routes];
+    if !route.certificates.is_empty() {
+        features.push(Feature::TlsListeners);
+    }
+    if route.client_auth.is_some() {
+        features.push(Feature::ClientCertificates);
+    }
+    features
 }
 
 fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
@@ -186,16 +196,13 @@ fn live_subjects(config: &Config) -> BTreeSet<LiveSubject> {
 
 /// The services and certificates that one unit refers to.
 fn subjects_of(unit: &Unit) -> Vec<LiveSubject> {
-    let certificates = |route: &RouteUnit| {
-        route
-            .certificates
-            .iter()
-            .cloned()
-            .map(LiveSubject::Certificate)
-            .collect()
+    let secrets = |route: &RouteUnit| {
+        let certificates = route.certificates.iter().cloned().map(LiveSubject::Certificate);
+        let authorities = route.client_auth.iter().map(|auth| auth.ca.clone());
+        certificates.chain(authorities.map(LiveSubject::Authorities)).collect()
     };
     match unit {
-        Unit::Route(route) => certificates(route),
+        Unit::Route(route) => secrets(route),
         Unit::Pool(PoolUnit { source }) => match source {
             PoolSource::Static(_) => vec![],
             PoolSource::Service(service) => vec![LiveSubject::Service(service.clone())],
@@ -286,6 +293,8 @@ fn check_route(config: &Config, route: &RouteUnit, errors: &mut Errors) {
         hosts,
         rules,
         certificates,
+        // Who signs is any name; whether there is one is the live lane's to find out.
+        client_auth: _,
     } = route;
     let is_regex = |host: &&HostPattern| matches!(host, HostPattern::Regex(_));
     let regexes = hosts.iter().filter(is_regex).count();
@@ -444,6 +453,7 @@ mod tests {
     use super::*;
     use crate::matching::{HeaderMatch, PathMatch, ValueMatch};
     use crate::reference::CertificateRef;
+    use crate::unit::{ClientAuth, ClientAuthMode};
     use crate::unit::{Timeouts, Weight};
     use std::str::FromStr;
     use std::sync::Arc;
@@ -464,6 +474,7 @@ mod tests {
             hosts: vec![HostPattern::Any],
             rules: vec![rule],
             certificates: vec![],
+            client_auth: None,
         }
     }
 
@@ -584,7 +595,18 @@ mod tests {
         let features = snapshot.features();
         assert!(features.contains(&Feature::ServicePools) && features.contains(&Feature::TlsListeners));
         assert!(!features.contains(&Feature::Http2Listeners) && !features.contains(&Feature::ProxyProtocol));
-        assert!(!features.contains(&Feature::StaticEndpoints));
+        assert!(!features.contains(&Feature::StaticEndpoints) && !features.contains(&Feature::ClientCertificates));
+        let mut config = snapshot.into_config();
+        let ca = certificate("a/clients");
+        let client_auth = Some(ClientAuth {
+            ca,
+            mode: ClientAuthMode::Optional,
+        });
+        with_route(|route| route.client_auth.clone_from(&client_auth))(&mut config);
+        let snapshot = Snapshot::check(config).unwrap();
+        assert!(snapshot.features().contains(&Feature::ClientCertificates));
+        let clients = LiveSubject::Authorities(certificate("a/clients"));
+        assert!(snapshot.live_subjects().contains(&clients));
     }
 
     #[test]
@@ -617,7 +639,9 @@ mod tests {
         let order = format!("{place}: must be in order, each once");
         check(from(&["11.0.0.0/8", "10.0.0.0/8"]), &[&order]);
         check(from(&["10.0.0.0/8", "10.0.0.0/8"]), &[&order]);
-        let many: Vec<String> = (0..=MAX_PROXY_PROTOCOL_SOURCES).map(|index| format!("10.0.{index}.0/24")).collect();
+        let many: Vec<String> = (0..=MAX_PROXY_PROTOCOL_SOURCES)
+            .map(|index| format!("10.0.{index}.0/24"))
+            .collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let count = format!("{place}: has 65 entries; at most 64 are allowed");
         check(from(&many), &[&count]);

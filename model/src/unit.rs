@@ -36,6 +36,27 @@ pub struct RouteUnit {
     pub rules: Vec<Rule>,
     /// What clients that come over TLS are shown, each for those of the hosts that it names; none twice.
     pub certificates: Vec<CertificateRef>,
+    /// Whether clients have to show certificates too; `None`: nobody asks for one.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// What a route asks of its clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientAuth {
+    /// Who has to have signed their certificates.
+    pub ca: CertificateRef,
+    /// Whether they have to show one.
+    pub mode: ClientAuthMode,
+}
+
+/// Whether clients have to show a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ClientAuthMode {
+    /// No request without one is forwarded.
+    #[default]
+    Required,
+    /// They are asked for one, and the log says which it was.
+    Optional,
 }
 
 /// One rule of a route.

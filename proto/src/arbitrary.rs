@@ -182,6 +182,7 @@ fn subjects() -> impl Strategy<Value = LiveSubject> {
     prop_oneof![
         services().prop_map(LiveSubject::Service),
         certificates().prop_map(LiveSubject::Certificate),
+        certificates().prop_map(LiveSubject::Authorities),
     ]
 }
 
@@ -207,7 +208,9 @@ fn live_values() -> impl Strategy<Value = LiveValue> {
         chain,
         key: PrivateKeyBytes::new(key),
     });
-    prop_oneof![endpoints, material]
+    let authorities = (certificates(), vec(der().prop_map(Bytes::from), 1..4));
+    let authorities = authorities.prop_map(|(secret, certificates)| LiveValue::Authorities { secret, certificates });
+    prop_oneof![endpoints, material, authorities]
 }
 
 pub(crate) fn live_updates() -> impl Strategy<Value = LiveUpdate> {

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use sluice_model::limits::{
-    MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, MAX_ENVELOPE_OVERHEAD_BYTES, MAX_LIVE_ENDPOINTS, MAX_LIVE_HELD,
-    MAX_LIVE_HELD_BYTES, MAX_LIVE_UPDATE_BYTES, MAX_PRIVATE_KEY_BYTES,
+    MAX_AUTHORITY_BYTES, MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, MAX_CLIENT_AUTHORITIES,
+    MAX_ENVELOPE_OVERHEAD_BYTES, MAX_LIVE_ENDPOINTS, MAX_LIVE_HELD, MAX_LIVE_HELD_BYTES, MAX_LIVE_UPDATE_BYTES,
+    MAX_PRIVATE_KEY_BYTES,
 };
 use sluice_model::{CertificateRef, Digest, LiveSubject, ServiceRef, Zone};
 use zeroize::Zeroizing;
@@ -61,6 +62,13 @@ pub enum LiveValue {
         chain: Vec<Bytes>,
         /// Its private key.
         key: PrivateKeyBytes,
+    },
+    /// Of those who sign clients' certificates.
+    Authorities {
+        /// The Secret that holds them.
+        secret: CertificateRef,
+        /// DER; never empty. Not looked into here.
+        certificates: Vec<Bytes>,
     },
 }
 
@@ -131,6 +139,7 @@ impl LiveValue {
         match self {
             Self::Endpoints { service, .. } => LiveSubject::Service(service.clone()),
             Self::Certificate { certificate, .. } => LiveSubject::Certificate(certificate.clone()),
+            Self::Authorities { secret, .. } => LiveSubject::Authorities(secret.clone()),
         }
     }
 
@@ -230,6 +239,10 @@ fn value_to(value: &LiveValue) -> pb::LiveValue {
             chain: chain.clone(),
             key: Bytes::copy_from_slice(key.expose()),
         }),
+        LiveValue::Authorities { secret, certificates } => Value::Authorities(pb::ClientAuthorities {
+            secret: Some(certificate_to(secret)),
+            certificates: certificates.clone(),
+        }),
     };
     pb::LiveValue { value: Some(value) }
 }
@@ -240,6 +253,7 @@ fn value_from(value: pb::LiveValue) -> Result<LiveValue, DecodeError> {
     match required("value", value)? {
         Value::Endpoints(endpoints) => endpoints_from(endpoints).map_err(|error| error.within("endpoints")),
         Value::Certificate(material) => material_from(material).map_err(|error| error.within("certificate")),
+        Value::Authorities(authorities) => authorities_from(authorities).map_err(|error| error.within("authorities")),
     }
 }
 
@@ -281,6 +295,21 @@ fn endpoint_from(endpoint: pb::LiveEndpoint) -> Result<LiveEndpoint, DecodeError
     };
     let zone = zone.map(|zone| text("zone", &zone)).transpose()?;
     Ok(LiveEndpoint { address, state, zone })
+}
+
+fn authorities_from(proto: pb::ClientAuthorities) -> Result<LiveValue, DecodeError> {
+    let pb::ClientAuthorities { secret, certificates } = proto;
+    at_most("certificates", certificates.len(), MAX_CLIENT_AUTHORITIES)?;
+    if certificates.is_empty() || certificates.iter().any(Bytes::is_empty) {
+        return Err(wrong("certificates", "is empty"));
+    }
+    for one in &certificates {
+        at_most("certificates", one.len(), MAX_AUTHORITY_BYTES)?;
+    }
+    Ok(LiveValue::Authorities {
+        secret: certificate_from(required("secret", secret)?)?,
+        certificates,
+    })
 }
 
 fn material_from(proto: pb::CertificateMaterial) -> Result<LiveValue, DecodeError> {

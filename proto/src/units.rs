@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis,
-    Timeouts, TlsVersion, Unit, Weight,
+    ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit,
+    Rule, TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
 };
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
@@ -61,12 +61,14 @@ fn route_to(route: &RouteUnit) -> pb::Route {
         hosts,
         rules,
         certificates,
+        client_auth,
     } = route;
     pb::Route {
         created_at_seconds: *created_at_seconds,
         hosts: hosts.iter().map(host_to).collect(),
         rules: rules.iter().map(rule_to).collect(),
         certificates: certificates.iter().map(certificate_to).collect(),
+        client_auth: client_auth.as_ref().map(client_auth_to),
     }
 }
 
@@ -76,12 +78,44 @@ fn route_from(route: pb::Route) -> Result<RouteUnit, DecodeError> {
         hosts,
         rules,
         certificates,
+        client_auth,
     } = route;
     Ok(RouteUnit {
         created_at_seconds,
         hosts: each("hosts", hosts, host_from)?,
         rules: each("rules", rules, rule_from)?,
         certificates: each("certificates", certificates, certificate_from)?,
+        client_auth: client_auth
+            .map(client_auth_from)
+            .transpose()
+            .map_err(|error| error.within("client_auth"))?,
+    })
+}
+
+fn client_auth_to(auth: &ClientAuth) -> pb::ClientAuth {
+    let ClientAuth { ca, mode } = auth;
+    let mode = match mode {
+        ClientAuthMode::Required => pb::ClientAuthMode::Required,
+        ClientAuthMode::Optional => pb::ClientAuthMode::Optional,
+    };
+    pb::ClientAuth {
+        ca: Some(certificate_to(ca)),
+        mode: mode.into(),
+    }
+}
+
+fn client_auth_from(auth: pb::ClientAuth) -> Result<ClientAuth, DecodeError> {
+    let pb::ClientAuth { ca, mode } = auth;
+    let mode = match pb::ClientAuthMode::try_from(mode) {
+        Ok(pb::ClientAuthMode::Required) => ClientAuthMode::Required,
+        Ok(pb::ClientAuthMode::Optional) => ClientAuthMode::Optional,
+        Ok(pb::ClientAuthMode::Unspecified) | Err(_) => {
+            return Err(wrong("mode", format!("{mode} is none of its values")));
+        }
+    };
+    Ok(ClientAuth {
+        ca: certificate_from(required("ca", ca)?)?,
+        mode,
     })
 }
 

@@ -151,7 +151,7 @@ fn is_of(source: &PoolSource, service: &ServiceRef) -> bool {
 }
 
 fn shows(route: &RouteUnit, certificate: &CertificateRef) -> bool {
-    route.certificates.contains(certificate)
+    route.certificates.contains(certificate) || route.client_auth.as_ref().is_some_and(|auth| auth.ca == *certificate)
 }
 
 /// Fleets of which a removal awaits consent.

@@ -11,7 +11,7 @@ use sluice_model::limits::{MAX_CLOCK_SKEW_SECONDS, MAX_LIVE_ENDPOINTS, REMOVAL_B
 use sluice_model::{CertificateRef, Digest, LiveSubject, ServiceRef};
 use sluice_proto::{Audience, EndpointState, HeldValue, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, SealedLive};
 
-use super::{CertificateState, Lack, RemovalBrake, ServiceState, Values};
+use super::{AuthoritiesState, CertificateState, Lack, RemovalBrake, ServiceState, Values};
 use crate::rollout::Millis;
 
 /// How many low bits of a term are less than a second: a controller that starts again within one begins a higher term.
@@ -26,7 +26,7 @@ pub struct Lane {
     current: BTreeMap<LiveSubject, Current>,
     doubted: BTreeMap<ServiceRef, Millis>,
     /// Certificates that are not taken, and why.
-    refused: BTreeMap<CertificateRef, Lack>,
+    refused: BTreeMap<LiveSubject, Lack>,
 }
 
 /// The value that serves.
@@ -153,8 +153,7 @@ impl Lane {
         self.current.retain(|subject, _| wanted.contains(subject));
         self.doubted
             .retain(|service, _| wanted.contains(&LiveSubject::Service(service.clone())));
-        self.refused
-            .retain(|certificate, _| wanted.contains(&LiveSubject::Certificate(certificate.clone())));
+        self.refused.retain(|subject, _| wanted.contains(subject));
         for subject in wanted {
             let value = match subject {
                 LiveSubject::Service(service) => {
@@ -163,6 +162,9 @@ impl Lane {
                 }
                 LiveSubject::Certificate(certificate) => {
                     self.material(certificate, values.certificate(certificate), now, &mut step.news)
+                }
+                LiveSubject::Authorities(secret) => {
+                    self.authorities(secret, values.authorities(secret), &mut step.news)
                 }
             };
             if let Some(value) = value.filter(|value| self.is_new(subject, value)) {
@@ -209,7 +211,7 @@ impl Lane {
             .map(|current| &current.value)
         {
             Some(LiveValue::Endpoints { endpoints, .. }) => endpoints.as_slice(),
-            Some(LiveValue::Certificate { .. }) | None => &[],
+            Some(LiveValue::Certificate { .. } | LiveValue::Authorities { .. }) | None => &[],
         };
         let left = leaving(served, found);
         let of = in_rotation(served);
@@ -244,6 +246,34 @@ impl Lane {
         }
     }
 
+    /// Who signs clients' certificates now; `None`: as before. Whoever was trusted is until the Secret says otherwise, in a way
+    /// that can be read: a Secret that breaks lets nobody in, and locks nobody out.
+    fn authorities(
+        &mut self,
+        secret: &CertificateRef,
+        state: &AuthoritiesState,
+        news: &mut Vec<News>,
+    ) -> Option<LiveValue> {
+        let subject = LiveSubject::Authorities(secret.clone());
+        let certificates = match state {
+            AuthoritiesState::Unknown | AuthoritiesState::Unseen(_) => return None,
+            AuthoritiesState::Missing(_) => {
+                self.refused.remove(&subject);
+                return None;
+            }
+            AuthoritiesState::Refused(lack) => {
+                self.refuse(&subject, secret, lack.clone(), news);
+                return None;
+            }
+            AuthoritiesState::Certificates(certificates) => certificates,
+        };
+        self.refused.remove(&subject);
+        Some(LiveValue::Authorities {
+            secret: secret.clone(),
+            certificates: certificates.to_vec(),
+        })
+    }
+
     /// What a certificate is now; `None`: as before.
     fn material(
         &mut self,
@@ -252,14 +282,15 @@ impl Lane {
         now: Millis,
         news: &mut Vec<News>,
     ) -> Option<LiveValue> {
+        let subject = LiveSubject::Certificate(certificate.clone());
         let material = match state {
             CertificateState::Unknown | CertificateState::Unseen(_) => return None,
             CertificateState::Missing(_) => {
-                self.refused.remove(certificate);
+                self.refused.remove(&subject);
                 return None;
             }
             CertificateState::Refused(lack) => {
-                self.refuse(certificate, lack.clone(), news);
+                self.refuse(&subject, certificate, lack.clone(), news);
                 return None;
             }
             CertificateState::Material(material) => material,
@@ -270,19 +301,19 @@ impl Lane {
             key: material.key.clone(),
         };
         // One that serves goes on when its time ends: clients that care say so, and others are not cut off.
-        let new = self.is_new(&LiveSubject::Certificate(certificate.clone()), &value);
+        let new = self.is_new(&subject, &value);
         if let Some(lack) = material.out_of_time(seconds(now)).filter(|_| new) {
-            self.refuse(certificate, lack, news);
+            self.refuse(&subject, certificate, lack, news);
             return None;
         }
-        self.refused.remove(certificate);
+        self.refused.remove(&subject);
         Some(value)
     }
 
     /// Says that a certificate is not taken; once.
-    fn refuse(&mut self, certificate: &CertificateRef, lack: Lack, news: &mut Vec<News>) {
-        if self.refused.get(certificate) != Some(&lack) {
-            self.refused.insert(certificate.clone(), lack.clone());
+    fn refuse(&mut self, subject: &LiveSubject, certificate: &CertificateRef, lack: Lack, news: &mut Vec<News>) {
+        if self.refused.get(subject) != Some(&lack) {
+            self.refused.insert(subject.clone(), lack.clone());
             news.push(News::CertificateRefused {
                 certificate: certificate.clone(),
                 lack,
@@ -335,7 +366,7 @@ impl Lane {
                 };
                 Some((service.clone(), rotation))
             }
-            LiveValue::Certificate { .. } => None,
+            LiveValue::Certificate { .. } | LiveValue::Authorities { .. } => None,
         })
     }
 

@@ -16,7 +16,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use sluice_model::host::HostPattern;
-use sluice_model::limits::{MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, MAX_PRIVATE_KEY_BYTES};
+use sluice_model::limits::{
+    MAX_AUTHORITY_BYTES, MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, MAX_CLIENT_AUTHORITIES, MAX_PRIVATE_KEY_BYTES,
+};
 use sluice_proto::PrivateKeyBytes;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -104,6 +106,39 @@ impl Material {
             }
             HostPattern::Regex(_) | HostPattern::Any => true,
         }
+    }
+}
+
+const AUTHORITIES_FIX: &str = "put the certificates of those who sign clients' certificates there as PEM, under ca.crt";
+
+/// The certificates (DER) of those who sign clients' certificates, out of PEM.
+///
+/// # Errors
+/// What is wrong with it, and how to mend it.
+pub fn authorities(pem: Option<&[u8]>) -> Result<Vec<Bytes>, Lack> {
+    let pem = pem.ok_or_else(|| Lack::new("the Secret has no ca.crt", AUTHORITIES_FIX))?;
+    let mut found = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| Lack::new("ca.crt holds what is no certificate", AUTHORITIES_FIX))?;
+        let readable = X509Certificate::from_der(&certificate).is_ok_and(|(rest, _)| rest.is_empty());
+        if !readable || certificate.len() > MAX_AUTHORITY_BYTES {
+            return Err(Lack::new(
+                format!(
+                    "certificate {} in ca.crt cannot be read, or is large",
+                    found.len().saturating_add(1)
+                ),
+                AUTHORITIES_FIX,
+            ));
+        }
+        found.push(Bytes::copy_from_slice(&certificate));
+    }
+    match found.len() {
+        0 => Err(Lack::new("ca.crt holds no certificate", AUTHORITIES_FIX)),
+        1..=MAX_CLIENT_AUTHORITIES => Ok(found),
+        many => Err(Lack::new(
+            format!("ca.crt holds {many} certificates; at most {MAX_CLIENT_AUTHORITIES} are used"),
+            "leave out those whose time is over",
+        )),
     }
 }
 

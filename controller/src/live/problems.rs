@@ -2,10 +2,10 @@
 //! no use to the object. Always warnings: the objects themselves are in order, and what served before serves on.
 
 use sluice_model::limits::MAX_LIVE_ENDPOINTS;
-use sluice_model::unit::{DataPlaneUnit, PoolSource, RouteUnit, Unit};
+use sluice_model::unit::{ClientAuth, DataPlaneUnit, PoolSource, RouteUnit, Unit};
 use sluice_model::{CertificateRef, ServiceRef};
 
-use super::{CertificateState, Lack, Material, ServiceState, Values};
+use super::{AuthoritiesState, CertificateState, Lack, Material, ServiceState, Values};
 use crate::objects::Object;
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::translate::Translation;
@@ -70,6 +70,9 @@ impl<'a> Found<'a> {
     }
 
     fn route(&mut self, object: &Object, route: &RouteUnit) {
+        if let Some(auth) = &route.client_auth {
+            self.clients(object, auth);
+        }
         let field = FieldPath::root("spec").field("tls").field("certificates");
         for (index, certificate) in route.certificates.iter().enumerate() {
             let field = field.index(index).field("secretName");
@@ -85,6 +88,21 @@ impl<'a> Found<'a> {
                 self.warn(object, field, Lack::new(message, fix));
             }
         }
+    }
+
+    fn clients(&mut self, object: &Object, auth: &ClientAuth) {
+        let lack = match self.values.authorities(&auth.ca) {
+            AuthoritiesState::Unknown | AuthoritiesState::Certificates(_) => return,
+            AuthoritiesState::Missing(lack) | AuthoritiesState::Unseen(lack) => lack.clone(),
+            AuthoritiesState::Refused(lack) => Lack::new(format!("{}: {}", auth.ca, lack.message), lack.fix.clone()),
+        };
+        let message = format!("{}; whoever was trusted stays so, and nobody else is", lack.message);
+        let field = FieldPath::root("spec")
+            .field("tls")
+            .field("clientAuth")
+            .field("ca")
+            .field("secretName");
+        self.warn(object, field, Lack::new(message, lack.fix));
     }
 
     fn listeners(&mut self, object: &Object, plane: &DataPlaneUnit) {

@@ -10,12 +10,14 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use sluice_model::{ServicePort, ServiceRef};
 use sluice_proto::{EndpointState, LiveEndpoint};
 
-use super::{CertificateState, Lack, Material, ServiceState};
+use super::{AuthoritiesState, CertificateState, Lack, Material, SecretStates, ServiceState, material};
 
 /// The label by which an EndpointSlice names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// The type of Secrets that hold a certificate.
 pub const TLS_SECRET_TYPE: &str = "kubernetes.io/tls";
+/// The key under which Secrets hold those who sign certificates.
+pub const AUTHORITIES_KEY: &str = "ca.crt";
 
 /// What is known of `wanted`, given its Service (`None`: there is none) and the EndpointSlices of that Service.
 pub fn service<'a>(
@@ -139,13 +141,7 @@ pub fn certificate(secret: &Secret) -> CertificateState {
         ));
     }
     let text = |key: &str| {
-        let written = secret.string_data.as_ref().and_then(|data| data.get(key));
-        let encoded = secret.data.as_ref().and_then(|data| data.get(key));
-        // As in the API server: what is written in the clear wins.
-        let found = written
-            .map(|text| text.as_bytes())
-            .or(encoded.map(|bytes| bytes.0.as_slice()));
-        found.ok_or_else(|| {
+        secret_text(secret, key).ok_or_else(|| {
             Lack::new(
                 format!("the Secret has no {key}"),
                 "it needs tls.crt and tls.key, as `kubectl create secret tls` makes them",
@@ -157,6 +153,32 @@ pub fn certificate(secret: &Secret) -> CertificateState {
         Ok(material) => CertificateState::Material(Arc::new(material)),
         Err(lack) => CertificateState::Refused(lack),
     }
+}
+
+/// What `secret` is, for either use.
+pub fn secret(secret: &Secret) -> SecretStates {
+    SecretStates {
+        certificate: certificate(secret),
+        authorities: authorities(secret),
+    }
+}
+
+/// Those who sign clients' certificates, out of a Secret of any type: cert-manager puts `ca.crt` beside a certificate,
+/// people put it into one of its own.
+pub fn authorities(secret: &Secret) -> AuthoritiesState {
+    match material::authorities(secret_text(secret, AUTHORITIES_KEY)) {
+        Ok(certificates) => AuthoritiesState::Certificates(certificates.into()),
+        Err(lack) => AuthoritiesState::Refused(lack),
+    }
+}
+
+/// As in the API server: what is written in the clear wins.
+fn secret_text<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
+    let written = secret.string_data.as_ref().and_then(|data| data.get(key));
+    let encoded = secret.data.as_ref().and_then(|data| data.get(key));
+    written
+        .map(|text| text.as_bytes())
+        .or(encoded.map(|bytes| bytes.0.as_slice()))
 }
 
 #[cfg(test)]
@@ -259,6 +281,37 @@ mod tests {
         );
         let state = service(&"shop/api:80".parse().unwrap(), Some(&external), []);
         assert!(matches!(state, ServiceState::Unusable(_)), "{state:?}");
+    }
+
+    #[test]
+    fn authorities_are_read_out_of_a_secret_of_any_type() {
+        let pem = |name: &str| {
+            let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+        };
+        let of = |text: &str| authorities(&read(json!({"metadata": {}, "stringData": {"ca.crt": text}})));
+        let two = format!("# ours\n{}{}", pem("one.test"), pem("two.test"));
+        let AuthoritiesState::Certificates(found) = of(&two) else {
+            panic!("{:?}", of(&two))
+        };
+        assert_eq!(found.len(), 2);
+        let many = pem("one.test").repeat(65);
+        let broken = pem("one.test") + "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+        for (text, expected) in [
+            ("", "ca.crt holds no certificate"),
+            ("hush", "ca.crt holds no certificate"),
+            (&broken, "certificate 2 in ca.crt cannot be read"),
+            (&many, "ca.crt holds 65 certificates"),
+        ] {
+            let AuthoritiesState::Refused(lack) = of(text) else {
+                panic!("{text}")
+            };
+            assert!(lack.message.contains(expected), "{lack:?}");
+        }
+        let none = authorities(&read(
+            json!({"metadata": {}, "type": "kubernetes.io/tls", "stringData": {"tls.crt": two}}),
+        ));
+        assert!(matches!(none, AuthoritiesState::Refused(lack) if lack.message.contains("no ca.crt")));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use sluice_model::{CertificateRef, LiveSubject, ServiceRef};
 use sluice_proto::LiveEndpoint;
@@ -39,6 +40,8 @@ pub struct Values {
     pub services: BTreeMap<ServiceRef, ServiceState>,
     /// Of certificates. One that is not here is unknown.
     pub certificates: BTreeMap<CertificateRef, CertificateState>,
+    /// Of those who sign clients' certificates, by Secret. One that is not here is unknown.
+    pub authorities: BTreeMap<CertificateRef, AuthoritiesState>,
 }
 
 /// What a source knows of one port of a Service.
@@ -99,6 +102,30 @@ pub enum CertificateState {
     Material(Arc<Material>),
 }
 
+/// What a source knows of those who sign clients' certificates, in one Secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AuthoritiesState {
+    /// It was not seen yet.
+    Unknown,
+    /// It cannot be seen, for this reason. As with `Unknown`, whatever was sent before stays; but nobody waits for it.
+    Unseen(Lack),
+    /// There is no such Secret.
+    Missing(Lack),
+    /// There is, but nobody can be trusted by it.
+    Refused(Lack),
+    /// Their certificates (DER), at least one.
+    Certificates(Arc<[Bytes]>),
+}
+
+/// What one Secret is, for either use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SecretStates {
+    /// As a certificate that is shown.
+    pub certificate: CertificateState,
+    /// As those who sign clients' certificates.
+    pub authorities: AuthoritiesState,
+}
+
 /// What a source is asked about.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wanted {
@@ -106,6 +133,8 @@ pub struct Wanted {
     pub services: BTreeSet<ServiceRef>,
     /// Certificates.
     pub certificates: BTreeSet<CertificateRef>,
+    /// Secrets with those who sign clients' certificates.
+    pub authorities: BTreeSet<CertificateRef>,
 }
 
 /// The way between a source and whoever uses its values.
@@ -127,6 +156,11 @@ impl Values {
     pub fn certificate(&self, certificate: &CertificateRef) -> &CertificateState {
         self.certificates.get(certificate).unwrap_or(&CertificateState::Unknown)
     }
+
+    /// What is known of those who sign clients' certificates.
+    pub fn authorities(&self, secret: &CertificateRef) -> &AuthoritiesState {
+        self.authorities.get(secret).unwrap_or(&AuthoritiesState::Unknown)
+    }
 }
 
 impl Values {
@@ -139,6 +173,13 @@ impl Values {
     }
 }
 
+impl Wanted {
+    /// Every Secret, for whatever use.
+    pub fn secrets(&self) -> impl Iterator<Item = &CertificateRef> {
+        self.certificates.iter().chain(&self.authorities)
+    }
+}
+
 impl FromIterator<LiveSubject> for Wanted {
     fn from_iter<I: IntoIterator<Item = LiveSubject>>(subjects: I) -> Self {
         let mut wanted = Self::default();
@@ -146,6 +187,7 @@ impl FromIterator<LiveSubject> for Wanted {
             match subject {
                 LiveSubject::Service(service) => drop(wanted.services.insert(service)),
                 LiveSubject::Certificate(certificate) => drop(wanted.certificates.insert(certificate)),
+                LiveSubject::Authorities(secret) => drop(wanted.authorities.insert(secret)),
             }
         }
         wanted

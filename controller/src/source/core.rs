@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use super::shares::{Share, Sharing};
 use super::yaml::Node;
 use super::{Coverage, Shares};
-use crate::live::resolve::{self, SERVICE_NAME_LABEL, TLS_SECRET_TYPE};
-use crate::live::{CertificateState, Feed, Lack, ServiceState, Values, Wanted};
+use crate::live::resolve::{self, AUTHORITIES_KEY, SERVICE_NAME_LABEL, TLS_SECRET_TYPE};
+use crate::live::{AuthoritiesState, CertificateState, Feed, Lack, SecretStates, ServiceState, Values, Wanted};
 
 /// One document of a kind that is read here.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub enum Document {
     /// Some endpoints of the Service at this place.
     Slice(Place, Arc<EndpointSlice>),
     /// A Secret, as what it is on the live lane, and with whom it is shared.
-    Secret(Place, CertificateState, Share),
+    Secret(Place, Box<SecretStates>, Share),
 }
 
 /// A namespace and a name.
@@ -47,7 +47,7 @@ pub struct Unreadable {
 pub struct Core {
     services: BTreeMap<Place, Arc<Service>>,
     slices: BTreeMap<Place, Vec<Arc<EndpointSlice>>>,
-    secrets: BTreeMap<Place, CertificateState>,
+    secrets: BTreeMap<Place, SecretStates>,
     coverage: Coverage,
 }
 
@@ -57,9 +57,17 @@ pub fn read(document: &Node) -> Option<Result<Document, Unreadable>> {
     match (text("apiVersion")?, text("kind")?) {
         ("v1", "Service") => Some(service(document)),
         ("discovery.k8s.io/v1", "EndpointSlice") => Some(slice(document)),
-        ("v1", "Secret") if text("type") == Some(TLS_SECRET_TYPE) => Some(secret(document)),
+        ("v1", "Secret") if text("type") == Some(TLS_SECRET_TYPE) || holds(document, AUTHORITIES_KEY) => {
+            Some(secret(document))
+        }
         _ => None,
     }
+}
+
+/// Whether a Secret has this key.
+fn holds(document: &Node, key: &str) -> bool {
+    let maps = ["data", "stringData"].into_iter().filter_map(|map| document.get(map));
+    maps.into_iter().any(|map| map.get(key).is_some())
 }
 
 fn unreadable(field: &'static str, message: impl Into<String>, fix: &str) -> Unreadable {
@@ -113,7 +121,7 @@ fn secret(document: &Node) -> Result<Document, Unreadable> {
         )
     })?;
     let share = Share::of(secret.metadata.annotations.as_ref());
-    Ok(Document::Secret(place, resolve::certificate(&secret), share))
+    Ok(Document::Secret(place, Box::new(resolve::secret(&secret)), share))
 }
 
 impl Core {
@@ -127,7 +135,9 @@ impl Core {
             match document {
                 Document::Service(place, service) => drop(core.services.insert(place.clone(), service.clone())),
                 Document::Slice(place, slice) => core.slices.entry(place.clone()).or_default().push(slice.clone()),
-                Document::Secret(place, state, _) => drop(core.secrets.insert(place.clone(), state.clone())),
+                Document::Secret(place, states, _) => {
+                    drop(core.secrets.insert(place.clone(), SecretStates::clone(states)))
+                }
             }
         }
         core
@@ -140,10 +150,14 @@ impl Core {
             .iter()
             .map(|wanted| (wanted.clone(), self.service(wanted)));
         let certificates = wanted.certificates.iter();
+        let authorities = wanted.authorities.iter();
         Values {
             services: services.collect(),
             certificates: certificates
                 .map(|wanted| (wanted.clone(), self.certificate(wanted)))
+                .collect(),
+            authorities: authorities
+                .map(|wanted| (wanted.clone(), self.authorities(wanted)))
                 .collect(),
         }
     }
@@ -159,10 +173,25 @@ impl Core {
         }
     }
 
+    fn authorities(&self, wanted: &CertificateRef) -> AuthoritiesState {
+        let CertificateRef { namespace, name } = wanted;
+        match (self.secrets.get(&(namespace.clone(), name.clone())), &self.coverage) {
+            (Some(states), _) => states.authorities.clone(),
+            (None, Coverage::Except(_) | Coverage::Without(_) | Coverage::Nothing) => AuthoritiesState::Unknown,
+            (None, Coverage::Whole) => AuthoritiesState::Missing(Lack::new(
+                format!(
+                    "there is no Secret {:?} with {AUTHORITIES_KEY} in namespace {namespace}",
+                    name.as_str()
+                ),
+                "add it, or correct the name",
+            )),
+        }
+    }
+
     fn certificate(&self, wanted: &CertificateRef) -> CertificateState {
         let CertificateRef { namespace, name } = wanted;
         match (self.secrets.get(&(namespace.clone(), name.clone())), &self.coverage) {
-            (Some(state), _) => state.clone(),
+            (Some(states), _) => states.certificate.clone(),
             (None, Coverage::Except(_) | Coverage::Without(_) | Coverage::Nothing) => CertificateState::Unknown,
             (None, Coverage::Whole) => CertificateState::Missing(Lack::new(
                 format!(
@@ -279,6 +308,30 @@ stringData: {password: x}
         let part = Core::new(&documents, Coverage::Except(["half.yaml".into()].into())).values(&wanted);
         assert_eq!(part.certificate(&tls), &CertificateState::Unknown);
         assert_eq!(part.service(&"shop/api:http".parse().unwrap()), &ServiceState::Unknown);
+    }
+
+    #[test]
+    fn a_secret_with_authorities_is_looked_at_whatever_its_type() {
+        let params = rcgen::CertificateParams::new(vec!["ca.test".to_owned()]).unwrap();
+        let pem = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "clients", "namespace": "shop"},
+            "stringData": {"ca.crt": pem},
+        });
+        let documents: Vec<Document> = documents(&secret.to_string()).into_iter().map(Result::unwrap).collect();
+        let wanted = wanted(&[
+            "Authorities shop/clients",
+            "Authorities shop/gone",
+            "Certificate shop/clients",
+        ]);
+        let clients = "shop/clients".parse().unwrap();
+        let whole = Core::new(&documents, Coverage::Whole).values(&wanted);
+        assert!(matches!(whole.authorities(&clients), AuthoritiesState::Certificates(found) if found.len() == 1));
+        assert!(matches!(whole.certificate(&clients), CertificateState::Refused(_)));
+        let gone = "shop/gone".parse().unwrap();
+        assert!(matches!(whole.authorities(&gone), AuthoritiesState::Missing(_)));
+        let part = Core::new(&documents, Coverage::Except(["half.yaml".into()].into())).values(&wanted);
+        assert_eq!(part.authorities(&gone), &AuthoritiesState::Unknown);
     }
 
     #[test]

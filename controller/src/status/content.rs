@@ -320,7 +320,11 @@ fn reference(kind: Kind, problem: &Problem) -> Option<Reason> {
     let field = problem.field.as_str();
     match kind {
         Kind::ProxyRoute if field.starts_with("spec.rules[") && field.ends_with("].pool") => Some(Reason::PoolNotFound),
-        Kind::ProxyRoute if field.starts_with("spec.tls.certificates[") => Some(Reason::CertificateNotUsable),
+        Kind::ProxyRoute
+            if field.starts_with("spec.tls.certificates[") || field.starts_with("spec.tls.clientAuth.") =>
+        {
+            Some(Reason::CertificateNotUsable)
+        }
         Kind::Pool if field.starts_with("spec.service") => Some(Reason::ServiceNotFound),
         Kind::ProxyRoute | Kind::Pool | Kind::Rollout => None,
     }

@@ -7,8 +7,7 @@ use regex::Regex;
 use sluice_crds::{
     AddressRange, DataPlane, Gate as GateSpec, GateMetric, Http2 as Http2Spec, LabelExpression, LabelOperator,
     ListenerTls as ListenerTlsSpec, Member, NamespaceSelector, NumberOrText, OnIdle as OnIdleSpec,
-    OnNoData as OnNoDataSpec, ProxyProtocol, RolloutSpec, Stage as StageSpec,
-    TlsVersion as TlsVersionSpec,
+    OnNoData as OnNoDataSpec, ProxyProtocol, RolloutSpec, Stage as StageSpec, TlsVersion as TlsVersionSpec,
 };
 use sluice_model::Name;
 use sluice_model::network::Network;
@@ -208,7 +207,11 @@ fn introducers(field: &FieldPath, spec: &ProxyProtocol, findings: &mut Findings<
             continue;
         };
         if !networks.insert(network) {
-            findings.error(&field.index(index), format!("{network} is there twice"), "remove one of them");
+            findings.error(
+                &field.index(index),
+                format!("{network} is there twice"),
+                "remove one of them",
+            );
         }
     }
     networks.into_iter().collect()

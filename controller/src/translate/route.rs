@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_crds::{
-    HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, ProxyRouteSpec, QueryParamMatch,
-    RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
+    ClientAuth as ClientAuthSpec, ClientAuthMode as ClientAuthModeSpec, HeaderMatch as HeaderSpec,
+    PathMatch as PathSpec, PathMatchType, ProxyRouteSpec, QueryParamMatch, RouteMatch as MatchSpec, RouteRule,
+    RouteTimeouts, RouteTls, ValueMatchType,
 };
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
-use sluice_model::unit::{RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
+use sluice_model::unit::{ClientAuth, ClientAuthMode, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
 use super::{Findings, Meaning, certificate, fleet, quantity};
@@ -34,6 +35,8 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
     let rules: Vec<Rule> = numbered
         .filter_map(|(index, one)| rule(object, &field.field("rules").index(index), one, findings))
         .collect();
+    let client_auth = tls.as_ref().and_then(|spec| spec.client_auth.as_ref());
+    let client_auth = client_auth.map(|spec| client_auth_of(&field.field("tls").field("clientAuth"), spec, findings));
     let certificates = tls
         .as_ref()
         .map(|spec| certificates(&field.field("tls"), spec, findings));
@@ -43,6 +46,11 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
         hosts,
         rules,
         certificates: certificates.unwrap_or_default(),
+        // One that cannot be read must not become one that was not asked for.
+        client_auth: match client_auth {
+            None => None,
+            Some(auth) => Some(auth?),
+        },
     };
     Some(Meaning::Route {
         fleet,
@@ -51,7 +59,10 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
 }
 
 fn certificates(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> Vec<CertificateRef> {
-    let RouteTls { certificates } = spec;
+    let RouteTls {
+        certificates,
+        client_auth: _,
+    } = spec;
     let field = field.field("certificates");
     let mut found: Vec<CertificateRef> = Vec::with_capacity(certificates.len());
     for (index, one) in certificates.iter().enumerate() {
@@ -69,6 +80,17 @@ fn certificates(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>)
         }
     }
     found
+}
+
+fn client_auth_of(field: &FieldPath, spec: &ClientAuthSpec, findings: &mut Findings<'_>) -> Option<ClientAuth> {
+    let ClientAuthSpec { ca, mode } = spec;
+    Some(ClientAuth {
+        ca: certificate(&field.field("ca"), ca, findings)?,
+        mode: match mode {
+            ClientAuthModeSpec::Required => ClientAuthMode::Required,
+            ClientAuthModeSpec::Optional => ClientAuthMode::Optional,
+        },
+    })
 }
 
 fn names(field: &FieldPath, hostnames: &[String], findings: &mut Findings<'_>) -> Vec<HostPattern> {

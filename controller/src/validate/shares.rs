@@ -35,7 +35,12 @@ fn certificates(unit: &Unit) -> Vec<(FieldPath, &CertificateRef)> {
         Unit::Route(route) => {
             let field = |index| spec.field("tls").field("certificates").index(index);
             let numbered = route.certificates.iter().enumerate();
-            numbered.map(|(index, secret)| (field(index), secret)).collect()
+            let certificates = numbered.map(|(index, secret)| (field(index), secret));
+            let authorities = route.client_auth.iter().map(|auth| {
+                let field = spec.field("tls").field("clientAuth").field("ca");
+                (field, &auth.ca)
+            });
+            certificates.chain(authorities).collect()
         }
         Unit::DataPlane(plane) => {
             let field = |index| spec.field("dataPlane").field("listeners").index(index).field("tls");

@@ -24,6 +24,7 @@ use super::refusal::Refusal;
 use super::target::{NewValue, Target};
 use super::{Answer, Intake, verify};
 use crate::tls::certificate::Certificate;
+use crate::tls::clients::Authorities;
 
 /// One value that is held. The value itself is with the target, and its envelope on disk.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +88,7 @@ enum Standing {
 /// Private keys lie elsewhere than addresses.
 fn kept(subject: &LiveSubject) -> Kept {
     match subject {
-        LiveSubject::Service(_) => Kept::Value,
+        LiveSubject::Service(_) | LiveSubject::Authorities(_) => Kept::Value,
         LiveSubject::Certificate(_) => Kept::Key,
     }
 }
@@ -238,6 +239,9 @@ fn say(value: &NewValue) {
             let (fingerprint, ends) = (certificate.fingerprint(), certificate.not_after_seconds());
             tracing::info!(%reference, %fingerprint, ends, hosts = ?certificate.names(), "certificate");
         }
+        NewValue::Authorities(reference, authorities) => {
+            tracing::info!(%reference, count = authorities.count(), "authorities of client certificates");
+        }
     }
 }
 
@@ -262,6 +266,23 @@ fn check(value: LiveValue) -> Result<NewValue, Refusal> {
             let made = made.map_err(|_| unusable("reading it hit a bug; please report it".to_owned()))?;
             let certificate = made.map_err(|error| unusable(error.to_string()))?;
             Ok(NewValue::Certificate(reference, Arc::new(certificate)))
+        }
+        LiveValue::Authorities { secret, certificates } => {
+            let unusable = |detail: String| Refusal::CertificateUnusable {
+                certificate: secret.clone(),
+                detail,
+            };
+            let made = catch_unwind(AssertUnwindSafe(|| {
+                Authorities::new(
+                    certificates
+                        .iter()
+                        .map(|der| CertificateDer::from(der.to_vec()))
+                        .collect(),
+                )
+            }));
+            let made = made.map_err(|_| unusable("reading it hit a bug; please report it".to_owned()))?;
+            let authorities = made.map_err(unusable)?;
+            Ok(NewValue::Authorities(secret, Arc::new(authorities)))
         }
     }
 }

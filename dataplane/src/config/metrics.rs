@@ -7,6 +7,7 @@ use super::refusal::Refusal;
 
 const ENDPOINTS: &str = "endpoints";
 const CERTIFICATE: &str = "certificate";
+const AUTHORITIES: &str = "authorities";
 
 /// The intake's metrics. Clones share their values.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ impl IntakeMetrics {
         registry.register(Box::new(metrics.connected.clone()))?;
         registry.register(Box::new(metrics.epoch.clone()))?;
         registry.register(Box::new(metrics.state_unwritable.clone()))?;
-        for kind in [ENDPOINTS, CERTIFICATE] {
+        for kind in [ENDPOINTS, CERTIFICATE, AUTHORITIES] {
             metrics.live_applied.with_label_values(&[kind]);
         }
         for reason in Refusal::REASONS {
@@ -81,6 +82,7 @@ impl IntakeMetrics {
         let kind = match subject {
             LiveSubject::Service(_) => ENDPOINTS,
             LiveSubject::Certificate(_) => CERTIFICATE,
+            LiveSubject::Authorities(_) => AUTHORITIES,
         };
         self.live_applied.with_label_values(&[kind]).inc();
     }

@@ -13,6 +13,7 @@ use sluice_proto::live::LiveEndpoint;
 use sluice_proto::report::ServedRole;
 
 use crate::tls::certificate::Certificate;
+use crate::tls::clients::Authorities;
 
 /// What one generation is built from.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub enum NewValue {
     Endpoints(ServiceRef, Arc<[LiveEndpoint]>),
     /// A certificate.
     Certificate(CertificateRef, Arc<Certificate>),
+    /// Those who sign clients' certificates.
+    Authorities(CertificateRef, Arc<Authorities>),
 }
 
 /// The part that serves.

@@ -73,6 +73,7 @@ impl Target for Serving {
         match value {
             NewValue::Endpoints(service, endpoints) => values.services.replace(service, endpoints),
             NewValue::Certificate(reference, certificate) => values.certificates.replace(reference, certificate),
+            NewValue::Authorities(reference, authorities) => values.authorities.replace(reference, authorities),
         }
     }
 
@@ -81,6 +82,7 @@ impl Target for Serving {
         match subject {
             LiveSubject::Service(service) => values.services.forget(service),
             LiveSubject::Certificate(reference) => values.certificates.forget(reference),
+            LiveSubject::Authorities(reference) => values.authorities.forget(reference),
         }
     }
 }

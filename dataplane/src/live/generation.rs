@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use sluice_model::unit::{PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
+use sluice_model::unit::{ClientAuth, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
 use super::values::LiveValues;
@@ -57,6 +57,8 @@ pub struct RouteEntry {
     pub key: ObjectKey,
     /// `namespace/name`.
     pub text: Arc<str>,
+    /// What it asks of its clients.
+    pub client_auth: Option<ClientAuth>,
     /// Its rules, in the author's order.
     pub rules: Vec<RuleEntry>,
     /// Its scope among those counted separately.
@@ -119,6 +121,8 @@ pub struct Generation {
     pub router: Arc<Router>,
     /// Which certificates are for which hosts.
     pub names: Arc<tls::names::Names>,
+    /// Who signs the certificates of the clients of which hosts.
+    pub clients: Arc<tls::names::Names>,
     /// In the order of `Snapshot::routes`.
     pub routes: Vec<RouteEntry>,
     /// In the order of `Snapshot::pools`.
@@ -154,11 +158,16 @@ impl Generation {
             routes.push(entry);
         }
         let same = previous.filter(|previous| same_routes(&previous.snapshot, &snapshot));
-        let (router, names) = match same {
-            Some(previous) => (previous.router.clone(), previous.names.clone()),
+        let (router, names, clients) = match same {
+            Some(previous) => (
+                previous.router.clone(),
+                previous.names.clone(),
+                previous.clients.clone(),
+            ),
             None => {
                 let names = tls::names::Names::compile(snapshot.routes().map(|(_, route)| route));
-                (Arc::new(Router::compile(&snapshot)), Arc::new(names))
+                let clients = tls::names::Names::of_clients(snapshot.routes().map(|(_, route)| route));
+                (Arc::new(Router::compile(&snapshot)), Arc::new(names), Arc::new(clients))
             }
         };
         Ok(Arc::new(Self {
@@ -168,6 +177,7 @@ impl Generation {
             role,
             router,
             names,
+            clients,
             routes,
             pools,
             counted: counted.to_vec(),
@@ -237,6 +247,7 @@ fn route_entry(
         stamp,
         key: key.clone(),
         text: path_text(key),
+        client_auth: route.client_auth.clone(),
         rules: route
             .rules
             .iter()

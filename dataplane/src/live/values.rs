@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::pool::services::Services;
 use crate::telemetry::names::Names;
-use crate::tls::held::Certificates;
+use crate::tls::held::{Certificates, HeldAuthorities};
 
 /// The values of the live lane.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct LiveValues {
     pub services: Services,
     /// Certificates with their keys.
     pub certificates: Certificates,
+    /// Those who sign clients' certificates.
+    pub authorities: HeldAuthorities,
 }
 
 impl LiveValues {
@@ -22,6 +24,7 @@ impl LiveValues {
         Self {
             services: Services::new(names),
             certificates: Certificates::default(),
+            authorities: HeldAuthorities::default(),
         }
     }
 }

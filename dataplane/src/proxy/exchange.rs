@@ -345,6 +345,9 @@ impl Exchange {
             if let Some(name) = &facts.name {
                 line.text("sni", name.as_bytes());
             }
+            if let Some(client) = &facts.client {
+                line.text("client_certificate", client.fingerprint().to_string().as_bytes());
+            }
         }
         line.text("instance", self.worker.instance.as_bytes());
     }

@@ -22,6 +22,8 @@ pub enum Failure {
     VersionNotSupported,
     /// It came by a TLS connection that was opened for another host.
     Misdirected,
+    /// Its route wants a client certificate, and the client has shown none that its authorities have signed.
+    ClientCertificateRequired,
     /// No rule takes it.
     NoRoute,
     /// Its pool has no endpoint with a weight.
@@ -68,7 +70,7 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -78,6 +80,7 @@ impl Failure {
         Self::NotImplemented,
         Self::VersionNotSupported,
         Self::Misdirected,
+        Self::ClientCertificateRequired,
         Self::NoRoute,
         Self::NoEndpoint,
         Self::NotReady,
@@ -101,6 +104,7 @@ impl Failure {
             Self::NotImplemented => "not_implemented",
             Self::VersionNotSupported => "version_not_supported",
             Self::Misdirected => "misdirected",
+            Self::ClientCertificateRequired => "client_certificate_required",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::NotReady => "not_ready",
@@ -125,6 +129,7 @@ impl Failure {
             Self::NotImplemented => 501,
             Self::VersionNotSupported => 505,
             Self::Misdirected => 421,
+            Self::ClientCertificateRequired => 403,
             Self::NoRoute => 404,
             Self::NoEndpoint | Self::NotReady => 503,
             Self::RequestTimeout => 504,
@@ -146,6 +151,7 @@ impl Failure {
             | Self::NotImplemented
             | Self::VersionNotSupported
             | Self::Misdirected
+            | Self::ClientCertificateRequired
             | Self::NoRoute
             | Self::ClientClosed => Whose::Client,
             Self::RequestTimeout | Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => {
@@ -170,6 +176,7 @@ impl Failure {
             | Self::NotImplemented
             | Self::VersionNotSupported
             | Self::Misdirected
+            | Self::ClientCertificateRequired
             | Self::NoRoute
             | Self::NoEndpoint
             | Self::NotReady
@@ -192,6 +199,7 @@ impl Failure {
             Self::NotImplemented => "this transfer coding is not implemented",
             Self::VersionNotSupported => "this version of HTTP is not supported",
             Self::Misdirected => "this connection was opened for another host; use one of its own",
+            Self::ClientCertificateRequired => "this needs a client certificate that is trusted here, over TLS",
             Self::NoRoute => "no route takes this request",
             Self::NoEndpoint => "no endpoint is configured for this request",
             Self::NotReady => "no configuration is active yet",
@@ -216,6 +224,7 @@ impl Failure {
             Self::MethodNotAllowed
             | Self::ExpectationFailed
             | Self::Misdirected
+            | Self::ClientCertificateRequired
             | Self::NoRoute
             | Self::NoEndpoint
             | Self::NotReady

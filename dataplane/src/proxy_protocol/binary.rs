@@ -85,7 +85,11 @@ mod tests {
 
     fn check(header: &[u8], bytes: usize, expected: Introduces) {
         let introduces = expected;
-        assert_eq!(super::super::read(header), Ok(Step::Header { bytes, introduces }), "{header:?}");
+        assert_eq!(
+            super::super::read(header),
+            Ok(Step::Header { bytes, introduces }),
+            "{header:?}"
+        );
     }
 
     #[test]
@@ -99,7 +103,11 @@ mod tests {
 
         let mut tcp6 = [0; 36];
         tcp6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
-        check(&header(0x21, 0x21, 36, &tcp6), 52, Introduces::Client("2001:db8::".parse().unwrap()));
+        check(
+            &header(0x21, 0x21, 36, &tcp6),
+            52,
+            Introduces::Client("2001:db8::".parse().unwrap()),
+        );
 
         check(&header(0x20, 0x00, 0, &[]), 16, Introduces::Itself);
         check(&header(0x20, 0x11, 12, &tcp4), 28, Introduces::Itself);
@@ -107,7 +115,11 @@ mod tests {
         check(&header(0x21, 0x00, 3, b"abc"), 19, Introduces::Itself);
         let most = PROXY_HEADER_MAX_BYTES - FIXED_BYTES;
         let zeros = vec![0; most];
-        check(&header(0x20, 0, u16::try_from(most).unwrap(), &zeros), PROXY_HEADER_MAX_BYTES, Introduces::Itself);
+        check(
+            &header(0x20, 0, u16::try_from(most).unwrap(), &zeros),
+            PROXY_HEADER_MAX_BYTES,
+            Introduces::Itself,
+        );
     }
 
     #[test]

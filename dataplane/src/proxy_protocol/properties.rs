@@ -49,9 +49,14 @@ fn good(dice: &mut Dice) -> (Vec<u8>, Introduces) {
             (line.into_bytes(), Introduces::Client(source))
         }
         1 => {
-            let said: String = (0..dice.roll(80)).map(|_| char::from(b' ' + dice.roll(95) as u8)).collect();
+            let said: String = (0..dice.roll(80))
+                .map(|_| char::from(b' ' + dice.roll(95) as u8))
+                .collect();
             let space = if said.is_empty() { "" } else { " " };
-            (format!("PROXY UNKNOWN{space}{said}\r\n").into_bytes(), Introduces::Itself)
+            (
+                format!("PROXY UNKNOWN{space}{said}\r\n").into_bytes(),
+                Introduces::Itself,
+            )
         }
         kind => {
             let mut block = Vec::new();
@@ -69,7 +74,11 @@ fn good(dice: &mut Dice) -> (Vec<u8>, Introduces) {
             header.push(if six { 0x21 } else { 0x11 });
             header.extend(u16::try_from(block.len()).unwrap().to_be_bytes());
             header.extend(block);
-            let introduces = if local { Introduces::Itself } else { Introduces::Client(source) };
+            let introduces = if local {
+                Introduces::Itself
+            } else {
+                Introduces::Client(source)
+            };
             (header, introduces)
         }
     }
@@ -128,7 +137,10 @@ fn octets(text: &str) -> Option<IpAddr> {
         }
     };
     let groups = |half: &str| -> Vec<u16> {
-        half.split(':').filter(|part| !part.is_empty()).flat_map(group).collect()
+        half.split(':')
+            .filter(|part| !part.is_empty())
+            .flat_map(group)
+            .collect()
     };
     let (before, after) = text.split_once("::").unwrap_or((text, ""));
     let (before, after) = (groups(before), groups(after));
@@ -142,8 +154,10 @@ fn octets(text: &str) -> Option<IpAddr> {
 fn by_pattern(sent: &[u8]) -> Option<(usize, Option<IpAddr>)> {
     use std::sync::LazyLock;
     static LINE: LazyLock<regex::bytes::Regex> = LazyLock::new(|| {
-        regex::bytes::Regex::new(r"(?-u)\APROXY (?:UNKNOWN(?: [^\r\n]*)?|TCP[46] (?<client>[0-9a-fA-F.:]+) \S+ \d+ \d+)\r\n")
-            .unwrap()
+        regex::bytes::Regex::new(
+            r"(?-u)\APROXY (?:UNKNOWN(?: [^\r\n]*)?|TCP[46] (?<client>[0-9a-fA-F.:]+) \S+ \d+ \d+)\r\n",
+        )
+        .unwrap()
     });
     static BLOCK: LazyLock<regex::bytes::Regex> = LazyLock::new(|| {
         let lead = r"\A\r\n\r\n\x00\r\nQUIT\n";
@@ -151,12 +165,18 @@ fn by_pattern(sent: &[u8]) -> Option<(usize, Option<IpAddr>)> {
         regex::bytes::Regex::new(&format!("(?s-u){lead}{kinds}")).unwrap()
     });
     if let Some(found) = LINE.captures(sent) {
-        let client = found.name("client").map(|client| std::str::from_utf8(client.as_bytes()).unwrap().parse().unwrap());
+        let client = found
+            .name("client")
+            .map(|client| std::str::from_utf8(client.as_bytes()).unwrap().parse().unwrap());
         return Some((found[0].len(), client));
     }
     let found = BLOCK.captures(sent)?;
-    let four = found.name("four").map(|four| IpAddr::from(<[u8; 4]>::try_from(four.as_bytes()).unwrap()));
-    let six = found.name("six").map(|six| IpAddr::from(<[u8; 16]>::try_from(six.as_bytes()).unwrap()));
+    let four = found
+        .name("four")
+        .map(|four| IpAddr::from(<[u8; 4]>::try_from(four.as_bytes()).unwrap()));
+    let six = found
+        .name("six")
+        .map(|six| IpAddr::from(<[u8; 16]>::try_from(six.as_bytes()).unwrap()));
     let length = u16::from_be_bytes([sent[14], sent[15]]);
     Some((16 + usize::from(length), four.or(six)))
 }
@@ -179,7 +199,11 @@ fn agree(sent: &[u8], seed: u64) {
     // It is the same header without what follows, and none of its beginnings is one.
     assert_eq!(read(header), Ok(Step::Header { bytes, introduces }), "seed {seed}");
     for cut in 0..bytes {
-        assert_eq!(read(&header[..cut]), Ok(Step::More), "seed {seed}: cut at {cut} of {header:?}");
+        assert_eq!(
+            read(&header[..cut]),
+            Ok(Step::More),
+            "seed {seed}: cut at {cut} of {header:?}"
+        );
     }
 }
 

@@ -75,7 +75,10 @@ mod tests {
     fn lines_that_are_believed() {
         let client = |text: &str| Ok(Introduces::Client(text.parse().unwrap()));
         check(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", client("192.0.2.7"));
-        check(b"PROXY TCP4 255.255.255.255 0.0.0.0 65535 0\r\n", client("255.255.255.255"));
+        check(
+            b"PROXY TCP4 255.255.255.255 0.0.0.0 65535 0\r\n",
+            client("255.255.255.255"),
+        );
         check(b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n", client("2001:db8::7"));
         let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
         check(
@@ -122,7 +125,13 @@ mod tests {
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LINE_MAX_BYTES - 15));
         check(long.as_bytes(), Err(Rule::ProxySize));
         check(&[b"PROXY ".as_slice(), &[b'x'; 200]].concat(), Err(Rule::ProxySize));
-        for other in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), b"PROXX", b"proxy TCP4", b" PROXY", b"\x16\x03\x01"] {
+        for other in [
+            b"GET / HTTP/1.1\r\n\r\n".as_slice(),
+            b"PROXX",
+            b"proxy TCP4",
+            b" PROXY",
+            b"\x16\x03\x01",
+        ] {
             check(other, Err(Rule::ProxyMissing));
         }
     }

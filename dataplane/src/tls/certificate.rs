@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
@@ -21,7 +22,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// One for the process: its tables are the same for every certificate.
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
 /// What is spoken inside of TLS.
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -186,6 +187,33 @@ impl Certificate {
     /// For a handshake.
     pub fn config(&self, terms: Terms) -> Arc<ServerConfig> {
         self.configurations.get(terms)
+    }
+
+    /// For a handshake that asks the client for a certificate too. Made anew for each: what is asked is the host's and changes
+    /// under connections. Nothing is resumed with it, so that a client proves each time that it has the key.
+    ///
+    /// # Errors
+    /// None that is known: the certificate has been used for such a configuration before.
+    pub fn config_asking(
+        &self,
+        terms: Terms,
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let versions: &[&'static SupportedProtocolVersion] = match terms.min_version {
+            TlsVersion::Tls12 => &[&TLS13, &TLS12],
+            TlsVersion::Tls13 => &[&TLS13],
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
+            .with_protocol_versions(versions)?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.key))));
+        config.alpn_protocols = match terms.offer {
+            Offer::Either => vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()],
+            Offer::Http1 => vec![HTTP_1_1.to_vec()],
+        };
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
     }
 
     /// SHA-256 of the leaf.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 
 use super::certificate::Certificate;
+use super::clients::Shown;
 
 /// A version of TLS that is spoken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +50,8 @@ pub struct Facts {
     pub cipher: &'static str,
     /// Whether the session is new.
     pub session: Session,
+    /// The certificate that the client has shown, if it has.
+    pub client: Option<Shown>,
     certificate: Arc<Certificate>,
 }
 
@@ -69,8 +72,14 @@ impl Facts {
             version,
             cipher: suite.and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
             session,
+            client: Shown::of(connection),
             certificate,
         }
+    }
+
+    /// Whether it was opened for `host`: only then was its client asked what that host asks.
+    pub fn is_for(&self, host: &str) -> bool {
+        self.name.as_deref() == Some(host)
     }
 
     /// Whether a request for `host` may come by this connection: it is the host of the handshake, or the certificate
@@ -97,6 +106,7 @@ mod tests {
             version: Version::Tls13,
             cipher: "unknown",
             session: Session::Fresh,
+            client: None,
             certificate: certificate.clone(),
         };
         for host in ["a.test", "x.b.test", "default.test"] {

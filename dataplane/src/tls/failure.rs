@@ -17,6 +17,8 @@ pub enum HandshakeFailure {
     RefusedByClient,
     /// The client went away.
     ClientClosed,
+    /// The client's own certificate is not to be believed, or not in its time.
+    ClientCertificate,
     /// What came is not TLS.
     Malformed,
     /// It took too long.
@@ -27,12 +29,13 @@ pub enum HandshakeFailure {
 
 impl HandshakeFailure {
     /// All, in the order of their counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::PlainHttp,
         Self::UnknownName,
         Self::Incompatible,
         Self::RefusedByClient,
         Self::ClientClosed,
+        Self::ClientCertificate,
         Self::Malformed,
         Self::Slow,
         Self::Internal,
@@ -46,6 +49,7 @@ impl HandshakeFailure {
             Self::Incompatible => "incompatible",
             Self::RefusedByClient => "refused_by_client",
             Self::ClientClosed => "client_closed",
+            Self::ClientCertificate => "client_certificate",
             Self::Malformed => "malformed",
             Self::Slow => "slow",
             Self::Internal => "internal",
@@ -64,6 +68,7 @@ impl HandshakeFailure {
         match inner {
             None => Self::ClientClosed,
             Some(Error::AlertReceived(_)) => Self::RefusedByClient,
+            Some(Error::InvalidCertificate(_)) => Self::ClientCertificate,
             Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => Self::Incompatible,
             Some(
                 Error::InvalidMessage(_)
@@ -108,6 +113,10 @@ mod tests {
         );
         let no_version = PeerIncompatible::Tls12NotOffered;
         check(Error::PeerIncompatible(no_version), HandshakeFailure::Incompatible);
+        check(
+            Error::InvalidCertificate(rustls::CertificateError::Expired),
+            HandshakeFailure::ClientCertificate,
+        );
         check(Error::FailedToGetRandomBytes, HandshakeFailure::Internal);
         let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
         assert_eq!(HandshakeFailure::of(&gone), HandshakeFailure::ClientClosed);

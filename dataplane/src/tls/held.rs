@@ -1,4 +1,4 @@
-//! The certificates that an instance holds, by reference. Written by configuration delivery, read by handshakes without a
+//! What an instance holds of Secrets, by reference: certificates, and those who sign clients' certificates. Written by configuration delivery, read by handshakes without a
 //! lock.
 //!
 //! In shards, each an immutable table that is replaced whole: one certificate of 10,000 costs a copy of a few hundred
@@ -12,19 +12,25 @@ use arc_swap::ArcSwap;
 use sluice_model::CertificateRef;
 
 use super::certificate::Certificate;
+use super::clients::Authorities;
 
 /// Enough that a shard stays small, few enough that empty ones cost nothing.
 const SHARDS: usize = 64;
 
-type Shard = HashMap<CertificateRef, Arc<Certificate>>;
+type Shard<T> = HashMap<CertificateRef, Arc<T>>;
 
-/// Certificates by reference. One writer at a time: the intake's thread.
+/// Certificates that are shown.
+pub type Certificates = Held<Certificate>;
+/// Those who sign clients' certificates.
+pub type HeldAuthorities = Held<Authorities>;
+
+/// What Secrets hold, by reference. One writer at a time: the intake's thread.
 #[derive(Debug)]
-pub struct Certificates {
-    shards: Box<[ArcSwap<Shard>]>,
+pub struct Held<T> {
+    shards: Box<[ArcSwap<Shard<T>>]>,
 }
 
-impl Default for Certificates {
+impl<T> Default for Held<T> {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
@@ -32,21 +38,21 @@ impl Default for Certificates {
     }
 }
 
-impl Certificates {
-    fn shard(&self, reference: &CertificateRef) -> Option<&ArcSwap<Shard>> {
+impl<T> Held<T> {
+    fn shard(&self, reference: &CertificateRef) -> Option<&ArcSwap<Shard<T>>> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(reference);
         self.shards.get((hash % SHARDS as u64) as usize)
     }
 
-    /// The certificate under this reference, if it is held.
-    pub fn get(&self, reference: &CertificateRef) -> Option<Arc<Certificate>> {
+    /// What is under this reference, if it is held.
+    pub fn get(&self, reference: &CertificateRef) -> Option<Arc<T>> {
         self.shard(reference)?.load().get(reference).cloned()
     }
 
     /// From the next handshake on, this one.
-    pub fn replace(&self, reference: CertificateRef, certificate: Arc<Certificate>) {
+    pub fn replace(&self, reference: CertificateRef, value: Arc<T>) {
         self.change(&reference.clone(), |shard| {
-            shard.insert(reference, certificate);
+            shard.insert(reference, value);
         });
     }
 
@@ -57,15 +63,15 @@ impl Certificates {
         });
     }
 
-    fn change(&self, reference: &CertificateRef, change: impl FnOnce(&mut Shard)) {
+    fn change(&self, reference: &CertificateRef, change: impl FnOnce(&mut Shard<T>)) {
         let Some(place) = self.shard(reference) else { return };
-        let mut shard = Shard::clone(&place.load());
+        let mut shard = Shard::<T>::clone(&place.load());
         change(&mut shard);
         place.store(Arc::new(shard));
     }
 
     /// All of them, by reference.
-    pub fn list(&self) -> Vec<(CertificateRef, Arc<Certificate>)> {
+    pub fn list(&self) -> Vec<(CertificateRef, Arc<T>)> {
         let mut all: Vec<_> = self
             .shards
             .iter()

@@ -25,14 +25,32 @@ pub struct Names {
 }
 
 impl Names {
-    /// Of these routes.
+    /// The certificates that these routes show.
     pub fn compile<'a>(routes: impl Iterator<Item = &'a RouteUnit>) -> Self {
-        let mut routes: Vec<&RouteUnit> = routes.filter(|route| !route.certificates.is_empty()).collect();
+        Self::of(routes, |route| &route.certificates)
+    }
+
+    /// The authorities by which these routes know their clients.
+    pub fn of_clients<'a>(routes: impl Iterator<Item = &'a RouteUnit>) -> Self {
+        Self::of(routes, |route| {
+            route
+                .client_auth
+                .as_ref()
+                .map(|auth| &auth.ca)
+                .map_or(&[], std::slice::from_ref)
+        })
+    }
+
+    fn of<'a>(
+        routes: impl Iterator<Item = &'a RouteUnit>,
+        references: impl Fn(&RouteUnit) -> &[CertificateRef],
+    ) -> Self {
+        let mut routes: Vec<&RouteUnit> = routes.filter(|route| !references(route).is_empty()).collect();
         routes.sort_by_key(|route| route.created_at_seconds.unwrap_or(u64::MAX));
         let mut names = Self::default();
         for route in routes {
             for host in &route.hosts {
-                names.add(host, &route.certificates);
+                names.add(host, references(route));
             }
         }
         names
@@ -91,6 +109,7 @@ pub(crate) mod tests {
             hosts,
             rules: Vec::new(),
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
+            client_auth: None,
         }
     }
 

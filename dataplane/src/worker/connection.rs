@@ -306,7 +306,11 @@ pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, ma
     // Fails only on a connection that is dead already; the codec will notice.
     let _ = stream.set_nodelay(true);
     let introduced = manner.wants_introduction(peer.ip());
-    let phase = if introduced { Phase::Handshake } else { first_phase(&manner.speech) };
+    let phase = if introduced {
+        Phase::Handshake
+    } else {
+        first_phase(&manner.speech)
+    };
     let connection = Rc::new(Connection::new(peer.ip(), phase));
     let admission = Admission {
         id: worker.admit(&connection),
@@ -353,13 +357,7 @@ fn first_phase(speech: &Speech) -> Phase {
     }
 }
 
-fn speak(
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
-    stream: TcpStream,
-    speech: &Speech,
-    admission: Admission,
-) {
+fn speak(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpStream, speech: &Speech, admission: Admission) {
     let stream = ClientStream::new(stream, connection.clone());
     match speech {
         Speech::Clear => tokio::task::spawn_local(async move { drive(&worker, &connection, stream, admission).await }),

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustls::server::Acceptor;
+use rustls::server::danger::ClientCertVerifier;
 use sluice_model::limits::{TLS_HANDSHAKE_TIMEOUT_SECONDS, TLS_REFUSAL_LINGER_BYTES};
 use sluice_model::unit::ListenerTls;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -21,6 +22,7 @@ use super::socket::ClientStream;
 use crate::proxy;
 use crate::proxy::failure::Failure;
 use crate::tls::certificate::{Certificate, HTTP_2, Offer, Terms};
+use crate::tls::clients::{self, Authorities};
 use crate::tls::facts::Facts;
 use crate::tls::failure::HandshakeFailure;
 use crate::tls::{self, Asked, plain};
@@ -91,7 +93,13 @@ impl Shake {
             say(hello.io, plain::UNRECOGNIZED_NAME).await;
             return Err(HandshakeFailure::UnknownName);
         };
-        let stream = hello.into_stream(certificate.config(self.terms())).await;
+        let config = match asked_for(worker, connection, name.as_deref()) {
+            None => certificate.config(self.terms()),
+            Some(clients) => certificate
+                .config_asking(self.terms(), clients)
+                .map_err(|_| HandshakeFailure::Internal)?,
+        };
+        let stream = hello.into_stream(config).await;
         let stream = stream.map_err(|error| HandshakeFailure::of(&error))?;
         let facts = Facts::of(stream.get_ref().1, name, certificate);
         Ok((stream, facts))
@@ -132,6 +140,21 @@ fn choose(
     let names = &serving.lane(connection.cohort).generation.names;
     let held = &worker.store.values().certificates;
     tls::choose(names, held, tls.default_certificate.as_ref(), &asked)
+}
+
+/// Whose certificates the client is asked for: those of any route for this host, since a handshake does not know which it
+/// will be.
+fn asked_for(worker: &Rc<Worker>, connection: &Connection, name: Option<&str>) -> Option<Arc<dyn ClientCertVerifier>> {
+    let serving = worker.serving()?;
+    let wanted = &serving.lane(connection.cohort).generation.clients;
+    let held = &worker.store.values().authorities;
+    let mut all: Vec<Arc<Authorities>> = Vec::new();
+    for authorities in wanted.candidates(name?).filter_map(|reference| held.get(reference)) {
+        if !all.iter().any(|known| Arc::ptr_eq(known, &authorities)) {
+            all.push(authorities);
+        }
+    }
+    clients::verifier(&all)
 }
 
 /// Says the last word without TLS and reads on for a moment: to close with bytes unread would reset the connection, and

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair};
 use sluice_dataplane::config::{Answer, Delivered};
 use sluice_model::limits::MAX_CLOCK_SKEW_SECONDS;
-use sluice_model::unit::{ListenerTls, PoolSource, PoolUnit, Unit};
-use sluice_model::{Config, LiveSubject};
+use sluice_model::unit::{ClientAuth, ClientAuthMode, ListenerTls, PoolSource, PoolUnit, RouteUnit, Unit};
+use sluice_model::{Config, Kind, LiveSubject};
 use sluice_proto::delivery::Refusal as WireReason;
 use sluice_proto::live::{
     EndpointState, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, SealedLive, seal_live,
@@ -184,6 +184,40 @@ fn what_is_not_genuine_or_cannot_serve_changes_nothing() {
     assert_eq!(world.values(), before);
     assert_eq!(world.metrics.refused_for("certificate_unusable"), 2);
     assert_eq!(world.crash().values(), before);
+}
+
+#[test]
+fn authorities_are_taken_kept_and_refused_if_nobody_could_be_trusted_by_them() {
+    let (mut world, pair) = serving();
+    let clients: LiveSubject = "Authorities shop/clients".parse().unwrap();
+    let value = |der: &Bytes| LiveValue::Authorities {
+        secret: "shop/clients".parse().unwrap(),
+        certificates: vec![der.clone()],
+    };
+    let mut config = referring();
+    let route = config
+        .units
+        .keys()
+        .find(|key| key.kind == Kind::ProxyRoute)
+        .unwrap()
+        .clone();
+    let Some(Unit::Route(unit)) = config.get(&route).cloned() else {
+        panic!("no route")
+    };
+    let client_auth = Some(ClientAuth {
+        ca: "shop/clients".parse().unwrap(),
+        mode: ClientAuthMode::Required,
+    });
+    config.insert(route, Unit::Route(RouteUnit { client_auth, ..unit }));
+    let two = world.revision(2, config);
+    assert_eq!(send(&mut world, 50, value(&pair.0)), "used");
+    let order = world.signers.order(epoch(2), &two, None);
+    assert_eq!(reason(&world.deliver(&order)), "ack");
+    assert_eq!(world.values()[&clients], "Authorities(1)");
+    let junk = Bytes::from_static(b"0\x01\x02");
+    assert_eq!(send(&mut world, 51, value(&junk)), "certificate_unusable");
+    assert_eq!(world.values()[&clients], "Authorities(1)");
+    assert_eq!(world.crash().values()[&clients], "Authorities(1)", "from disk");
 }
 
 #[test]

@@ -227,6 +227,9 @@ impl Target for Noting {
                 LiveSubject::Certificate(reference),
                 format!("{}", certificate.fingerprint()),
             ),
+            NewValue::Authorities(reference, authorities) => {
+                (LiveSubject::Authorities(reference), format!("{authorities:?}"))
+            }
         };
         let mut notes = self.0.lock().unwrap();
         notes.sets += 1;

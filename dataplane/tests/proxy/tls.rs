@@ -272,7 +272,11 @@ async fn an_older_version_than_the_listener_speaks_is_refused_even_to_old_sessio
         assert!(ask(&mut stream, "a.test").await.starts_with("HTTP/1.1 200"));
     }
     // The old client has a ticket of this certificate now, and it does not help.
-    assert_eq!(world.listen(at_least(TlsVersion::Tls13)).await, address, "the socket stays");
+    assert_eq!(
+        world.listen(at_least(TlsVersion::Tls13)).await,
+        address,
+        "the socket stays"
+    );
     let error = within(async {
         loop {
             if let Err(error) = connect(address, &old, "a.test").await {

@@ -16,8 +16,8 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Http2, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit,
-    Weight,
+    ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Http2, Listener, PoolSource, PoolUnit, RouteUnit, Rule,
+    TimeoutMillis, Timeouts, Unit, Weight,
 };
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -62,6 +62,7 @@ impl Setup {
             hosts: vec![HostPattern::hostname("a.test").unwrap()],
             rules: vec![rule],
             certificates: vec![],
+            client_auth: None,
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{pool}")), Unit::Route(unit));
@@ -80,9 +81,47 @@ impl Setup {
                 timeouts: Arc::default(),
             }],
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
+            client_auth: None,
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// A route of this name for the paths below one of a host.
+    pub(crate) fn host_path(mut self, name: &str, host: &str, prefix: &str, pool: &str) -> Self {
+        let unit = RouteUnit {
+            created_at_seconds: None,
+            hosts: vec![HostPattern::hostname(host).unwrap()],
+            rules: vec![Rule {
+                name: None,
+                matches: vec![RouteMatch {
+                    path: PathMatch::prefix(prefix).unwrap(),
+                    ..RouteMatch::default()
+                }],
+                pool: key(&format!("Pool t/{pool}")),
+                timeouts: Arc::default(),
+            }],
+            certificates: vec![],
+            client_auth: None,
+        };
+        self.config
+            .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// The route of this name asks its clients for certificates.
+    pub(crate) fn asking(mut self, name: &str, ca: &str, mode: ClientAuthMode) -> Self {
+        let key = key(&format!("ProxyRoute t/{name}"));
+        let Some(Unit::Route(route)) = self.config.get(&key) else {
+            panic!("there is no {key}")
+        };
+        let mut route = route.clone();
+        route.client_auth = Some(ClientAuth {
+            ca: ca.parse().unwrap(),
+            mode,
+        });
+        self.config.insert(key, Unit::Route(route));
         self
     }
 

@@ -95,6 +95,7 @@ fn configuration() -> Config {
             timeouts: Arc::default(),
         }],
         certificates: vec!["shop/tls".parse().unwrap()],
+        client_auth: None,
     };
     let source = PoolSource::Service("shop/api:http".parse().unwrap());
     config.insert("Rollout shop/edge".parse().unwrap(), Unit::DataPlane(plane));

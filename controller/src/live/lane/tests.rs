@@ -84,7 +84,7 @@ impl World {
         self.step(&of_service(state), now);
         match &self.lane.current.get(&subject(&format!("Service {API}")))?.value {
             LiveValue::Endpoints { endpoints, .. } => Some(endpoints.len()),
-            LiveValue::Certificate { .. } => panic!("a certificate"),
+            LiveValue::Certificate { .. } | LiveValue::Authorities { .. } => panic!("a Secret"),
         }
     }
 }
@@ -261,6 +261,44 @@ fn a_bad_certificate_leaves_the_one_before_and_is_told_once() {
 }
 
 #[test]
+fn whoever_is_trusted_stays_so_until_a_secret_says_otherwise() {
+    let mut world = World::new();
+    let clients = subject("Authorities shop/clients");
+    let mut step = |state: AuthoritiesState| {
+        let values = Values {
+            authorities: BTreeMap::from([("shop/clients".parse().unwrap(), state)]),
+            ..Values::default()
+        };
+        let step = world
+            .lane
+            .step(&values, &BTreeSet::from([clients.clone()]), &world.brakes, NOW);
+        let current = world.lane.current.get(&clients).map(|current| current.value.clone());
+        (step.changed.len(), step.news.len(), current)
+    };
+    let of = |text: &'static str| AuthoritiesState::Certificates([bytes::Bytes::from_static(text.as_bytes())].into());
+    let value = |text: &'static str| {
+        Some(LiveValue::Authorities {
+            secret: "shop/clients".parse().unwrap(),
+            certificates: vec![bytes::Bytes::from_static(text.as_bytes())],
+        })
+    };
+    let refused = AuthoritiesState::Refused(Lack::new("no ca.crt", "put it there"));
+    assert_eq!(step(refused.clone()), (0, 1, None));
+    assert_eq!(step(of("one")), (1, 0, value("one")));
+    for (state, news) in [
+        (refused.clone(), 1),
+        (refused, 0),
+        (AuthoritiesState::Missing(Lack::new("gone", "")), 0),
+        (AuthoritiesState::Unseen(Lack::new("forbidden", "")), 0),
+        (AuthoritiesState::Unknown, 0),
+        (of("one"), 0),
+    ] {
+        assert_eq!(step(state.clone()), (0, news, value("one")), "{state:?}");
+    }
+    assert_eq!(step(of("two")), (1, 0, value("two")));
+}
+
+#[test]
 fn stamps_rise_with_every_value_and_above_what_instances_hold() {
     let mut world = World::new();
     let api = subject(&format!("Service {API}"));
@@ -372,7 +410,7 @@ proptest! {
         let served = |world: &World| -> BTreeSet<SocketAddrText> {
             match world.lane.current.get(&api).map(|current| &current.value) {
                 Some(LiveValue::Endpoints { endpoints, .. }) => endpoints.iter().map(|one| one.address.to_string()).collect(),
-                Some(LiveValue::Certificate { .. }) | None => BTreeSet::new(),
+                Some(LiveValue::Certificate { .. } | LiveValue::Authorities { .. }) | None => BTreeSet::new(),
             }
         };
         for act in acts {

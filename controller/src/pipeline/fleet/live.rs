@@ -8,7 +8,7 @@ use sluice_model::{InstanceId, LiveSubject, RevisionId, ServiceRef, Snapshot};
 use sluice_proto::LiveRefused;
 
 use super::Fleet;
-use crate::live::{CertificateState, RemovalBrake, ServiceState, Values};
+use crate::live::{AuthoritiesState, CertificateState, RemovalBrake, ServiceState, Values};
 use crate::pipeline::story::Happening;
 use crate::rollout::{Millis, order};
 
@@ -77,6 +77,7 @@ impl Fleet {
         let is_known = |subject: &LiveSubject| match subject {
             LiveSubject::Service(service) => *values.service(service) != ServiceState::Unknown,
             LiveSubject::Certificate(certificate) => *values.certificate(certificate) != CertificateState::Unknown,
+            LiveSubject::Authorities(secret) => *values.authorities(secret) != AuthoritiesState::Unknown,
         };
         if snapshot.live_subjects().iter().all(is_known) {
             self.unanswered_since = None;

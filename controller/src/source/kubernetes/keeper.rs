@@ -76,7 +76,7 @@ impl Keeper {
     /// The Secrets that are to be followed: those that are wanted, and those that somebody has to share.
     pub(super) fn secrets(&self) -> BTreeSet<CertificateRef> {
         let mut secrets = self.assembly.foreign_secrets();
-        secrets.extend(self.wanted.certificates.iter().cloned());
+        secrets.extend(self.wanted.secrets().cloned());
         secrets.retain(|secret| self.scope.lacks_secrets_of(&secret.namespace).is_none());
         secrets
     }

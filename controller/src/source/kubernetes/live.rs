@@ -14,8 +14,8 @@ use super::read::Seen;
 use super::sight::{Heard, Sight, State};
 use super::store::{Place, Sighting, Store};
 use super::trouble::Trouble;
-use crate::live::resolve::{self, TLS_SECRET_TYPE};
-use crate::live::{CertificateState, Lack, ServiceState, Values, Wanted};
+use crate::live::resolve::{self, AUTHORITIES_KEY, TLS_SECRET_TYPE};
+use crate::live::{AuthoritiesState, CertificateState, Lack, SecretStates, ServiceState, Values, Wanted};
 use crate::rollout::Millis;
 use crate::source::Shares;
 use crate::source::shares::{Share, Sharing};
@@ -61,7 +61,7 @@ struct Followed {
 /// What of a Secret is kept: what it is on the live lane, and with whom it is shared.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Held {
-    state: CertificateState,
+    states: SecretStates,
     share: Share,
 }
 
@@ -69,7 +69,7 @@ impl Held {
     /// What `secret` says.
     pub(super) fn of(secret: &Secret) -> Self {
         Self {
-            state: resolve::certificate(secret),
+            states: resolve::secret(secret),
             share: Share::of(secret.metadata.annotations.as_ref()),
         }
     }
@@ -237,11 +237,16 @@ impl Live {
         }
         self.touched_secrets
             .extend(wanted.certificates.difference(&self.wanted.certificates).cloned());
+        self.touched_secrets
+            .extend(wanted.authorities.difference(&self.wanted.authorities).cloned());
         let values = Arc::make_mut(&mut self.values);
         values.services.retain(|service, _| wanted.services.contains(service));
         values
             .certificates
             .retain(|secret, _| wanted.certificates.contains(secret));
+        values
+            .authorities
+            .retain(|secret, _| wanted.authorities.contains(secret));
         self.wanted = wanted;
     }
 
@@ -274,6 +279,14 @@ impl Live {
         let waiting: BTreeSet<_> = waiting.map(|(secret, _)| secret.clone()).collect();
         let mut touched = std::mem::take(&mut self.touched_secrets);
         touched.extend(waiting);
+        for secret in touched.iter().filter(|secret| self.wanted.authorities.contains(secret)) {
+            let state = self.authorities(secret, scope, now);
+            if self.values.authorities.get(secret) != Some(&state) {
+                Arc::make_mut(&mut self.values)
+                    .authorities
+                    .insert(secret.clone(), state);
+            }
+        }
         for secret in touched
             .into_iter()
             .filter(|secret| self.wanted.certificates.contains(secret))
@@ -314,7 +327,23 @@ impl Live {
                 ),
             )),
             Found::Unseen(lack) => CertificateState::Unseen(lack),
-            Found::Held(held) => held.state.clone(),
+            Found::Held(held) => held.states.certificate.clone(),
+        }
+    }
+
+    fn authorities(&self, secret: &CertificateRef, scope: &Scope, now: Millis) -> AuthoritiesState {
+        match self.held(secret, scope, now) {
+            Found::Waiting => AuthoritiesState::Unknown,
+            Found::Missing => AuthoritiesState::Missing(Lack::new(
+                format!(
+                    "there is no Secret {:?} in namespace {}",
+                    secret.name.as_str(),
+                    secret.namespace
+                ),
+                format!("create it, with {AUTHORITIES_KEY}, or correct the name"),
+            )),
+            Found::Unseen(lack) => AuthoritiesState::Unseen(lack),
+            Found::Held(held) => held.states.authorities.clone(),
         }
     }
 

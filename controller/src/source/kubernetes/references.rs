@@ -9,7 +9,15 @@ use crate::objects::{Object, Spec};
 /// See the file's comment. What is no name is for translation to tell.
 pub(super) fn to_other_namespaces(object: &Object) -> Vec<CertificateRef> {
     let named: Vec<&SecretReference> = match &object.spec {
-        Spec::ProxyRoute(spec) => spec.tls.iter().flat_map(|tls| &tls.certificates).collect(),
+        Spec::ProxyRoute(spec) => {
+            let tls = spec.tls.iter();
+            tls.flat_map(|tls| {
+                tls.certificates
+                    .iter()
+                    .chain(tls.client_auth.iter().map(|auth| &auth.ca))
+            })
+            .collect()
+        }
         Spec::Rollout(spec) => {
             let listeners = spec.data_plane.listeners.iter();
             let tls = listeners.filter_map(|listener| listener.tls.as_ref());

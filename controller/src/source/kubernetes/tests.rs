@@ -14,7 +14,7 @@ use super::sight::Heard;
 use super::store::{Sighting, Version};
 use super::trouble::Trouble;
 use super::*;
-use crate::live::{CertificateState, ServiceState};
+use crate::live::{AuthoritiesState, CertificateState, ServiceState};
 use crate::objects::Spec;
 use crate::rollout::Millis;
 use crate::source::{Area, Coverage};
@@ -647,6 +647,37 @@ fn secrets_are_looked_at_only_when_somebody_refers_to_them() {
     let none = world.keeper.secrets();
     assert!(none.is_empty() && world.keeper.follow(&none, world.now).is_empty());
     assert_eq!(world.keeper.health(true, world.now).secrets, 0);
+}
+
+#[test]
+fn a_secret_is_followed_for_its_authorities_as_for_a_certificate() {
+    let mut world = World::with_pools(vec![]);
+    world.keeper.want(wanted(&["Authorities certs/tls"]));
+    let secrets = world.keeper.secrets();
+    assert_eq!(world.keeper.follow(&secrets, world.now).len(), 1);
+    let tls: CertificateRef = "certs/tls".parse().unwrap();
+    let state = |world: &mut World| world.values().authorities(&tls).clone();
+    assert_eq!(state(&mut world), AuthoritiesState::Unknown);
+    for heard in [Heard::ListBegins, secret(5, None), Heard::ListEnds] {
+        world.keeper.take_secret(&tls, heard, world.now);
+    }
+    assert!(
+        matches!(state(&mut world), AuthoritiesState::Refused(_)),
+        "it has no ca.crt"
+    );
+    let params = rcgen::CertificateParams::new(vec!["ca.test".to_owned()]).unwrap();
+    let pem = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    let with_authority = serde_json::from_value(json!({"metadata": {}, "stringData": {"ca.crt": pem}}));
+    let changed = Heard::Changed(Sighting {
+        place: ("certs".parse().unwrap(), "tls".parse().unwrap()),
+        uid: "s".into(),
+        version: Version::of("6"),
+        value: Held::of(&with_authority.unwrap()),
+    });
+    world.keeper.take_secret(&tls, changed, world.now);
+    assert!(matches!(state(&mut world), AuthoritiesState::Certificates(found) if found.len() == 1));
+    // The other use of the same Secret is another question.
+    assert_eq!(world.values().certificate(&tls), &CertificateState::Unknown);
 }
 
 #[test]
