@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds;
 use crate::condition::{self, Condition};
+use crate::filters::HeaderChanges;
 use crate::rules;
 use crate::values::{DurationText, SecretReference};
 
@@ -129,6 +130,13 @@ pub struct RouteRule {
     /// How long things may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,
+    /// What of a request's header fields is changed before the pool gets them. Matches look at what the client sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_headers: Option<HeaderChanges>,
+    /// What of the answer's header fields is changed before the client gets them. Sluice's own answers to requests that
+    /// failed are left as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_headers: Option<HeaderChanges>,
 }
 
 /// Conditions that a request must meet, all of them.

@@ -156,6 +156,17 @@ pub const CERTIFICATES_DIFFER: CelRule = CelRule {
     message: "each certificate may stand here once",
     field: None,
 };
+/// A rule leaves alone what frames a message, concerns one connection, or is Sluice's own word about a request. The same
+/// names as `sluice_model::header_changes::OWNED`; `_` counts as `-`, as many servers have it.
+pub const HEADER_MAY_CHANGE: CelRule = CelRule {
+    id: "header-may-change",
+    cel: "!(self.lowerAscii().replace('_', '-') in ['host', 'content-length', 'transfer-encoding', 'te', 'trailer', \
+          'connection', 'keep-alive', 'upgrade', 'expect', 'max-forwards', 'proxy-connection', 'proxy-authenticate', \
+          'proxy-authorization', 'http2-settings', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', \
+          'x-request-id'])",
+    message: "no rule may change this field: it frames messages, concerns one connection, or is what Sluice vouches for",
+    field: None,
+};
 
 /// Every rule.
 pub const ALL: &[CelRule] = &[
@@ -178,6 +189,7 @@ pub const ALL: &[CelRule] = &[
     INCREASE_FOR_RATES,
     VALUES_BY_OPERATOR,
     CERTIFICATES_DIFFER,
+    HEADER_MAY_CHANGE,
 ];
 
 /// `rules` as the value of `x-kubernetes-validations`.
@@ -528,6 +540,29 @@ pub const CASES: &[Case] = &[
         CERTIFICATES_DIFFER,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"},{"secretName":"b"}]}}"#,
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"set":[{"name":"X_Forwarded-For","value":"1"}]}}]}"#,
+        "spec.rules[0].requestHeaders.set[0].name",
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","responseHeaders":{"add":[{"name":"Content-Length","value":"1"}]}}]}"#,
+        "spec.rules[0].responseHeaders.add[0].name",
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"remove":["x-a","Host"]}}]}"#,
+        "spec.rules[0].requestHeaders.remove[1]",
+    ),
+    accepted(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"set":[{"name":"X-Env","value":"a b"}],"add":[{"name":"x-forwarded-prefix","value":"/a"}],"remove":["x_secret","forwarded"]},"responseHeaders":{"remove":["Server"]}}]}"#,
     ),
 ];
 

@@ -167,6 +167,8 @@ fn routes(generation: &Generation) -> Value {
                 "matches": rule.matches.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "pool": rule.pool,
                 "request_timeout_ms": rule.timeouts.request.map(|timeout| timeout.get()),
+                "request_headers": rule.request_headers,
+                "response_headers": rule.response_headers,
             })
         };
         route.rules.iter().map(one).collect()

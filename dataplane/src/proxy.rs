@@ -26,8 +26,8 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use sluice_model::{RequestFacts, unit::TimeoutMillis};
 
-use crate::middleware::forwarded;
 use crate::middleware::request_id::X_REQUEST_ID;
+use crate::middleware::{forwarded, modify};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 use admit::Way;
@@ -141,6 +141,12 @@ fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
     let host = exchange.host.as_ref().map(Host::sent);
     forwarded::apply(headers, &connection.client, connection.scheme(), host);
     headers.insert(X_REQUEST_ID, exchange.request_id.clone());
+    let cleared = exchange.rule_entry().map(|rule| {
+        modify::apply(&rule.request_headers, headers);
+        let names = rule.request_headers.cleared();
+        names.map(|name| name.header().clone()).collect::<Vec<_>>()
+    });
+    exchange.nominated.extend(cleared.into_iter().flatten());
     if survey.transfer_encodings > 0 {
         // Said here so that the framing that goes on is ours, also for methods that usually have no body.
         headers.insert(http::header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

@@ -81,10 +81,8 @@ fn route(hosts: usize) -> impl Strategy<Value = RouteUnit> {
         hosts.sort();
         hosts.dedup();
         let rule = |matches| Rule {
-            name: None,
             matches,
-            pool: "Pool t/p".parse().unwrap(),
-            timeouts: Arc::default(),
+            ..Rule::to("Pool t/p".parse().unwrap())
         };
         RouteUnit {
             created_at_seconds,

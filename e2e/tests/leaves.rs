@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sluice_controller::compile::Compiler;
 use sluice_controller::source::folder::Folder;
 use sluice_dataplane::live::{Generation, LiveStore, Role};
+use sluice_dataplane::middleware::modify;
 use sluice_model::{Digest, RequestFacts, RevisionId};
 use sluice_proto::live::{EndpointState, LiveEndpoint};
 
@@ -61,6 +62,66 @@ fn route_leaves() -> Vec<Leaf> {
             "rules[].timeouts.request",
             "/rules/0/timeouts/request",
             json!("4s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.set[].name",
+            "/rules/0/requestHeaders/set/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.set[].value",
+            "/rules/0/requestHeaders/set/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.add[].name",
+            "/rules/0/requestHeaders/add/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.add[].value",
+            "/rules/0/requestHeaders/add/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.remove[]",
+            "/rules/0/requestHeaders/remove/0",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.set[].name",
+            "/rules/0/responseHeaders/set/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.set[].value",
+            "/rules/0/responseHeaders/set/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.add[].name",
+            "/rules/0/responseHeaders/add/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.add[].value",
+            "/rules/0/responseHeaders/add/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.remove[]",
+            "/rules/0/responseHeaders/remove/0",
+            json!("x-changed"),
             Seen::Live,
         ),
         Leaf(
@@ -241,6 +302,12 @@ fn full_example() -> BTreeMap<&'static str, Value> {
             "headers": [{"name": "x-version", "type": "Exact", "value": "v."}],
             "queryParams": [{"name": "preview", "type": "Exact", "value": "1."}],
         }],
+        "requestHeaders": {
+            "set": [{"name": "x-env", "value": "prod"}], "add": [{"name": "x-tag", "value": "a"}], "remove": ["x-secret"],
+        },
+        "responseHeaders": {
+            "set": [{"name": "x-frame-options", "value": "DENY"}], "add": [{"name": "x-tag", "value": "b"}], "remove": ["server"],
+        },
     });
     let route = json!({
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
@@ -392,7 +459,18 @@ fn decide(generation: &Generation, (host, path, method, header, query): &Probe) 
     };
     let rule = &generation.routes[found.route as usize].rules[found.rule as usize];
     let pool = &generation.pools[rule.pool as usize];
-    format!("{} -> {} within {:?}", rule.text, pool.text, rule.timeouts)
+    let mut request = headers.clone();
+    let mut response = http::HeaderMap::new();
+    for name in ["x-secret", "server"] {
+        request.insert(name, http::HeaderValue::from_static("1"));
+        response.insert(name, http::HeaderValue::from_static("1"));
+    }
+    modify::apply(&rule.request_headers, &mut request);
+    modify::apply(&rule.response_headers, &mut response);
+    format!(
+        "{} -> {} within {:?}: {request:?} {response:?}",
+        rule.text, pool.text, rule.timeouts
+    )
 }
 
 #[test]

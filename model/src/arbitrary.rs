@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::config::Config;
+use crate::header_changes::{Field, FieldName, HeaderChanges};
 use crate::host::HostPattern;
 use crate::matching::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
 use crate::names::{Kind, Name, ObjectKey};
@@ -117,22 +118,48 @@ pub fn timeouts() -> impl Strategy<Value = Timeouts> {
     })
 }
 
+/// Changes of a few header fields, often none.
+pub fn header_changes() -> impl Strategy<Value = HeaderChanges> {
+    let names = btree_set(select(vec!["x-a", "x-b", "x_c", "server"]), 0..4);
+    let way = (0_u8..3, select(vec!["1", "a b", "max-age=5; x"]));
+    let changes = (names, vec(way, 4)).prop_map(|(names, ways)| {
+        let mut changes = HeaderChanges::default();
+        for (name, (way, value)) in names.into_iter().zip(ways) {
+            match way {
+                0 => changes.set.push(known(Field::new(name, value))),
+                1 => changes.add.push(known(Field::new(name, value))),
+                _ => changes.remove.push(known(FieldName::new(name))),
+            }
+        }
+        changes
+    });
+    option::weighted(0.3, changes).prop_map(Option::unwrap_or_default)
+}
+
+/// Rules without a name that lead to one of these pools.
+pub fn rules(pools: Vec<ObjectKey>) -> impl Strategy<Value = Rule> {
+    let headers = (header_changes(), header_changes());
+    (vec(matches(), 1..4), select(pools), timeouts(), headers).prop_map(|(matches, pool, timeouts, headers)| Rule {
+        name: None,
+        matches,
+        pool,
+        timeouts: Arc::new(timeouts),
+        request_headers: Arc::new(headers.0),
+        response_headers: Arc::new(headers.1),
+    })
+}
+
 /// Routes that are valid where these pools are (at least one).
 pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
-    let rule = (any::<bool>(), vec(matches(), 1..4), select(pools), timeouts());
     let created = option::of(prop_oneof![0_u64..4, Just(u64::MAX), Just(1_800_000_000)]);
+    let rules = vec((any::<bool>(), rules(pools)), 1..4);
     let certificates = btree_set(certificates(), 0..2);
-    (created, btree_set(hosts(), 1..4), vec(rule, 1..4), certificates).prop_map(
+    (created, btree_set(hosts(), 1..4), rules, certificates).prop_map(
         |(created_at_seconds, hosts, rules, certificates)| {
-            let rule =
-                |(index, (named, matches, pool, timeouts)): (usize, (bool, Vec<RouteMatch>, ObjectKey, Timeouts))| {
-                    Rule {
-                        name: named.then(|| Arc::from(format!("rule-{index}"))),
-                        matches,
-                        pool,
-                        timeouts: Arc::new(timeouts),
-                    }
-                };
+            let rule = |(index, (named, rule)): (usize, (bool, Rule))| Rule {
+                name: named.then(|| Arc::from(format!("rule-{index}"))),
+                ..rule
+            };
             RouteUnit {
                 created_at_seconds,
                 hosts: hosts.into_iter().collect(),

@@ -12,6 +12,7 @@ use crate::names::ObjectKey;
 use crate::precedence::Criterion;
 use crate::request::{RequestFacts, Unmet};
 use crate::snapshot::Snapshot;
+use crate::unit::Rule;
 
 /// Where a request goes and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -41,6 +42,8 @@ pub struct Candidate {
     pub demands: String,
     /// Where its requests go.
     pub pool: ObjectKey,
+    /// What else is done to them and to their answers, for people.
+    pub changes: Vec<String>,
 }
 
 /// A match that did not take the request.
@@ -101,7 +104,18 @@ fn candidate(found: &Found<'_>, matched: &RouteMatch) -> Candidate {
         host: found.host.to_string(),
         demands: matched.to_string(),
         pool: found.rule_unit.pool.clone(),
+        changes: changes(found.rule_unit),
     }
+}
+
+/// What a rule does besides choosing where a request goes, one line each.
+fn changes(rule: &Rule) -> Vec<String> {
+    let headers = [
+        ("request headers", &rule.request_headers),
+        ("response headers", &rule.response_headers),
+    ];
+    let headers = headers.into_iter().filter(|(_, changes)| !changes.is_empty());
+    headers.map(|(of, changes)| format!("{of}: {changes}")).collect()
 }
 
 fn why_not(
@@ -154,7 +168,12 @@ impl fmt::Display for Because {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.winner {
-            Some(winner) => writeln!(f, "goes to {}\n  by {winner}", winner.pool)?,
+            Some(winner) => {
+                writeln!(f, "goes to {}\n  by {winner}", winner.pool)?;
+                for change in &winner.changes {
+                    writeln!(f, "  {change}")?;
+                }
+            }
             None => writeln!(f, "goes nowhere: 404 no_route")?,
         }
         for Loser { candidate, because } in &self.others {
@@ -175,17 +194,15 @@ mod tests {
     use crate::config::Config;
     use crate::host::HostPattern;
     use crate::matching::{HeaderMatch, PathMatch, QueryMatch, ValueMatch};
-    use crate::unit::{DataPlaneUnit, Listener, PoolUnit, RouteUnit, Rule, Timeouts, Unit};
+    use crate::unit::{DataPlaneUnit, Listener, PoolUnit, RouteUnit, Rule, Unit};
     use http::{HeaderMap, Method};
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     fn rule(name: &str, one: RouteMatch) -> Rule {
         Rule {
             name: Some(name.into()),
             matches: vec![one],
-            pool: "Pool shop/api".parse().unwrap(),
-            timeouts: Arc::new(Timeouts::default()),
+            ..Rule::to("Pool shop/api".parse().unwrap())
         }
     }
 

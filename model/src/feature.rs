@@ -11,6 +11,8 @@ use serde::{Serialize, Serializer};
 /// Something that a revision may use.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Feature {
+    /// Rules that change header fields.
+    HeaderModifiers,
     /// Named listeners on TCP ports.
     Listeners,
     /// Named pools.
@@ -32,7 +34,8 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::HeaderModifiers,
         Self::Listeners,
         Self::Pools,
         Self::Routes,
@@ -44,6 +47,7 @@ impl Feature {
     /// Its name as it travels.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::HeaderModifiers => "header-modifiers/v1",
             Self::Listeners => "listeners/v1",
             Self::Pools => "pools/v1",
             Self::Routes => "routes/v1",

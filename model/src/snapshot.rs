@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::feature::Feature;
+use crate::header_changes::HeaderChanges;
 use crate::host::HostPattern;
 use crate::limits::{
-    MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_MATCHES, MAX_HOST_REGEXES_PER_ROUTE,
-    MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_QUERY_MATCHES,
-    MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
+    MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_CHANGES, MAX_HEADER_MATCHES,
+    MAX_HOST_REGEXES_PER_ROUTE, MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE,
+    MAX_METHODS, MAX_QUERY_MATCHES, MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
 };
 use crate::matching::RouteMatch;
 use crate::names::{Kind, ObjectKey};
@@ -141,8 +142,7 @@ impl Snapshot {
 
 fn unit_features(unit: &Unit) -> Vec<Feature> {
     match unit {
-        Unit::Route(route) if route.certificates.is_empty() => vec![Feature::Routes],
-        Unit::Route(_) => vec![Feature::Routes, Feature::TlsListeners],
+        Unit::Route(route) => route_features(route),
         Unit::Pool(PoolUnit { source }) => match source {
             PoolSource::Static(endpoints) if endpoints.is_empty() => vec![Feature::Pools],
             PoolSource::Static(_) => vec![Feature::Pools, Feature::StaticEndpoints],
@@ -153,6 +153,19 @@ fn unit_features(unit: &Unit) -> Vec<Feature> {
         }
         Unit::DataPlane(_) => vec![Feature::Listeners, Feature::TlsListeners],
     }
+}
+
+fn route_features(route: &RouteUnit) -> Vec<Feature> {
+    let changes_headers = |rule: &Rule| !rule.request_headers.is_empty() || !rule.response_headers.is_empty();
+    let uses = [
+        (Feature::Routes, true),
+        (Feature::TlsListeners, !route.certificates.is_empty()),
+        (Feature::HeaderModifiers, route.rules.iter().any(changes_headers)),
+    ];
+    uses.into_iter()
+        .filter(|(_, used)| *used)
+        .map(|(feature, _)| feature)
+        .collect()
 }
 
 fn live_subjects(config: &Config) -> BTreeSet<LiveSubject> {
@@ -292,6 +305,8 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
         matches,
         pool,
         timeouts: _,
+        request_headers,
+        response_headers,
     } = rule;
     if let Some(name) = name {
         let good = !name.is_empty()
@@ -307,10 +322,23 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
     for (index, one) in matches.iter().enumerate() {
         check_match(&format!("{place}.matches[{index}]"), one, errors);
     }
+    check_header_changes(&format!("{place}.request_headers"), request_headers, errors);
+    check_header_changes(&format!("{place}.response_headers"), response_headers, errors);
     match config.get(pool) {
         Some(Unit::Pool(_)) => {}
         Some(Unit::Route(_) | Unit::DataPlane(_)) => errors.add(format!("{place}.pool"), format!("{pool} is no Pool")),
         None => errors.add(format!("{place}.pool"), format!("there is no {pool}")),
+    }
+}
+
+fn check_header_changes(place: &str, changes: &HeaderChanges, errors: &mut Errors) {
+    let HeaderChanges { set, add, remove } = changes;
+    for (part, count) in [("set", set.len()), ("add", add.len()), ("remove", remove.len())] {
+        errors.at_most(&format!("{place}.{part}"), count, MAX_HEADER_CHANGES);
+    }
+    let names: Vec<_> = changes.names().map(ToString::to_string).collect();
+    for name in duplicates(&names) {
+        errors.add(place, format!("{name} is there twice"));
     }
 }
 
@@ -397,9 +425,10 @@ fn duplicates<T: Ord>(items: &[T]) -> Vec<&T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header_changes::Field;
     use crate::matching::{HeaderMatch, PathMatch, ValueMatch};
     use crate::reference::CertificateRef;
-    use crate::unit::{Timeouts, Weight};
+    use crate::unit::Weight;
     use std::str::FromStr;
     use std::sync::Arc;
 
@@ -410,9 +439,7 @@ mod tests {
     fn route() -> RouteUnit {
         let rule = Rule {
             name: Some("all".into()),
-            matches: vec![RouteMatch::default()],
-            pool: key("Pool a/pool"),
-            timeouts: Arc::new(Timeouts::default()),
+            ..Rule::to(key("Pool a/pool"))
         };
         RouteUnit {
             created_at_seconds: None,
@@ -666,6 +693,35 @@ mod tests {
             with_route(move |route| route.hosts.clone_from(&hosts)),
             &["ProxyRoute a/route hosts (regular expressions): has 9 entries; at most 8 are allowed"],
         );
+    }
+
+    #[test]
+    fn changes_of_headers_are_few_and_say_one_thing_of_each() {
+        let field = |name: &str| Field::new(name, "1").unwrap();
+        let many: Vec<_> = (0..17).map(|index| field(&format!("x-{index}"))).collect();
+        check(
+            with_route(move |route| {
+                let changes = HeaderChanges {
+                    set: many.clone(),
+                    add: vec![field("x-3")],
+                    remove: vec![],
+                };
+                route.rules[0].response_headers = Arc::new(changes);
+            }),
+            &[
+                "ProxyRoute a/route rules[0].response_headers.set: has 17 entries; at most 16 are allowed",
+                "ProxyRoute a/route rules[0].response_headers: x-3 is there twice",
+            ],
+        );
+        let mut config = good();
+        let add = vec![field("x-3")];
+        let changes = HeaderChanges {
+            add,
+            ..HeaderChanges::default()
+        };
+        with_route(move |route| route.rules[0].request_headers = Arc::new(changes.clone()))(&mut config);
+        let features = Snapshot::check(config).unwrap().features();
+        assert!(features.contains(&Feature::HeaderModifiers));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use crate::header_changes::HeaderChanges;
 use crate::host::HostPattern;
 use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
@@ -48,6 +49,24 @@ pub struct Rule {
     pub pool: ObjectKey,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// What of a request's header fields is changed before the upstream gets them.
+    pub request_headers: Arc<HeaderChanges>,
+    /// What of a response's header fields is changed before the client gets them.
+    pub response_headers: Arc<HeaderChanges>,
+}
+
+impl Rule {
+    /// A rule without a name that sends every request to `pool`, as it is.
+    pub fn to(pool: ObjectKey) -> Self {
+        Self {
+            name: None,
+            matches: vec![RouteMatch::default()],
+            pool,
+            timeouts: Arc::default(),
+            request_headers: Arc::default(),
+            response_headers: Arc::default(),
+        }
+    }
 }
 
 /// How long the parts of an exchange may take.

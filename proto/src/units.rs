@@ -10,6 +10,7 @@ use sluice_model::unit::{
 };
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
+use crate::filters::{header_changes_in, header_changes_to};
 use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
 use crate::matches::{host_from, host_to, match_from, match_to};
 use crate::pb;
@@ -91,12 +92,16 @@ fn rule_to(rule: &Rule) -> pb::Rule {
         matches,
         pool,
         timeouts,
+        request_headers,
+        response_headers,
     } = rule;
     pb::Rule {
         name: name.as_deref().map(str::to_owned),
         matches: matches.iter().map(match_to).collect(),
         pool: Some(key_to(pool)),
         timeouts: (**timeouts != Timeouts::default()).then(|| timeouts_to(timeouts)),
+        request_headers: header_changes_to(request_headers),
+        response_headers: header_changes_to(response_headers),
     }
 }
 
@@ -106,12 +111,16 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         matches,
         pool,
         timeouts,
+        request_headers,
+        response_headers,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
         matches: each("matches", matches, match_from)?,
         pool: key_in("pool", pool)?,
         timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+        request_headers: header_changes_in("request_headers", request_headers)?,
+        response_headers: header_changes_in("response_headers", response_headers)?,
     })
 }
 

@@ -12,6 +12,7 @@ use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, Rou
 use sluice_model::unit::{RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
+use super::filters::header_changes;
 use super::{Findings, Meaning, certificate, fleet, quantity};
 use crate::objects::Object;
 use crate::problem::FieldPath;
@@ -101,6 +102,8 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         matches,
         pool,
         timeouts,
+        request_headers,
+        response_headers,
     } = spec;
     let numbered = matches.iter().enumerate();
     let found: Vec<RouteMatch> = numbered
@@ -109,6 +112,8 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
     let timeouts = timeouts
         .as_ref()
         .map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
+    let request_headers = header_changes(&field.field("requestHeaders"), request_headers.as_ref(), findings);
+    let response_headers = header_changes(&field.field("responseHeaders"), response_headers.as_ref(), findings);
     let pool = findings.ok(
         &field.field("pool"),
         pool.parse(),
@@ -123,6 +128,8 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         },
         pool: ObjectKey::new(Kind::Pool, object.key.namespace.clone(), pool),
         timeouts: Arc::new(timeouts.unwrap_or_default()),
+        request_headers,
+        response_headers,
     })
 }
 

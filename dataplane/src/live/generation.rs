@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use sluice_model::header_changes::HeaderChanges;
 use sluice_model::unit::{PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
@@ -46,6 +47,10 @@ pub struct RuleEntry {
     pub pool: u32,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// What of a request's header fields is changed.
+    pub request_headers: Arc<HeaderChanges>,
+    /// What of a response's header fields is changed.
+    pub response_headers: Arc<HeaderChanges>,
 }
 
 /// One route.
@@ -231,6 +236,8 @@ fn route_entry(
             text: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
             pool: *pools.get(&rule.pool).ok_or_else(no_pool)?,
             timeouts: rule.timeouts.clone(),
+            request_headers: rule.request_headers.clone(),
+            response_headers: rule.response_headers.clone(),
         })
     };
     Ok(RouteEntry {

@@ -14,7 +14,7 @@ use super::host::Host;
 use crate::guard::Line as RequestLine;
 use crate::guard::gate::Refused;
 use crate::guard::rule::Rule;
-use crate::live::{PoolEntry, RouteEntry};
+use crate::live::{PoolEntry, RouteEntry, RuleEntry};
 use crate::middleware::request_id;
 use crate::pool::rotation::EndpointEntry;
 use crate::stats::Verdict;
@@ -139,6 +139,11 @@ impl Exchange {
     /// Its way is known.
     pub(super) fn routed(&mut self, route: u32, rule: u32, pool: u32) {
         self.routed = Some(Routed { route, rule, pool });
+    }
+
+    /// The rule that took it.
+    pub(super) fn rule_entry(&self) -> Option<&RuleEntry> {
+        self.route()?.rules.get(self.routed?.rule as usize)
     }
 
     /// The pool it goes to.

@@ -12,6 +12,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::forward::Lease;
 use super::headers::Survey;
+use crate::middleware::modify;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::telemetry::names::NONE;
 use crate::worker::connection::Connection;
@@ -27,6 +28,9 @@ pub(super) fn upstream(
     exchange.responded(parts.status.as_u16());
     let survey = Survey::of(&parts.headers);
     survey.strip_response(&mut parts.headers);
+    if let Some(rule) = exchange.rule_entry() {
+        modify::apply(&rule.response_headers, &mut parts.headers);
+    }
     parts.headers.insert(X_REQUEST_ID, exchange.request_id.clone());
     if exchange.worker.leaving.get() == Leaving::Yes {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));

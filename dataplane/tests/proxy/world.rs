@@ -46,15 +46,14 @@ impl Setup {
     /// A route of the name of its pool.
     pub(crate) fn route(mut self, prefix: &str, pool: &str, timeout_ms: Option<u64>) -> Self {
         let rule = Rule {
-            name: None,
             matches: vec![RouteMatch {
                 path: PathMatch::prefix(prefix).unwrap(),
                 ..RouteMatch::default()
             }],
-            pool: key(&format!("Pool t/{pool}")),
             timeouts: Arc::new(Timeouts {
                 request: timeout_ms.and_then(TimeoutMillis::new),
             }),
+            ..Rule::to(key(&format!("Pool t/{pool}")))
         };
         let unit = RouteUnit {
             created_at_seconds: None,
@@ -72,13 +71,21 @@ impl Setup {
         let unit = RouteUnit {
             created_at_seconds: None,
             hosts: vec![HostPattern::hostname(host).unwrap()],
-            rules: vec![Rule {
-                name: None,
-                matches: vec![RouteMatch::default()],
-                pool: key(&format!("Pool t/{pool}")),
-                timeouts: Arc::default(),
-            }],
+            rules: vec![Rule::to(key(&format!("Pool t/{pool}")))],
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        self.config
+            .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// A route of this name for one host, with these rules.
+    pub(crate) fn rules(mut self, name: &str, host: &str, rules: Vec<Rule>) -> Self {
+        let unit = RouteUnit {
+            created_at_seconds: None,
+            hosts: vec![HostPattern::hostname(host).unwrap()],
+            rules,
+            certificates: vec![],
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));

@@ -86,12 +86,7 @@ fn configuration() -> Config {
     let route = RouteUnit {
         created_at_seconds: None,
         hosts: vec![HostPattern::hostname(HOST).unwrap()],
-        rules: vec![Rule {
-            name: None,
-            matches: vec![RouteMatch::default()],
-            pool: "Pool shop/api".parse().unwrap(),
-            timeouts: Arc::default(),
-        }],
+        rules: vec![Rule::to("Pool shop/api".parse().unwrap())],
         certificates: vec!["shop/tls".parse().unwrap()],
     };
     let source = PoolSource::Service("shop/api:http".parse().unwrap());
