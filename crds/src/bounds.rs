@@ -99,6 +99,9 @@ pub const PORT_NAME_PATTERN: &str = r"^([0-9][-0-9]*)?[a-z]([-a-z0-9]*[a-z0-9])?
 /// A host name, or `*.` before one. Lower case, no port.
 pub const HOSTNAME_PATTERN: &str =
     r"^(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+/// A host name without wildcard. Lower case, no port.
+pub const PRECISE_HOSTNAME_PATTERN: &str =
+    r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
 /// A method in upper case. Methods are case-sensitive (RFC 9110 §9.1): `get` would never match.
 pub const METHOD_PATTERN: &str = r"^[A-Z][A-Z0-9-]*$";
 /// A token (RFC 9110 §5.6.2): what a header name is made of.
@@ -139,6 +142,10 @@ pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
     (
         HOSTNAME_PATTERN,
         "a host name in lower case without a port, such as shop.example.com, or *.example.com for every host below it",
+    ),
+    (
+        PRECISE_HOSTNAME_PATTERN,
+        "a host name in lower case without a port, such as www.example.com",
     ),
     (
         METHOD_PATTERN,

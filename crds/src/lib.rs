@@ -25,7 +25,9 @@ pub mod rules;
 pub mod values;
 
 pub use condition::Condition;
-pub use filters::{ChangedName, HeaderChanges, HeaderField};
+pub use filters::{
+    ChangedName, HeaderChanges, HeaderField, PathChange, PathChangeType, RedirectScheme, RequestRedirect,
+};
 pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus, RemovalBrake, ServiceReference};
 pub use proxyroute::{
     HeaderMatch, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch, RouteMatch,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds;
 use crate::condition::{self, Condition};
-use crate::filters::HeaderChanges;
+use crate::filters::{HeaderChanges, RequestRedirect};
 use crate::rules;
 use crate::values::{DurationText, SecretReference};
 
@@ -116,6 +116,11 @@ pub struct RouteTls {
 /// One rule: the requests it matches, and where they go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[
+    rules::POOL_OR_REDIRECT,
+    rules::REDIRECT_ALONE,
+    rules::PREFIX_TO_REDIRECT,
+])))]
 pub struct RouteRule {
     /// Name of the rule, unique in the route. Metrics, logs and gates speak of it.
     #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
@@ -124,9 +129,13 @@ pub struct RouteRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = bounds::MATCHES_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
     pub matches: Vec<RouteMatch>,
-    /// Name of the Pool, in this route's namespace, that answers.
+    /// Name of the Pool, in this route's namespace, that answers. Either this or requestRedirect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = bounds::NAME_MAX_BYTES), regex(pattern = bounds::NAME_PATTERN))]
-    pub pool: String,
+    pub pool: Option<String>,
+    /// Sends the client elsewhere instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_redirect: Option<RequestRedirect>,
     /// How long things may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,

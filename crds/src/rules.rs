@@ -168,6 +168,66 @@ pub const HEADER_MAY_CHANGE: CelRule = CelRule {
     field: None,
 };
 
+/// A rule sends its requests to a pool or elsewhere.
+pub const POOL_OR_REDIRECT: CelRule = CelRule {
+    id: "pool-or-redirect",
+    cel: "has(self.pool) != has(self.requestRedirect)",
+    message: "a rule needs either a pool or a requestRedirect, and not both",
+    field: None,
+};
+/// Nobody would get the request that is changed, or answer in time.
+pub const REDIRECT_ALONE: CelRule = CelRule {
+    id: "redirect-alone",
+    cel: "!has(self.requestRedirect) || !(has(self.requestHeaders) || has(self.timeouts))",
+    message: "requestHeaders and timeouts are for requests that go to a pool, not for a requestRedirect",
+    field: Some(".requestRedirect"),
+};
+/// A prefix is replaced only where one is matched.
+pub const PREFIX_TO_REDIRECT: CelRule = CelRule {
+    id: "prefix-to-redirect",
+    cel: "!(has(self.requestRedirect) && has(self.requestRedirect.path) && \
+          self.requestRedirect.path.type == 'ReplacePrefixMatch') || !has(self.matches) || \
+          self.matches.all(m, !has(m.path) || !has(m.path.type) || m.path.type == 'PathPrefix')",
+    message: "ReplacePrefixMatch needs matches whose paths are all of type PathPrefix",
+    field: Some(".requestRedirect.path"),
+};
+/// A redirect that changes nothing leads in a circle.
+pub const REDIRECT_LEADS_ELSEWHERE: CelRule = CelRule {
+    id: "redirect-leads-elsewhere",
+    cel: "has(self.scheme) || has(self.hostname) || has(self.port) || has(self.path)",
+    message: "a redirect needs a scheme, hostname, port or path: without any it leads to itself",
+    field: None,
+};
+/// The statuses of redirects to a place that is named. 304 and 305 mean something else, 306 nothing.
+pub const REDIRECT_STATUS: CelRule = CelRule {
+    id: "redirect-status",
+    cel: "self in [301, 302, 303, 307, 308]",
+    message: "must be 301, 302, 303, 307 or 308",
+    field: None,
+};
+/// The new host is a name, not an IP address.
+pub const NEW_HOST_IS_NAME: CelRule = CelRule {
+    id: "new-host-is-name",
+    cel: "!self.matches('^[0-9.]+$')",
+    message: "must be a host name, not an IP address",
+    field: None,
+};
+/// One type, and what belongs to it.
+pub const PATH_CHANGE_BY_TYPE: CelRule = CelRule {
+    id: "path-change-by-type",
+    cel: "has(self.replaceFullPath) == (self.type == 'ReplaceFullPath') && \
+          has(self.replacePrefixMatch) == (self.type == 'ReplacePrefixMatch')",
+    message: "type ReplaceFullPath goes with replaceFullPath, type ReplacePrefixMatch with replacePrefixMatch",
+    field: None,
+};
+/// A new path is as a normalised request path is.
+pub const NEW_PATH: CelRule = CelRule {
+    id: "new-path",
+    cel: r"self == '' || (self.startsWith('/') && !self.matches(r'[^!-~]|[?#\\]|//|/[.][.]?(/|$)'))",
+    message: "a path begins with '/' and has no '?', '#', '\\', '//', '/./', '/../', spaces or non-ASCII characters",
+    field: None,
+};
+
 /// Every rule.
 pub const ALL: &[CelRule] = &[
     ADDRESS_IS_IP,
@@ -190,6 +250,14 @@ pub const ALL: &[CelRule] = &[
     VALUES_BY_OPERATOR,
     CERTIFICATES_DIFFER,
     HEADER_MAY_CHANGE,
+    POOL_OR_REDIRECT,
+    REDIRECT_ALONE,
+    PREFIX_TO_REDIRECT,
+    REDIRECT_LEADS_ELSEWHERE,
+    REDIRECT_STATUS,
+    NEW_HOST_IS_NAME,
+    PATH_CHANGE_BY_TYPE,
+    NEW_PATH,
 ];
 
 /// `rules` as the value of `x-kubernetes-validations`.
@@ -563,6 +631,141 @@ pub const CASES: &[Case] = &[
         HEADER_MAY_CHANGE,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"set":[{"name":"X-Env","value":"a b"}],"add":[{"name":"x-forwarded-prefix","value":"/a"}],"remove":["x_secret","forwarded"]},"responseHeaders":{"remove":["Server"]}}]}"#,
+    ),
+    refused(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[]}]}"#,
+        "spec.rules[0]",
+    ),
+    refused(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestRedirect":{"scheme":"https"}}]}"#,
+        "spec.rules[0]",
+    ),
+    accepted(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https","statusCode":308}}]}"#,
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"timeouts":{"request":"1s"}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"requestHeaders":{"remove":["x-a"]}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    accepted(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"www.example.com"},"responseHeaders":{"remove":["x-a"]}}]}"#,
+    ),
+    refused(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"value":"/a"}},{"path":{"type":"Exact","value":"/b"}}],"requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    accepted(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"value":"/a"}},{"path":{"type":"PathPrefix","value":"/b"}},{"methods":["GET"]}],"requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+    ),
+    accepted(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"type":"Exact","value":"/b"}}],"requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/c"}}}]}"#,
+    ),
+    refused(
+        REDIRECT_LEADS_ELSEWHERE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"statusCode":301}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    accepted(
+        REDIRECT_LEADS_ELSEWHERE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"port":8443}}]}"#,
+    ),
+    refused(
+        REDIRECT_STATUS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https","statusCode":304}}]}"#,
+        "spec.rules[0].requestRedirect.statusCode",
+    ),
+    accepted(
+        REDIRECT_STATUS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"http","statusCode":303}}]}"#,
+    ),
+    refused(
+        NEW_HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"10.0.0.1"}}]}"#,
+        "spec.rules[0].requestRedirect.hostname",
+    ),
+    accepted(
+        NEW_HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"10.example.com"}}]}"#,
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/a","replacePrefixMatch":"/a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replaceFullPath":"/a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    accepted(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":""}}}]}"#,
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replaceFullPath",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/a?b"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replaceFullPath",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"//evil.example.com"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replacePrefixMatch",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/a/../b"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replacePrefixMatch",
+    ),
+    accepted(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/a%20b/..c/"}}}]}"#,
     ),
 ];
 

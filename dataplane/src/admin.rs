@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use sluice_proto::live::{EndpointState, LiveEndpoint};
 use tokio::net::TcpListener;
 
+use sluice_model::unit::Action;
+
 use crate::listener::{Listeners, OpenListener};
 use crate::live::{Endpoints, Generation, LiveStore};
 use crate::pool::rotation::EndpointEntry;
@@ -165,9 +167,8 @@ fn routes(generation: &Generation) -> Value {
             json!({
                 "name": rule.name,
                 "matches": rule.matches.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "pool": rule.pool,
-                "request_timeout_ms": rule.timeouts.request.map(|timeout| timeout.get()),
-                "request_headers": rule.request_headers,
+                "pool": rule.pool(),
+                "action": action(&rule.action),
                 "response_headers": rule.response_headers,
             })
         };
@@ -176,6 +177,16 @@ fn routes(generation: &Generation) -> Value {
     units
         .map(|(key, route)| json!({ "route": key, "hosts": route.hosts, "rules": rules(route) }))
         .collect()
+}
+
+fn action(action: &Action) -> Value {
+    match action {
+        Action::Forward(forward) => json!({
+            "request_timeout_ms": forward.timeouts.request.map(|timeout| timeout.get()),
+            "request_headers": forward.request_headers,
+        }),
+        Action::Redirect(redirect) => json!({ "redirect": redirect }),
+    }
 }
 
 fn pools(generation: &Generation) -> Value {

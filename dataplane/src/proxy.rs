@@ -12,6 +12,7 @@ pub(crate) mod forward;
 mod headers;
 pub(crate) mod host;
 mod interim;
+mod redirect;
 pub(crate) mod respond;
 
 use std::convert::Infallible;
@@ -22,10 +23,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use sluice_model::{RequestFacts, unit::TimeoutMillis};
 
+use crate::live::ActionEntry;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::middleware::{forwarded, modify};
 use crate::worker::Worker;
@@ -37,6 +39,7 @@ use failure::Failure;
 use forward::Lease;
 use headers::Survey;
 use host::Host;
+use redirect::Elsewhere;
 
 /// How a request was answered.
 // Lives for one call: moving it once is cheaper than a box for every request.
@@ -46,6 +49,8 @@ pub(crate) enum Answer {
     Upstream(Response<Incoming>, Lease),
     /// By this hop, with nothing to say.
     Here,
+    /// By this hop, with a redirect.
+    Elsewhere(Elsewhere),
 }
 
 /// Answers one request. A panic on the way is a 500 for this request and concerns no other.
@@ -67,6 +72,10 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<Incoming>) -> 
             exchange.rest = drain::drain(request).await;
             Ok(Answer::Here)
         }
+        Ok(Decision::Elsewhere(elsewhere)) => {
+            exchange.rest = drain::drain(request).await;
+            Ok(Answer::Elsewhere(elsewhere))
+        }
         Err(failure) if failure.ends_connection() => Err(failure),
         Err(failure) => {
             exchange.rest = drain::drain(request).await;
@@ -75,7 +84,8 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<Incoming>) -> 
     };
     match answer {
         Ok(Answer::Upstream(response, lease)) => respond::upstream(exchange, response, lease),
-        Ok(Answer::Here) => respond::here(exchange),
+        Ok(Answer::Here) => respond::here(exchange, StatusCode::NO_CONTENT),
+        Ok(Answer::Elsewhere(elsewhere)) => respond::elsewhere(exchange, elsewhere),
         Err(failure) => respond::failure(exchange, failure),
     }
 }
@@ -86,6 +96,8 @@ enum Decision {
     Forward(Option<TimeoutMillis>),
     /// This hop answers it.
     Here,
+    /// Its client is sent elsewhere.
+    Elsewhere(Elsewhere),
 }
 
 fn decide(exchange: &mut Exchange, request: &mut Request<Incoming>) -> Result<Decision, Failure> {
@@ -99,13 +111,15 @@ fn decide(exchange: &mut Exchange, request: &mut Request<Incoming>) -> Result<De
     if admitted.way == Way::Here {
         return Ok(Decision::Here);
     }
-    let timeout = route(exchange, request)?;
-    prepare(exchange, &survey, request.headers_mut());
-    Ok(Decision::Forward(timeout))
+    let decision = route(exchange, request)?;
+    if let Decision::Forward(_) = decision {
+        prepare(exchange, &survey, request.headers_mut());
+    }
+    Ok(decision)
 }
 
-/// Finds the rule and its pool. Each step compares stamps: what it came from and what it leads to are of one generation.
-fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Option<TimeoutMillis>, Failure> {
+/// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are of one generation.
+fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Decision, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let host = exchange.host.as_ref().map(Host::name);
     if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), host)
@@ -124,14 +138,22 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Option<
     let to = generation.router.find(&facts).ok_or(Failure::NoRoute)?;
     let route = generation.routes.get(to.route as usize).ok_or(Failure::Internal)?;
     let rule = route.rules.get(to.rule as usize).ok_or(Failure::Internal)?;
-    let pool = generation.pools.get(rule.pool as usize).ok_or(Failure::Internal)?;
+    let forward = match &rule.action {
+        ActionEntry::Forward(forward) => forward,
+        ActionEntry::Redirect(redirect) => {
+            exchange.routed(to.route, to.rule, None);
+            let elsewhere = redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri())?;
+            return Ok(Decision::Elsewhere(elsewhere));
+        }
+    };
+    let pool = generation.pools.get(forward.pool as usize).ok_or(Failure::Internal)?;
     for stamp in [route.stamp, rule.stamp, pool.stamp] {
         if stamp != generation.stamp {
             exchange.worker.counters.mixed.add(1);
         }
     }
-    exchange.routed(to.route, to.rule, rule.pool);
-    Ok(rule.timeouts.request)
+    exchange.routed(to.route, to.rule, Some(forward.pool));
+    Ok(Decision::Forward(forward.timeouts.request))
 }
 
 /// What the upstream gets to see: nothing that concerned only the hop before, and what this hop vouches for.
@@ -141,12 +163,11 @@ fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
     let host = exchange.host.as_ref().map(Host::sent);
     forwarded::apply(headers, &connection.client, connection.scheme(), host);
     headers.insert(X_REQUEST_ID, exchange.request_id.clone());
-    let cleared = exchange.rule_entry().map(|rule| {
-        modify::apply(&rule.request_headers, headers);
-        let names = rule.request_headers.cleared();
-        names.map(|name| name.header().clone()).collect::<Vec<_>>()
-    });
-    exchange.nominated.extend(cleared.into_iter().flatten());
+    if let Some(changes) = exchange.forward_entry().map(|forward| forward.request_headers.clone()) {
+        modify::apply(&changes, headers);
+        let cleared = changes.cleared().map(|name| name.header().clone());
+        exchange.nominated.extend(cleared);
+    }
     if survey.transfer_encodings > 0 {
         // Said here so that the framing that goes on is ours, also for methods that usually have no body.
         headers.insert(http::header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

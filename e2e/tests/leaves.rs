@@ -14,8 +14,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sluice_controller::compile::Compiler;
 use sluice_controller::source::folder::Folder;
-use sluice_dataplane::live::{Generation, LiveStore, Role};
+use sluice_dataplane::live::{ActionEntry, Generation, LiveStore, Role};
 use sluice_dataplane::middleware::modify;
+use sluice_model::target::{Asked, Scheme};
 use sluice_model::{Digest, RequestFacts, RevisionId};
 use sluice_proto::live::{EndpointState, LiveEndpoint};
 
@@ -122,6 +123,48 @@ fn route_leaves() -> Vec<Leaf> {
             "rules[].responseHeaders.remove[]",
             "/rules/0/responseHeaders/remove/0",
             json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.scheme",
+            "/rules/3/requestRedirect/scheme",
+            json!("http"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.hostname",
+            "/rules/3/requestRedirect/hostname",
+            json!("changed.example.com"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.port",
+            "/rules/3/requestRedirect/port",
+            json!(8444),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.statusCode",
+            "/rules/3/requestRedirect/statusCode",
+            json!(308),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.path.type",
+            "/rules/3/requestRedirect/path",
+            json!({"type": "ReplaceFullPath", "replaceFullPath": "/new"}),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.path.replaceFullPath",
+            "/rules/3/requestRedirect/path",
+            json!({"type": "ReplaceFullPath", "replaceFullPath": "/changed"}),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.path.replacePrefixMatch",
+            "/rules/3/requestRedirect/path/replacePrefixMatch",
+            json!("/changed"),
             Seen::Live,
         ),
         Leaf(
@@ -309,9 +352,16 @@ fn full_example() -> BTreeMap<&'static str, Value> {
             "set": [{"name": "x-frame-options", "value": "DENY"}], "add": [{"name": "x-tag", "value": "b"}], "remove": ["server"],
         },
     });
+    let moved = json!({
+        "name": "moved", "matches": [{"path": {"value": "/old"}}],
+        "requestRedirect": {
+            "scheme": "https", "hostname": "www.example.com", "port": 8443, "statusCode": 301,
+            "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"},
+        },
+    });
     let route = json!({
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
-        "rules": [rule, {"name": "rest", "pool": "second"}, {"name": "third", "pool": "third"}],
+        "rules": [rule, {"name": "rest", "pool": "second"}, {"name": "third", "pool": "third"}, moved],
         "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}]},
     });
     let rollout = json!({
@@ -438,7 +488,8 @@ fn probes() -> Vec<Probe> {
         (base.0, base.1, http::Method::POST, base.3, base.4),
         // Taken only once the header's or the parameter's value is a regular expression.
         (base.0, base.1, get.clone(), "v2", base.4),
-        (base.0, base.1, get, base.3, "preview=12"),
+        (base.0, base.1, get.clone(), base.3, "preview=12"),
+        (base.0, "/old/items", get, base.3, base.4),
     ]
 }
 
@@ -458,18 +509,32 @@ fn decide(generation: &Generation, (host, path, method, header, query): &Probe) 
         return "no route".to_owned();
     };
     let rule = &generation.routes[found.route as usize].rules[found.rule as usize];
-    let pool = &generation.pools[rule.pool as usize];
+    let forward = match &rule.action {
+        ActionEntry::Forward(forward) => forward,
+        ActionEntry::Redirect(redirect) => {
+            let asked = Asked {
+                scheme: Scheme::Http,
+                host,
+                port: None,
+                path,
+                query: None,
+            };
+            let location = redirect.location(&asked, rule.prefix(found.matched)).unwrap();
+            return format!("{} -> {} {location}", rule.text, redirect.status.code());
+        }
+    };
+    let pool = &generation.pools[forward.pool as usize];
     let mut request = headers.clone();
     let mut response = http::HeaderMap::new();
     for name in ["x-secret", "server"] {
         request.insert(name, http::HeaderValue::from_static("1"));
         response.insert(name, http::HeaderValue::from_static("1"));
     }
-    modify::apply(&rule.request_headers, &mut request);
+    modify::apply(&forward.request_headers, &mut request);
     modify::apply(&rule.response_headers, &mut response);
     format!(
         "{} -> {} within {:?}: {request:?} {response:?}",
-        rule.text, pool.text, rule.timeouts
+        rule.text, pool.text, forward.timeouts
     )
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -20,9 +21,10 @@ use crate::names::{Kind, Name, ObjectKey};
 use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
+use crate::target::{PathChange, Redirect, RedirectStatus, Scheme};
 use crate::unit::{
-    DataPlaneUnit, Endpoint, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts,
-    Unit, Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
+    TimeoutMillis, Timeouts, Unit, Weight,
 };
 
 /// A value that a list above is known to make; what is wrong with it is a bug of the list.
@@ -136,16 +138,58 @@ pub fn header_changes() -> impl Strategy<Value = HeaderChanges> {
     option::weighted(0.3, changes).prop_map(Option::unwrap_or_default)
 }
 
-/// Rules without a name that lead to one of these pools.
+/// Ways to another place, for rules that match prefixes only or do not.
+fn redirects() -> impl Strategy<Value = Redirect> {
+    let scheme = option::of(select(vec![Scheme::Http, Scheme::Https]));
+    let host = option::of(select(vec!["c.test", "www.a.test"]).prop_map(|text| known(text.parse())));
+    let status = select(&RedirectStatus::ALL[..]);
+    (scheme, host, option::of(any::<NonZeroU16>()), path_changes(), status).prop_map(
+        |(scheme, host, port, path, status)| Redirect {
+            scheme,
+            host,
+            port,
+            path: Some(path),
+            status,
+        },
+    )
+}
+
+fn path_changes() -> impl Strategy<Value = PathChange> {
+    let path = select(vec!["/", "/x", "/x/y/"]);
+    (any::<bool>(), path).prop_map(|(whole, text)| match whole {
+        true => known(PathChange::full(text)),
+        false => known(PathChange::prefix(text)),
+    })
+}
+
+/// A change that goes with these matches.
+fn fitting(change: Option<PathChange>, matches: &[RouteMatch]) -> Option<PathChange> {
+    let whole = || known(PathChange::full("/x"));
+    change.map(|change| if change.fits(matches) { change } else { whole() })
+}
+
+/// Rules without a name that lead to one of these pools, or elsewhere.
 pub fn rules(pools: Vec<ObjectKey>) -> impl Strategy<Value = Rule> {
-    let headers = (header_changes(), header_changes());
-    (vec(matches(), 1..4), select(pools), timeouts(), headers).prop_map(|(matches, pool, timeouts, headers)| Rule {
+    let forward = (select(pools), timeouts(), header_changes()).prop_map(|(pool, timeouts, headers)| {
+        Action::Forward(Forward {
+            pool,
+            timeouts: Arc::new(timeouts),
+            request_headers: Arc::new(headers),
+        })
+    });
+    let redirect = redirects().prop_map(|redirect| Action::Redirect(Arc::new(redirect)));
+    let action = prop_oneof![4 => forward, 1 => redirect];
+    (vec(matches(), 1..4), action, header_changes()).prop_map(|(matches, action, response_headers)| Rule {
         name: None,
+        action: match action {
+            Action::Forward(forward) => Action::Forward(forward),
+            Action::Redirect(redirect) => Action::Redirect(Arc::new(Redirect {
+                path: fitting(redirect.path.clone(), &matches),
+                ..Redirect::clone(&redirect)
+            })),
+        },
         matches,
-        pool,
-        timeouts: Arc::new(timeouts),
-        request_headers: Arc::new(headers.0),
-        response_headers: Arc::new(headers.1),
+        response_headers: Arc::new(response_headers),
     })
 }
 

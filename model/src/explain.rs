@@ -12,7 +12,7 @@ use crate::names::ObjectKey;
 use crate::precedence::Criterion;
 use crate::request::{RequestFacts, Unmet};
 use crate::snapshot::Snapshot;
-use crate::unit::Rule;
+use crate::unit::{Action, Rule};
 
 /// Where a request goes and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -40,8 +40,10 @@ pub struct Candidate {
     pub host: String,
     /// What it demands, for people.
     pub demands: String,
-    /// Where its requests go.
-    pub pool: ObjectKey,
+    /// The pool that its requests go to, if they do.
+    pub pool: Option<ObjectKey>,
+    /// The redirect that its clients get instead, for people.
+    pub redirect: Option<String>,
     /// What else is done to them and to their answers, for people.
     pub changes: Vec<String>,
 }
@@ -103,18 +105,25 @@ fn candidate(found: &Found<'_>, matched: &RouteMatch) -> Candidate {
         matched: found.matched,
         host: found.host.to_string(),
         demands: matched.to_string(),
-        pool: found.rule_unit.pool.clone(),
+        pool: found.rule_unit.pool().cloned(),
+        redirect: match &found.rule_unit.action {
+            Action::Forward(_) => None,
+            Action::Redirect(redirect) => Some(redirect.to_string()),
+        },
         changes: changes(found.rule_unit),
     }
 }
 
 /// What a rule does besides choosing where a request goes, one line each.
 fn changes(rule: &Rule) -> Vec<String> {
-    let headers = [
-        ("request headers", &rule.request_headers),
-        ("response headers", &rule.response_headers),
-    ];
-    let headers = headers.into_iter().filter(|(_, changes)| !changes.is_empty());
+    let request = match &rule.action {
+        Action::Forward(forward) => Some(("request headers", &forward.request_headers)),
+        Action::Redirect(_) => None,
+    };
+    let headers = request
+        .into_iter()
+        .chain([("response headers", &rule.response_headers)]);
+    let headers = headers.filter(|(_, changes)| !changes.is_empty());
     headers.map(|(of, changes)| format!("{of}: {changes}")).collect()
 }
 
@@ -169,7 +178,12 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.winner {
             Some(winner) => {
-                writeln!(f, "goes to {}\n  by {winner}", winner.pool)?;
+                match (&winner.pool, &winner.redirect) {
+                    (Some(pool), _) => writeln!(f, "goes to {pool}")?,
+                    (None, Some(redirect)) => writeln!(f, "is redirected: {redirect}")?,
+                    (None, None) => {} // a rule does the one or the other
+                }
+                writeln!(f, "  by {winner}")?;
                 for change in &winner.changes {
                     writeln!(f, "  {change}")?;
                 }

@@ -17,6 +17,8 @@ pub enum Feature {
     Listeners,
     /// Named pools.
     Pools,
+    /// Rules that redirect.
+    Redirects,
     /// Routes: hosts, matches, a pool, a request timeout.
     Routes,
     /// Pools whose endpoints are those of a Service.
@@ -34,10 +36,11 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::HeaderModifiers,
         Self::Listeners,
         Self::Pools,
+        Self::Redirects,
         Self::Routes,
         Self::ServicePools,
         Self::StaticEndpoints,
@@ -50,6 +53,7 @@ impl Feature {
             Self::HeaderModifiers => "header-modifiers/v1",
             Self::Listeners => "listeners/v1",
             Self::Pools => "pools/v1",
+            Self::Redirects => "redirects/v1",
             Self::Routes => "routes/v1",
             Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",

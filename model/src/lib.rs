@@ -35,6 +35,7 @@ pub mod precedence;
 pub mod reference;
 pub mod request;
 pub mod snapshot;
+pub mod target;
 pub mod unit;
 
 pub use config::Config;

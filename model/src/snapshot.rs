@@ -20,7 +20,10 @@ use crate::limits::{
 use crate::matching::RouteMatch;
 use crate::names::{Kind, ObjectKey};
 use crate::reference::{LiveSubject, ServicePort, ServiceRef};
-use crate::unit::{DataPlaneUnit, Endpoint, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
+use crate::target::{PathChange, Redirect};
+use crate::unit::{
+    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit,
+};
 
 /// A configuration that can be served. Cheap to clone only behind an `Arc`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,11 +159,17 @@ fn unit_features(unit: &Unit) -> Vec<Feature> {
 }
 
 fn route_features(route: &RouteUnit) -> Vec<Feature> {
-    let changes_headers = |rule: &Rule| !rule.request_headers.is_empty() || !rule.response_headers.is_empty();
+    let changes_headers = |rule: &Rule| match &rule.action {
+        _ if !rule.response_headers.is_empty() => true,
+        Action::Forward(forward) => !forward.request_headers.is_empty(),
+        Action::Redirect(_) => false,
+    };
+    let redirects = |rule: &Rule| matches!(rule.action, Action::Redirect(_));
     let uses = [
         (Feature::Routes, true),
         (Feature::TlsListeners, !route.certificates.is_empty()),
         (Feature::HeaderModifiers, route.rules.iter().any(changes_headers)),
+        (Feature::Redirects, route.rules.iter().any(redirects)),
     ];
     uses.into_iter()
         .filter(|(_, used)| *used)
@@ -303,9 +312,7 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
     let Rule {
         name,
         matches,
-        pool,
-        timeouts: _,
-        request_headers,
+        action,
         response_headers,
     } = rule;
     if let Some(name) = name {
@@ -322,8 +329,35 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
     for (index, one) in matches.iter().enumerate() {
         check_match(&format!("{place}.matches[{index}]"), one, errors);
     }
-    check_header_changes(&format!("{place}.request_headers"), request_headers, errors);
     check_header_changes(&format!("{place}.response_headers"), response_headers, errors);
+    match action {
+        Action::Forward(forward) => check_forward(config, place, forward, errors),
+        Action::Redirect(redirect) => check_redirect(&format!("{place}.redirect"), redirect, matches, errors),
+    }
+}
+
+fn check_redirect(place: &str, redirect: &Redirect, matches: &[RouteMatch], errors: &mut Errors) {
+    if redirect.is_empty() {
+        errors.add(place, "says nothing, and so leads every request to itself");
+    }
+    if let Some(path) = &redirect.path {
+        check_path_change(&format!("{place}.path"), path, matches, errors);
+    }
+}
+
+fn check_path_change(place: &str, change: &PathChange, matches: &[RouteMatch], errors: &mut Errors) {
+    if !change.fits(matches) {
+        errors.add(place, "replaces a prefix, and not every match of the rule has one");
+    }
+}
+
+fn check_forward(config: &Config, place: &str, forward: &Forward, errors: &mut Errors) {
+    let Forward {
+        pool,
+        timeouts: _,
+        request_headers,
+    } = forward;
+    check_header_changes(&format!("{place}.request_headers"), request_headers, errors);
     match config.get(pool) {
         Some(Unit::Pool(_)) => {}
         Some(Unit::Route(_) | Unit::DataPlane(_)) => errors.add(format!("{place}.pool"), format!("{pool} is no Pool")),
@@ -428,6 +462,7 @@ mod tests {
     use crate::header_changes::Field;
     use crate::matching::{HeaderMatch, PathMatch, ValueMatch};
     use crate::reference::CertificateRef;
+    use crate::target::RedirectStatus;
     use crate::unit::Weight;
     use std::str::FromStr;
     use std::sync::Arc;
@@ -616,7 +651,7 @@ mod tests {
             &["ProxyRoute a/route rules[0].pool: there is no Pool a/pool"],
         );
         check(
-            with_route(|route| route.rules[0].pool = key("Rollout a/edge")),
+            with_route(|route| route.rules[0].action = Action::Forward(Forward::to(key("Rollout a/edge")))),
             &["ProxyRoute a/route rules[0].pool: Rollout a/edge is no Pool"],
         );
         check(
@@ -719,9 +754,48 @@ mod tests {
             add,
             ..HeaderChanges::default()
         };
-        with_route(move |route| route.rules[0].request_headers = Arc::new(changes.clone()))(&mut config);
+        let forward = Forward {
+            request_headers: Arc::new(changes),
+            ..Forward::to(key("Pool a/pool"))
+        };
+        with_route(move |route| route.rules[0].action = Action::Forward(forward.clone()))(&mut config);
         let features = Snapshot::check(config).unwrap().features();
         assert!(features.contains(&Feature::HeaderModifiers));
+    }
+
+    #[test]
+    fn redirects_lead_somewhere_and_replace_what_is_matched() {
+        let nowhere = Redirect {
+            scheme: None,
+            host: None,
+            port: None,
+            path: None,
+            status: RedirectStatus::Found,
+        };
+        let prefix = Redirect {
+            path: Some(PathChange::prefix("/b").unwrap()),
+            ..nowhere.clone()
+        };
+        let exact = RouteMatch {
+            path: PathMatch::exact("/a").unwrap(),
+            ..RouteMatch::default()
+        };
+        let with = |redirect: &Redirect, matches: Vec<RouteMatch>| {
+            let action = Action::Redirect(Arc::new(redirect.clone()));
+            with_route(move |route| {
+                route.rules[0].action = action.clone();
+                route.rules[0].matches.clone_from(&matches);
+            })
+        };
+        let nothing = "ProxyRoute a/route rules[0].redirect: says nothing, and so leads every request to itself";
+        check(with(&nowhere, vec![exact.clone()]), &[nothing]);
+        let wrong =
+            "ProxyRoute a/route rules[0].redirect.path: replaces a prefix, and not every match of the rule has one";
+        check(with(&prefix, vec![RouteMatch::default(), exact]), &[wrong]);
+        let mut config = good();
+        with(&prefix, vec![RouteMatch::default()])(&mut config);
+        let features = Snapshot::check(config).unwrap().features();
+        assert!(features.contains(&Feature::Redirects) && !features.contains(&Feature::HeaderModifiers));
     }
 
     #[test]

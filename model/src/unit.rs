@@ -13,6 +13,7 @@ use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
 use crate::reference::{CertificateRef, ServiceRef};
+use crate::target::Redirect;
 
 /// What one object means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,12 +46,8 @@ pub struct Rule {
     pub name: Option<Arc<str>>,
     /// It applies where any of these does; never empty.
     pub matches: Vec<RouteMatch>,
-    /// The pool its requests go to, always a `Kind::Pool` key.
-    pub pool: ObjectKey,
-    /// How long things may take.
-    pub timeouts: Arc<Timeouts>,
-    /// What of a request's header fields is changed before the upstream gets them.
-    pub request_headers: Arc<HeaderChanges>,
+    /// What becomes of its requests.
+    pub action: Action,
     /// What of a response's header fields is changed before the client gets them.
     pub response_headers: Arc<HeaderChanges>,
 }
@@ -61,10 +58,47 @@ impl Rule {
         Self {
             name: None,
             matches: vec![RouteMatch::default()],
+            action: Action::Forward(Forward::to(pool)),
+            response_headers: Arc::default(),
+        }
+    }
+
+    /// The pool that it sends requests to, if it does.
+    pub fn pool(&self) -> Option<&ObjectKey> {
+        match &self.action {
+            Action::Forward(forward) => Some(&forward.pool),
+            Action::Redirect(_) => None,
+        }
+    }
+}
+
+/// What becomes of the requests that a rule takes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// They go to a pool.
+    Forward(Forward),
+    /// Their clients are sent elsewhere.
+    Redirect(Arc<Redirect>),
+}
+
+/// How requests go to a pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forward {
+    /// Which, always a `Kind::Pool` key.
+    pub pool: ObjectKey,
+    /// How long things may take.
+    pub timeouts: Arc<Timeouts>,
+    /// What of a request's header fields is changed before the upstream gets them.
+    pub request_headers: Arc<HeaderChanges>,
+}
+
+impl Forward {
+    /// As they are, to `pool`.
+    pub fn to(pool: ObjectKey) -> Self {
+        Self {
             pool,
             timeouts: Arc::default(),
             request_headers: Arc::default(),
-            response_headers: Arc::default(),
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Conversions of what a rule does to requests and responses besides choosing a pool.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use sluice_model::header_changes::{Field, FieldName, HeaderChanges};
+use sluice_model::host::Host;
+use sluice_model::target::{PathChange, Redirect, RedirectStatus, Scheme};
 
-use crate::canonical::{DecodeError, each, wrong};
+use crate::canonical::{DecodeError, each, required, wrong};
+use crate::identity::text;
 use crate::pb;
 
 /// `None` when nothing changes: then nothing travels.
@@ -41,4 +45,78 @@ fn header_changes_from(changes: pb::HeaderChanges) -> Result<HeaderChanges, Deco
             FieldName::new(&name).map_err(|error| wrong("name", error))
         })?,
     })
+}
+
+pub(crate) fn redirect_to(redirect: &Redirect) -> pb::Redirect {
+    let Redirect {
+        scheme,
+        host,
+        port,
+        path,
+        status,
+    } = redirect;
+    let scheme = scheme.map(|scheme| match scheme {
+        Scheme::Http => pb::Scheme::Http,
+        Scheme::Https => pb::Scheme::Https,
+    });
+    pb::Redirect {
+        scheme: scheme.map(i32::from),
+        host: host.as_ref().map(ToString::to_string),
+        port: port.map(|port| u32::from(port.get())),
+        path: path.as_ref().map(path_change_to),
+        status: u32::from(status.code()),
+    }
+}
+
+pub(crate) fn redirect_from(redirect: pb::Redirect) -> Result<Redirect, DecodeError> {
+    let pb::Redirect {
+        scheme,
+        host,
+        port,
+        path,
+        status,
+    } = redirect;
+    let port = port.map(|port| {
+        let number = u16::try_from(port).ok().and_then(NonZeroU16::new);
+        number.ok_or_else(|| wrong("port", format!("{port} is no port")))
+    });
+    let code = u16::try_from(status).ok().and_then(RedirectStatus::new);
+    Ok(Redirect {
+        scheme: scheme.map(scheme_from).transpose()?,
+        host: host_in(host)?,
+        port: port.transpose()?,
+        path: path.map(path_change_from).transpose()?,
+        status: code.ok_or_else(|| wrong("status", format!("{status} is no redirect")))?,
+    })
+}
+
+fn scheme_from(scheme: i32) -> Result<Scheme, DecodeError> {
+    match pb::Scheme::try_from(scheme) {
+        Ok(pb::Scheme::Http) => Ok(Scheme::Http),
+        Ok(pb::Scheme::Https) => Ok(Scheme::Https),
+        Ok(pb::Scheme::Unspecified) | Err(_) => Err(wrong("scheme", format!("{scheme} is no scheme"))),
+    }
+}
+
+fn host_in(host: Option<String>) -> Result<Option<Host>, DecodeError> {
+    host.map(|host| text("host", &host)).transpose()
+}
+
+fn path_change_to(change: &PathChange) -> pb::PathChange {
+    use pb::path_change::Path;
+    let path = match change {
+        PathChange::Full(text) => Path::Full(text.to_string()),
+        PathChange::Prefix(text) if text.is_empty() => Path::Prefix("/".to_owned()),
+        PathChange::Prefix(text) => Path::Prefix(text.to_string()),
+    };
+    pb::PathChange { path: Some(path) }
+}
+
+fn path_change_from(change: pb::PathChange) -> Result<PathChange, DecodeError> {
+    use pb::path_change::Path;
+    let pb::PathChange { path } = change;
+    match required("path", path)? {
+        Path::Full(text) => PathChange::full(&text).map_err(|error| wrong("full", error)),
+        Path::Prefix(text) => PathChange::prefix(&text).map_err(|error| wrong("prefix", error)),
+    }
 }

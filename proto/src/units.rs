@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts,
-    Unit, Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
+    TimeoutMillis, Timeouts, Unit, Weight,
 };
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
-use crate::filters::{header_changes_in, header_changes_to};
+use crate::filters::{header_changes_in, header_changes_to, redirect_from, redirect_to};
 use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
 use crate::matches::{host_from, host_to, match_from, match_to};
 use crate::pb;
@@ -90,18 +90,24 @@ fn rule_to(rule: &Rule) -> pb::Rule {
     let Rule {
         name,
         matches,
-        pool,
-        timeouts,
-        request_headers,
+        action,
         response_headers,
     } = rule;
+    let (forward, redirect) = match action {
+        Action::Forward(forward) => (Some(forward), None),
+        Action::Redirect(redirect) => (None, Some(redirect_to(redirect))),
+    };
+    let timeouts = forward.map(|forward| &*forward.timeouts);
     pb::Rule {
         name: name.as_deref().map(str::to_owned),
         matches: matches.iter().map(match_to).collect(),
-        pool: Some(key_to(pool)),
-        timeouts: (**timeouts != Timeouts::default()).then(|| timeouts_to(timeouts)),
-        request_headers: header_changes_to(request_headers),
+        pool: forward.map(|forward| key_to(&forward.pool)),
+        timeouts: timeouts
+            .filter(|timeouts| **timeouts != Timeouts::default())
+            .map(timeouts_to),
+        request_headers: forward.and_then(|forward| header_changes_to(&forward.request_headers)),
         response_headers: header_changes_to(response_headers),
+        redirect,
     }
 }
 
@@ -113,13 +119,22 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         timeouts,
         request_headers,
         response_headers,
+        redirect,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
         matches: each("matches", matches, match_from)?,
-        pool: key_in("pool", pool)?,
-        timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
-        request_headers: header_changes_in("request_headers", request_headers)?,
+        action: match redirect {
+            // What stands beside it would not come out again, and so is refused.
+            Some(redirect) => Action::Redirect(Arc::new(
+                redirect_from(redirect).map_err(|error| error.within("redirect"))?,
+            )),
+            None => Action::Forward(Forward {
+                pool: key_in("pool", pool)?,
+                timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+                request_headers: header_changes_in("request_headers", request_headers)?,
+            }),
+        },
         response_headers: header_changes_in("response_headers", response_headers)?,
     })
 }

@@ -9,10 +9,10 @@ use sluice_crds::{
 };
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
-use sluice_model::unit::{RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
+use sluice_model::unit::{Action, Forward, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
-use super::filters::header_changes;
+use super::filters::{self, header_changes};
 use super::{Findings, Meaning, certificate, fleet, quantity};
 use crate::objects::Object;
 use crate::problem::FieldPath;
@@ -99,37 +99,84 @@ const REGEX_FIX: &str = "correct the regular expression; it must match the whole
 fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Findings<'_>) -> Option<Rule> {
     let RouteRule {
         name,
-        matches,
-        pool,
-        timeouts,
-        request_headers,
+        matches: written,
+        pool: _,
+        request_redirect: _,
+        timeouts: _,
+        request_headers: _,
         response_headers,
     } = spec;
-    let numbered = matches.iter().enumerate();
-    let found: Vec<RouteMatch> = numbered
+    let numbered = written.iter().enumerate();
+    let mut matches: Vec<RouteMatch> = numbered
         .filter_map(|(index, one)| route_match(&field.field("matches").index(index), one, findings))
         .collect();
-    let timeouts = timeouts
-        .as_ref()
-        .map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
-    let request_headers = header_changes(&field.field("requestHeaders"), request_headers.as_ref(), findings);
+    if written.is_empty() {
+        matches.push(RouteMatch::default());
+    }
     let response_headers = header_changes(&field.field("responseHeaders"), response_headers.as_ref(), findings);
-    let pool = findings.ok(
-        &field.field("pool"),
-        pool.parse(),
-        "use the name of a Pool in this namespace",
-    )?;
+    let action = action(object, field, spec, &matches, findings)?;
     Some(Rule {
         name: Some(name.as_str().into()),
-        matches: if matches.is_empty() {
-            vec![RouteMatch::default()]
-        } else {
-            found
-        },
+        matches,
+        action,
+        response_headers,
+    })
+}
+
+/// What becomes of the requests of a rule with these matches.
+fn action(
+    object: &Object,
+    field: &FieldPath,
+    spec: &RouteRule,
+    matches: &[RouteMatch],
+    findings: &mut Findings<'_>,
+) -> Option<Action> {
+    match (&spec.pool, &spec.request_redirect) {
+        (Some(pool), None) => forward(object, field, pool, spec, findings).map(Action::Forward),
+        (None, Some(redirect)) => {
+            let field = field.field("requestRedirect");
+            if spec.timeouts.is_some() || spec.request_headers.is_some() {
+                findings.error(
+                    &field,
+                    "requestHeaders and timeouts are for requests that go to a pool",
+                    "leave them out beside a requestRedirect",
+                );
+            }
+            let redirect = filters::redirect(&field, redirect, matches, findings)?;
+            Some(Action::Redirect(Arc::new(redirect)))
+        }
+        (None, None) => {
+            findings.error(
+                field,
+                "there is neither a pool nor a requestRedirect",
+                "add one of the two",
+            );
+            None
+        }
+        (Some(_), Some(_)) => {
+            findings.error(field, "there are a pool and a requestRedirect", "remove one of the two");
+            None
+        }
+    }
+}
+
+fn forward(
+    object: &Object,
+    field: &FieldPath,
+    pool: &str,
+    spec: &RouteRule,
+    findings: &mut Findings<'_>,
+) -> Option<Forward> {
+    let timeouts = spec.timeouts.as_ref();
+    let timeouts = timeouts.map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
+    let headers = field.field("requestHeaders");
+    let request_headers = header_changes(&headers, spec.request_headers.as_ref(), findings);
+    let fix = "use the name of a Pool in this namespace";
+    let pool = findings.ok(&field.field("pool"), pool.parse(), fix)?;
+    Some(Forward {
         pool: ObjectKey::new(Kind::Pool, object.key.namespace.clone(), pool),
         timeouts: Arc::new(timeouts.unwrap_or_default()),
         request_headers,
-        response_headers,
     })
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use sluice_model::header_changes::HeaderChanges;
-use sluice_model::unit::{PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
+use sluice_model::target::{PathChange, Redirect};
+use sluice_model::unit::{Action, Forward, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
 use super::values::LiveValues;
@@ -36,6 +37,9 @@ pub enum BuildError {
     },
 }
 
+/// The pool of requests that go to none, in metrics.
+const NO_POOL: &str = "none";
+
 /// One rule of a route.
 #[derive(Debug)]
 pub struct RuleEntry {
@@ -43,14 +47,39 @@ pub struct RuleEntry {
     pub stamp: Stamp,
     /// What logs call it: its name or its index.
     pub text: Arc<str>,
-    /// The index of its pool.
+    /// What becomes of its requests.
+    pub action: ActionEntry,
+    /// What of a response's header fields is changed.
+    pub response_headers: Arc<HeaderChanges>,
+    /// The prefix that each of its matches demands, where one is replaced; else empty.
+    prefixes: Box<[Arc<str>]>,
+}
+
+impl RuleEntry {
+    /// The prefix of the path by which a match took a request.
+    pub fn prefix(&self, matched: u32) -> &str {
+        self.prefixes.get(matched as usize).map_or("", |prefix| prefix)
+    }
+}
+
+/// What becomes of the requests of a rule.
+#[derive(Debug)]
+pub enum ActionEntry {
+    /// They go to a pool.
+    Forward(ForwardEntry),
+    /// Their clients are sent elsewhere.
+    Redirect(Arc<Redirect>),
+}
+
+/// How requests go to a pool.
+#[derive(Debug)]
+pub struct ForwardEntry {
+    /// The index of the pool.
     pub pool: u32,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
     /// What of a request's header fields is changed.
     pub request_headers: Arc<HeaderChanges>,
-    /// What of a response's header fields is changed.
-    pub response_headers: Arc<HeaderChanges>,
 }
 
 /// One route.
@@ -184,11 +213,14 @@ impl Generation {
     /// Finds out where this generation is counted; once.
     pub(crate) fn resolve_slots(&self, names: &Names) {
         self.slots.get_or_init(|| {
-            let pool_text = |index: u32| self.pools.get(index as usize).map_or("", |pool| &*pool.text);
+            let pool_text = |action: &ActionEntry| match action {
+                ActionEntry::Forward(forward) => self.pools.get(forward.pool as usize).map_or("", |pool| &*pool.text),
+                ActionEntry::Redirect(_) => NO_POOL,
+            };
             let of_route = |route: &RouteEntry| {
                 let rules = route.rules.iter();
                 rules
-                    .map(|rule| names.route(&route.text, pool_text(rule.pool)))
+                    .map(|rule| names.route(&route.text, pool_text(&rule.action)))
                     .collect()
             };
             for pool in &self.pools {
@@ -227,17 +259,15 @@ fn route_entry(
     pools: &HashMap<&ObjectKey, u32>,
 ) -> Result<RouteEntry, BuildError> {
     let rule_entry = |(index, rule): (usize, &Rule)| {
-        let no_pool = || BuildError::NoPool {
-            route: key.clone(),
-            pool: rule.pool.clone(),
-        };
         Ok(RuleEntry {
             stamp,
             text: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
-            pool: *pools.get(&rule.pool).ok_or_else(no_pool)?,
-            timeouts: rule.timeouts.clone(),
-            request_headers: rule.request_headers.clone(),
+            action: match &rule.action {
+                Action::Forward(forward) => ActionEntry::Forward(forward_entry(key, forward, pools)?),
+                Action::Redirect(redirect) => ActionEntry::Redirect(redirect.clone()),
+            },
             response_headers: rule.response_headers.clone(),
+            prefixes: prefixes(rule),
         })
     };
     Ok(RouteEntry {
@@ -252,6 +282,39 @@ fn route_entry(
             .collect::<Result<_, _>>()?,
         counted: None,
     })
+}
+
+fn forward_entry(
+    route: &ObjectKey,
+    forward: &Forward,
+    pools: &HashMap<&ObjectKey, u32>,
+) -> Result<ForwardEntry, BuildError> {
+    let Forward {
+        pool,
+        timeouts,
+        request_headers,
+    } = forward;
+    let no_pool = || BuildError::NoPool {
+        route: route.clone(),
+        pool: pool.clone(),
+    };
+    Ok(ForwardEntry {
+        pool: *pools.get(pool).ok_or_else(no_pool)?,
+        timeouts: timeouts.clone(),
+        request_headers: request_headers.clone(),
+    })
+}
+
+/// The prefixes of a rule's matches, if it replaces them.
+fn prefixes(rule: &Rule) -> Box<[Arc<str>]> {
+    let change = match &rule.action {
+        Action::Forward(_) => None,
+        Action::Redirect(redirect) => redirect.path.as_ref(),
+    };
+    match change {
+        Some(PathChange::Prefix(_)) => rule.matches.iter().map(|one| one.path.as_prefix().into()).collect(),
+        Some(PathChange::Full(_)) | None => Box::default(),
+    }
 }
 
 fn pool_entry(stamp: Stamp, key: &ObjectKey, pool: &PoolUnit, values: &LiveValues) -> PoolEntry {

@@ -14,7 +14,7 @@ use super::host::Host;
 use crate::guard::Line as RequestLine;
 use crate::guard::gate::Refused;
 use crate::guard::rule::Rule;
-use crate::live::{PoolEntry, RouteEntry, RuleEntry};
+use crate::live::{ActionEntry, ForwardEntry, PoolEntry, RouteEntry, RuleEntry};
 use crate::middleware::request_id;
 use crate::pool::rotation::EndpointEntry;
 use crate::stats::Verdict;
@@ -30,7 +30,7 @@ use crate::worker::lane::{Chosen, Lane};
 struct Routed {
     route: u32,
     rule: u32,
-    pool: u32,
+    pool: Option<u32>,
 }
 
 /// One request and its answer.
@@ -137,7 +137,7 @@ impl Exchange {
     }
 
     /// Its way is known.
-    pub(super) fn routed(&mut self, route: u32, rule: u32, pool: u32) {
+    pub(super) fn routed(&mut self, route: u32, rule: u32, pool: Option<u32>) {
         self.routed = Some(Routed { route, rule, pool });
     }
 
@@ -146,9 +146,17 @@ impl Exchange {
         self.route()?.rules.get(self.routed?.rule as usize)
     }
 
+    /// How it goes to a pool.
+    pub(super) fn forward_entry(&self) -> Option<&ForwardEntry> {
+        match &self.rule_entry()?.action {
+            ActionEntry::Forward(forward) => Some(forward),
+            ActionEntry::Redirect(_) => None,
+        }
+    }
+
     /// The pool it goes to.
     pub(super) fn pool(&self) -> Option<(u32, &PoolEntry)> {
-        let index = self.routed?.pool;
+        let index = self.routed?.pool?;
         Some((index, self.lane.as_ref()?.generation.pools.get(index as usize)?))
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -12,6 +12,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::forward::Lease;
 use super::headers::Survey;
+use super::redirect::Elsewhere;
 use crate::middleware::modify;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::telemetry::names::NONE;
@@ -42,9 +43,8 @@ pub(super) fn upstream(
     Response::from_parts(parts, ResponseBody::upstream(incoming, lease, exchange))
 }
 
-/// This hop answers: it was asked itself.
-pub(super) fn here(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
-    let status = StatusCode::NO_CONTENT;
+/// This hop answers with a status alone.
+pub(super) fn here(mut exchange: Box<Exchange>, status: StatusCode) -> Response<ResponseBody> {
     exchange.responded(status.as_u16());
     let id = exchange.request_id.clone();
     let closes = !exchange.is_all_here() || exchange.worker.leaving.get() == Leaving::Yes;
@@ -56,6 +56,17 @@ pub(super) fn here(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// This hop answers: the client is to go elsewhere.
+pub(super) fn elsewhere(exchange: Box<Exchange>, elsewhere: Elsewhere) -> Response<ResponseBody> {
+    let changes = exchange.rule_entry().map(|rule| rule.response_headers.clone());
+    let mut response = here(exchange, elsewhere.status);
+    if let Some(changes) = changes {
+        modify::apply(&changes, response.headers_mut());
+    }
+    response.headers_mut().insert(LOCATION, elsewhere.location);
     response
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use sluice_model::header_changes::{Field, FieldName, HeaderChanges};
-use sluice_model::unit::Rule;
+use sluice_model::matching::{PathMatch, RouteMatch};
+use sluice_model::target::{PathChange, Redirect, RedirectStatus, Scheme};
+use sluice_model::unit::{Action, Forward, Rule};
 use tokio::io::AsyncWriteExt;
 
 use super::world::*;
@@ -30,10 +32,13 @@ async fn a_rule_changes_what_the_upstream_and_what_the_client_see() {
     })
     .await;
     let rule = Rule {
-        request_headers: Arc::new(HeaderChanges {
-            set: vec![field("X-Env", "prod"), field("x-user", "none")],
-            add: vec![field("accept", "text/html")],
-            remove: vec![FieldName::new("x-internal-secret").unwrap()],
+        action: Action::Forward(Forward {
+            request_headers: Arc::new(HeaderChanges {
+                set: vec![field("X-Env", "prod"), field("x-user", "none")],
+                add: vec![field("accept", "text/html")],
+                remove: vec![FieldName::new("x-internal-secret").unwrap()],
+            }),
+            ..Forward::to(key("Pool t/both"))
         }),
         response_headers: Arc::new(HeaderChanges {
             set: vec![field("cache-control", "no-store")],
@@ -90,4 +95,132 @@ async fn what_failed_is_answered_as_ever() {
         response.contains("application/json") && !response.contains("x-up"),
         "{response}"
     );
+}
+
+/// The value of `Location` in a response.
+fn location(response: &str) -> &str {
+    let line = response.lines().find_map(|line| line.strip_prefix("location: "));
+    line.unwrap_or_else(|| panic!("no Location in\n{response}"))
+}
+
+fn nowhere() -> Redirect {
+    Redirect {
+        scheme: None,
+        host: None,
+        port: None,
+        path: None,
+        status: RedirectStatus::Found,
+    }
+}
+
+fn redirecting(prefix: &str, redirect: Redirect) -> Rule {
+    Rule {
+        matches: vec![RouteMatch {
+            path: PathMatch::prefix(prefix).unwrap(),
+            ..RouteMatch::default()
+        }],
+        action: Action::Redirect(Arc::new(redirect)),
+        ..to_pool("none")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_sends_clients_elsewhere() {
+    let www = Redirect {
+        host: Some("www.a.test".parse().unwrap()),
+        status: RedirectStatus::MovedPermanently,
+        ..nowhere()
+    };
+    let moved = Redirect {
+        path: Some(PathChange::prefix("/new").unwrap()),
+        status: RedirectStatus::PermanentRedirect,
+        ..nowhere()
+    };
+    let secure = Redirect {
+        scheme: Some(Scheme::Https),
+        ..nowhere()
+    };
+    let mut with_headers = redirecting("/secure", secure);
+    with_headers.response_headers = Arc::new(HeaderChanges {
+        set: vec![
+            field("cache-control", "max-age=60"),
+            field("location", "https://evil.test/"),
+        ],
+        ..HeaderChanges::default()
+    });
+    let rules = vec![redirecting("/", www), redirecting("/old", moved), with_headers];
+    let world = World::start(Setup::default().rules("r", "a.test", rules)).await;
+
+    // The query stays, the path is the normal one, the host is the client's without case, its port is kept.
+    let ask = async |target: &str, host: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        world.ask(&request).await
+    };
+    let response = ask("/a/../b%2f%41?q=//evil.test&r=%0d%0a", "A.test:8080").await;
+    assert!(response.starts_with("HTTP/1.1 301"), "{response}");
+    assert_eq!(
+        location(&response),
+        "http://www.a.test:8080/b%2FA?q=//evil.test&r=%0d%0a"
+    );
+    assert!(
+        response.contains("x-request-id: ") && response.contains("content-length: 0"),
+        "{response}"
+    );
+    let response = ask("//evil.test/..//evil.test/x", "a.test").await;
+    assert_eq!(location(&response), "http://www.a.test/evil.test/x");
+
+    let response = ask("/old", "a.test:80").await;
+    assert!(response.starts_with("HTTP/1.1 308"), "{response}");
+    assert_eq!(location(&response), "http://a.test/new");
+    assert_eq!(location(&ask("/old/x/?y", "a.test.").await), "http://a.test/new/x/?y");
+
+    // Headers of the rule are on it, but none that would lead elsewhere.
+    let response = ask("/secure/x", "a.test:8080").await;
+    assert!(response.starts_with("HTTP/1.1 302"), "{response}");
+    assert_eq!(location(&response), "https://a.test/secure/x");
+    assert!(
+        response.contains("cache-control: max-age=60") && !response.contains("evil"),
+        "{response}"
+    );
+
+    // The absolute form, and the body of a request that nobody wants, on a connection that goes on.
+    let two = "POST http://a.test/old/p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello\
+               GET /old/q HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+    let responses = world.ask(two).await;
+    let locations: Vec<&str> = responses.lines().filter(|line| line.starts_with("location")).collect();
+    assert_eq!(
+        locations,
+        ["location: http://a.test/new/p", "location: http://a.test/new/q"]
+    );
+
+    let line = world.logged(|line| line["path"] == "/old/q").await;
+    assert_eq!(
+        (&line["status"], &line["rule"], &line["route"]),
+        (&308.into(), &"1".into(), &"t/r".into())
+    );
+    assert_eq!((line.get("pool"), line.get("error_category")), (None, None));
+    world
+        .metric_is("proxy_requests_total{route=\"t/r\",pool=\"none\",status=\"301\"}", 2)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirect_to_itself_is_a_failure_and_not_a_circle() {
+    let same = Redirect {
+        host: Some("a.test".parse().unwrap()),
+        ..nowhere()
+    };
+    let world = World::start(Setup::default().rules("r", "*.test", vec![redirecting("/", same)])).await;
+    let response = world
+        .ask("GET /x HTTP/1.1\r\nHost: b.test\r\nConnection: close\r\n\r\n")
+        .await;
+    assert_eq!(location(&response), "http://a.test/x");
+    let response = world.get("/x").await;
+    assert!(
+        response.starts_with("HTTP/1.1 508") && response.contains("\"redirect_loop\""),
+        "{response}"
+    );
+    // HTTP/1.0 names no host: nowhere to go back to, unless the rule says where.
+    let response = world.ask("GET /x HTTP/1.0\r\n\r\n").await;
+    assert!(response.contains("\"no_route\""), "{response}");
 }

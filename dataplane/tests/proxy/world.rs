@@ -16,7 +16,8 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit, Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts,
+    Unit, Weight,
 };
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -50,8 +51,11 @@ impl Setup {
                 path: PathMatch::prefix(prefix).unwrap(),
                 ..RouteMatch::default()
             }],
-            timeouts: Arc::new(Timeouts {
-                request: timeout_ms.and_then(TimeoutMillis::new),
+            action: Action::Forward(Forward {
+                timeouts: Arc::new(Timeouts {
+                    request: timeout_ms.and_then(TimeoutMillis::new),
+                }),
+                ..Forward::to(key(&format!("Pool t/{pool}")))
             }),
             ..Rule::to(key(&format!("Pool t/{pool}")))
         };

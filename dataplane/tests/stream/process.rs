@@ -12,7 +12,6 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sluice_model::Config;
 use sluice_model::host::HostPattern;
-use sluice_model::matching::RouteMatch;
 use sluice_model::unit::{DataPlaneUnit, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
 use sluice_proto::delivery::{Downward, Refusal, UpwardMessage};
 use sluice_proto::live::{EndpointState, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, seal_live};
