@@ -111,6 +111,24 @@ pub enum RedirectScheme {
     Https,
 }
 
+/// What a pool gets to see in place of the host and the path that the client asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::REWRITE_CHANGES_SOMETHING])))]
+pub struct UrlRewrite {
+    /// In place of Host, in lower case and without a port. X-Forwarded-Host still says what the client asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = bounds::NAME_MAX_BYTES),
+        regex(pattern = bounds::PRECISE_HOSTNAME_PATTERN),
+        extend("x-kubernetes-validations" = rules::attach(&[rules::NEW_HOST_IS_NAME]))
+    )]
+    pub hostname: Option<String>,
+    /// The path. The query stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathChange>,
+}
+
 /// What becomes of the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

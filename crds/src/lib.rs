@@ -26,7 +26,7 @@ pub mod values;
 
 pub use condition::Condition;
 pub use filters::{
-    ChangedName, HeaderChanges, HeaderField, PathChange, PathChangeType, RedirectScheme, RequestRedirect,
+    ChangedName, HeaderChanges, HeaderField, PathChange, PathChangeType, RedirectScheme, RequestRedirect, UrlRewrite,
 };
 pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus, RemovalBrake, ServiceReference};
 pub use proxyroute::{

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds;
 use crate::condition::{self, Condition};
-use crate::filters::{HeaderChanges, RequestRedirect};
+use crate::filters::{HeaderChanges, RequestRedirect, UrlRewrite};
 use crate::rules;
 use crate::values::{DurationText, SecretReference};
 
@@ -120,6 +120,7 @@ pub struct RouteTls {
     rules::POOL_OR_REDIRECT,
     rules::REDIRECT_ALONE,
     rules::PREFIX_TO_REDIRECT,
+    rules::PREFIX_TO_REWRITE,
 ])))]
 pub struct RouteRule {
     /// Name of the rule, unique in the route. Metrics, logs and gates speak of it.
@@ -139,6 +140,9 @@ pub struct RouteRule {
     /// How long things may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,
+    /// Gives the pool another host or path than the client asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_rewrite: Option<UrlRewrite>,
     /// What of a request's header fields is changed before the pool gets them. Matches look at what the client sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_headers: Option<HeaderChanges>,

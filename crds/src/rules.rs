@@ -178,8 +178,8 @@ pub const POOL_OR_REDIRECT: CelRule = CelRule {
 /// Nobody would get the request that is changed, or answer in time.
 pub const REDIRECT_ALONE: CelRule = CelRule {
     id: "redirect-alone",
-    cel: "!has(self.requestRedirect) || !(has(self.requestHeaders) || has(self.timeouts))",
-    message: "requestHeaders and timeouts are for requests that go to a pool, not for a requestRedirect",
+    cel: "!has(self.requestRedirect) || !(has(self.requestHeaders) || has(self.timeouts) || has(self.urlRewrite))",
+    message: "requestHeaders, timeouts and urlRewrite are for requests that go to a pool, not for a requestRedirect",
     field: Some(".requestRedirect"),
 };
 /// A prefix is replaced only where one is matched.
@@ -190,6 +190,22 @@ pub const PREFIX_TO_REDIRECT: CelRule = CelRule {
           self.matches.all(m, !has(m.path) || !has(m.path.type) || m.path.type == 'PathPrefix')",
     message: "ReplacePrefixMatch needs matches whose paths are all of type PathPrefix",
     field: Some(".requestRedirect.path"),
+};
+/// A prefix is replaced only where one is matched.
+pub const PREFIX_TO_REWRITE: CelRule = CelRule {
+    id: "prefix-to-rewrite",
+    cel: "!(has(self.urlRewrite) && has(self.urlRewrite.path) && \
+          self.urlRewrite.path.type == 'ReplacePrefixMatch') || !has(self.matches) || \
+          self.matches.all(m, !has(m.path) || !has(m.path.type) || m.path.type == 'PathPrefix')",
+    message: "ReplacePrefixMatch needs matches whose paths are all of type PathPrefix",
+    field: Some(".urlRewrite.path"),
+};
+/// A rewrite that says nothing was meant to say something.
+pub const REWRITE_CHANGES_SOMETHING: CelRule = CelRule {
+    id: "rewrite-changes-something",
+    cel: "has(self.hostname) || has(self.path)",
+    message: "a rewrite needs a hostname or a path",
+    field: None,
 };
 /// A redirect that changes nothing leads in a circle.
 pub const REDIRECT_LEADS_ELSEWHERE: CelRule = CelRule {
@@ -253,6 +269,8 @@ pub const ALL: &[CelRule] = &[
     POOL_OR_REDIRECT,
     REDIRECT_ALONE,
     PREFIX_TO_REDIRECT,
+    PREFIX_TO_REWRITE,
+    REWRITE_CHANGES_SOMETHING,
     REDIRECT_LEADS_ELSEWHERE,
     REDIRECT_STATUS,
     NEW_HOST_IS_NAME,
@@ -766,6 +784,34 @@ pub const CASES: &[Case] = &[
         NEW_PATH,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/a%20b/..c/"}}}]}"#,
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"urlRewrite":{"hostname":"in.example.com"}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        PREFIX_TO_REWRITE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"RegularExpression","value":"/b.*"}}],"urlRewrite":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+        "spec.rules[0].urlRewrite.path",
+    ),
+    accepted(
+        PREFIX_TO_REWRITE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/b"}}],"urlRewrite":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/"}}}]}"#,
+    ),
+    refused(
+        REWRITE_CHANGES_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","urlRewrite":{}}]}"#,
+        "spec.rules[0].urlRewrite",
+    ),
+    accepted(
+        REWRITE_CHANGES_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","urlRewrite":{"hostname":"in.example.com","path":{"type":"ReplaceFullPath","replaceFullPath":"/"}}}]}"#,
     ),
 ];
 

@@ -184,6 +184,7 @@ fn action(action: &Action) -> Value {
         Action::Forward(forward) => json!({
             "request_timeout_ms": forward.timeouts.request.map(|timeout| timeout.get()),
             "request_headers": forward.request_headers,
+            "rewrite": forward.rewrite,
         }),
         Action::Redirect(redirect) => json!({ "redirect": redirect }),
     }

@@ -14,6 +14,7 @@ pub(crate) mod host;
 mod interim;
 mod redirect;
 pub(crate) mod respond;
+mod rewrite;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -114,6 +115,7 @@ fn decide(exchange: &mut Exchange, request: &mut Request<Incoming>) -> Result<De
     let decision = route(exchange, request)?;
     if let Decision::Forward(_) = decision {
         prepare(exchange, &survey, request.headers_mut());
+        rewrite::apply(exchange, request)?;
     }
     Ok(decision)
 }
@@ -141,7 +143,7 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Decisio
     let forward = match &rule.action {
         ActionEntry::Forward(forward) => forward,
         ActionEntry::Redirect(redirect) => {
-            exchange.routed(to.route, to.rule, None);
+            exchange.routed(to, None);
             let elsewhere = redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri())?;
             return Ok(Decision::Elsewhere(elsewhere));
         }
@@ -152,7 +154,7 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Decisio
             exchange.worker.counters.mixed.add(1);
         }
     }
-    exchange.routed(to.route, to.rule, Some(forward.pool));
+    exchange.routed(to, Some(forward.pool));
     Ok(Decision::Forward(forward.timeouts.request))
 }
 

@@ -168,6 +168,30 @@ fn route_leaves() -> Vec<Leaf> {
             Seen::Live,
         ),
         Leaf(
+            "rules[].urlRewrite.hostname",
+            "/rules/1/urlRewrite/hostname",
+            json!("changed.example.com"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].urlRewrite.path.type",
+            "/rules/1/urlRewrite/path",
+            json!({"type": "ReplaceFullPath", "replaceFullPath": "/new"}),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].urlRewrite.path.replaceFullPath",
+            "/rules/1/urlRewrite/path",
+            json!({"type": "ReplaceFullPath", "replaceFullPath": "/changed"}),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].urlRewrite.path.replacePrefixMatch",
+            "/rules/1/urlRewrite/path/replacePrefixMatch",
+            json!("/changed"),
+            Seen::Live,
+        ),
+        Leaf(
             "rules[].matches[].path.type",
             "/rules/0/matches/0/path/type",
             json!("Exact"),
@@ -352,6 +376,10 @@ fn full_example() -> BTreeMap<&'static str, Value> {
             "set": [{"name": "x-frame-options", "value": "DENY"}], "add": [{"name": "x-tag", "value": "b"}], "remove": ["server"],
         },
     });
+    let rest = json!({
+        "name": "rest", "pool": "second",
+        "urlRewrite": {"hostname": "in.example.com", "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/base"}},
+    });
     let moved = json!({
         "name": "moved", "matches": [{"path": {"value": "/old"}}],
         "requestRedirect": {
@@ -361,7 +389,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     });
     let route = json!({
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
-        "rules": [rule, {"name": "rest", "pool": "second"}, {"name": "third", "pool": "third"}, moved],
+        "rules": [rule, rest, {"name": "third", "pool": "third"}, moved],
         "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}]},
     });
     let rollout = json!({
@@ -493,7 +521,8 @@ fn probes() -> Vec<Probe> {
     ]
 }
 
-fn decide(generation: &Generation, (host, path, method, header, query): &Probe) -> String {
+fn decide(generation: &Generation, probe: &Probe) -> String {
+    let (host, path, method, header, query) = probe;
     let headers = http::HeaderMap::from_iter([(
         http::HeaderName::from_static("x-version"),
         http::HeaderValue::from_static(header),
@@ -524,6 +553,8 @@ fn decide(generation: &Generation, (host, path, method, header, query): &Probe) 
         }
     };
     let pool = &generation.pools[forward.pool as usize];
+    let path = forward.rewrite.path.as_ref();
+    let path = path.map(|change| change.apply(probe.1, rule.prefix(found.matched)));
     let mut request = headers.clone();
     let mut response = http::HeaderMap::new();
     for name in ["x-secret", "server"] {
@@ -533,8 +564,8 @@ fn decide(generation: &Generation, (host, path, method, header, query): &Probe) 
     modify::apply(&forward.request_headers, &mut request);
     modify::apply(&rule.response_headers, &mut response);
     format!(
-        "{} -> {} within {:?}: {request:?} {response:?}",
-        rule.text, pool.text, forward.timeouts
+        "{} -> {} within {:?}: {:?}{path:?} {request:?} {response:?}",
+        rule.text, pool.text, forward.timeouts, forward.host
     )
 }
 

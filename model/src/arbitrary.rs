@@ -21,7 +21,7 @@ use crate::names::{Kind, Name, ObjectKey};
 use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
-use crate::target::{PathChange, Redirect, RedirectStatus, Scheme};
+use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 use crate::unit::{
     Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
     TimeoutMillis, Timeouts, Unit, Weight,
@@ -154,6 +154,14 @@ fn redirects() -> impl Strategy<Value = Redirect> {
     )
 }
 
+fn rewrites() -> impl Strategy<Value = Rewrite> {
+    let host = option::weighted(
+        0.2,
+        select(vec!["in.test", "www.a.test"]).prop_map(|text| known(text.parse())),
+    );
+    (host, option::weighted(0.2, path_changes())).prop_map(|(host, path)| Rewrite { host, path })
+}
+
 fn path_changes() -> impl Strategy<Value = PathChange> {
     let path = select(vec!["/", "/x", "/x/y/"]);
     (any::<bool>(), path).prop_map(|(whole, text)| match whole {
@@ -170,11 +178,13 @@ fn fitting(change: Option<PathChange>, matches: &[RouteMatch]) -> Option<PathCha
 
 /// Rules without a name that lead to one of these pools, or elsewhere.
 pub fn rules(pools: Vec<ObjectKey>) -> impl Strategy<Value = Rule> {
-    let forward = (select(pools), timeouts(), header_changes()).prop_map(|(pool, timeouts, headers)| {
+    let forward = (select(pools), timeouts(), header_changes(), rewrites());
+    let forward = forward.prop_map(|(pool, timeouts, headers, rewrite)| {
         Action::Forward(Forward {
             pool,
             timeouts: Arc::new(timeouts),
             request_headers: Arc::new(headers),
+            rewrite: Arc::new(rewrite),
         })
     });
     let redirect = redirects().prop_map(|redirect| Action::Redirect(Arc::new(redirect)));
@@ -182,7 +192,13 @@ pub fn rules(pools: Vec<ObjectKey>) -> impl Strategy<Value = Rule> {
     (vec(matches(), 1..4), action, header_changes()).prop_map(|(matches, action, response_headers)| Rule {
         name: None,
         action: match action {
-            Action::Forward(forward) => Action::Forward(forward),
+            Action::Forward(forward) => Action::Forward(Forward {
+                rewrite: Arc::new(Rewrite {
+                    path: fitting(forward.rewrite.path.clone(), &matches),
+                    ..Rewrite::clone(&forward.rewrite)
+                }),
+                ..forward
+            }),
             Action::Redirect(redirect) => Action::Redirect(Arc::new(Redirect {
                 path: fitting(redirect.path.clone(), &matches),
                 ..Redirect::clone(&redirect)

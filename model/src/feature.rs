@@ -19,6 +19,8 @@ pub enum Feature {
     Pools,
     /// Rules that redirect.
     Redirects,
+    /// Rules that rewrite hosts and paths.
+    Rewrites,
     /// Routes: hosts, matches, a pool, a request timeout.
     Routes,
     /// Pools whose endpoints are those of a Service.
@@ -36,11 +38,12 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::HeaderModifiers,
         Self::Listeners,
         Self::Pools,
         Self::Redirects,
+        Self::Rewrites,
         Self::Routes,
         Self::ServicePools,
         Self::StaticEndpoints,
@@ -54,6 +57,7 @@ impl Feature {
             Self::Listeners => "listeners/v1",
             Self::Pools => "pools/v1",
             Self::Redirects => "redirects/v1",
+            Self::Rewrites => "rewrites/v1",
             Self::Routes => "routes/v1",
             Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",

@@ -164,12 +164,17 @@ fn route_features(route: &RouteUnit) -> Vec<Feature> {
         Action::Forward(forward) => !forward.request_headers.is_empty(),
         Action::Redirect(_) => false,
     };
+    let rewrites = |rule: &Rule| match &rule.action {
+        Action::Forward(forward) => !forward.rewrite.is_empty(),
+        Action::Redirect(_) => false,
+    };
     let redirects = |rule: &Rule| matches!(rule.action, Action::Redirect(_));
     let uses = [
         (Feature::Routes, true),
         (Feature::TlsListeners, !route.certificates.is_empty()),
         (Feature::HeaderModifiers, route.rules.iter().any(changes_headers)),
         (Feature::Redirects, route.rules.iter().any(redirects)),
+        (Feature::Rewrites, route.rules.iter().any(rewrites)),
     ];
     uses.into_iter()
         .filter(|(_, used)| *used)
@@ -331,7 +336,7 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
     }
     check_header_changes(&format!("{place}.response_headers"), response_headers, errors);
     match action {
-        Action::Forward(forward) => check_forward(config, place, forward, errors),
+        Action::Forward(forward) => check_forward(config, place, forward, matches, errors),
         Action::Redirect(redirect) => check_redirect(&format!("{place}.redirect"), redirect, matches, errors),
     }
 }
@@ -351,12 +356,16 @@ fn check_path_change(place: &str, change: &PathChange, matches: &[RouteMatch], e
     }
 }
 
-fn check_forward(config: &Config, place: &str, forward: &Forward, errors: &mut Errors) {
+fn check_forward(config: &Config, place: &str, forward: &Forward, matches: &[RouteMatch], errors: &mut Errors) {
     let Forward {
         pool,
         timeouts: _,
         request_headers,
+        rewrite,
     } = forward;
+    if let Some(path) = &rewrite.path {
+        check_path_change(&format!("{place}.rewrite.path"), path, matches, errors);
+    }
     check_header_changes(&format!("{place}.request_headers"), request_headers, errors);
     match config.get(pool) {
         Some(Unit::Pool(_)) => {}
@@ -462,7 +471,7 @@ mod tests {
     use crate::header_changes::Field;
     use crate::matching::{HeaderMatch, PathMatch, ValueMatch};
     use crate::reference::CertificateRef;
-    use crate::target::RedirectStatus;
+    use crate::target::{RedirectStatus, Rewrite};
     use crate::unit::Weight;
     use std::str::FromStr;
     use std::sync::Arc;
@@ -792,6 +801,30 @@ mod tests {
         let wrong =
             "ProxyRoute a/route rules[0].redirect.path: replaces a prefix, and not every match of the rule has one";
         check(with(&prefix, vec![RouteMatch::default(), exact]), &[wrong]);
+        let rewrite = Rewrite {
+            host: None,
+            path: prefix.path.clone(),
+        };
+        let rewriting = |matches: Vec<RouteMatch>| {
+            let action = Action::Forward(Forward {
+                rewrite: Arc::new(rewrite.clone()),
+                ..Forward::to(key("Pool a/pool"))
+            });
+            with_route(move |route| {
+                route.rules[0].action = action.clone();
+                route.rules[0].matches.clone_from(&matches);
+            })
+        };
+        let exact = RouteMatch {
+            path: PathMatch::exact("/a").unwrap(),
+            ..RouteMatch::default()
+        };
+        let wrong =
+            "ProxyRoute a/route rules[0].rewrite.path: replaces a prefix, and not every match of the rule has one";
+        check(rewriting(vec![exact]), &[wrong]);
+        let mut config = good();
+        rewriting(vec![RouteMatch::default()])(&mut config);
+        assert!(Snapshot::check(config).unwrap().features().contains(&Feature::Rewrites));
         let mut config = good();
         with(&prefix, vec![RouteMatch::default()])(&mut config);
         let features = Snapshot::check(config).unwrap().features();

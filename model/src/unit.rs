@@ -13,7 +13,7 @@ use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
 use crate::reference::{CertificateRef, ServiceRef};
-use crate::target::Redirect;
+use crate::target::{Redirect, Rewrite};
 
 /// What one object means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,6 +90,8 @@ pub struct Forward {
     pub timeouts: Arc<Timeouts>,
     /// What of a request's header fields is changed before the upstream gets them.
     pub request_headers: Arc<HeaderChanges>,
+    /// The host and path that the upstream gets in place of the request's own.
+    pub rewrite: Arc<Rewrite>,
 }
 
 impl Forward {
@@ -99,6 +101,7 @@ impl Forward {
             pool,
             timeouts: Arc::default(),
             request_headers: Arc::default(),
+            rewrite: Arc::default(),
         }
     }
 }

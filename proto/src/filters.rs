@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sluice_model::header_changes::{Field, FieldName, HeaderChanges};
 use sluice_model::host::Host;
-use sluice_model::target::{PathChange, Redirect, RedirectStatus, Scheme};
+use sluice_model::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 
 use crate::canonical::{DecodeError, each, required, wrong};
 use crate::identity::text;
@@ -119,4 +119,25 @@ fn path_change_from(change: pb::PathChange) -> Result<PathChange, DecodeError> {
         Path::Full(text) => PathChange::full(&text).map_err(|error| wrong("full", error)),
         Path::Prefix(text) => PathChange::prefix(&text).map_err(|error| wrong("prefix", error)),
     }
+}
+
+/// `None` when nothing is rewritten: then nothing travels.
+pub(crate) fn rewrite_to(rewrite: &Rewrite) -> Option<pb::Rewrite> {
+    let Rewrite { host, path } = rewrite;
+    (!rewrite.is_empty()).then(|| pb::Rewrite {
+        host: host.as_ref().map(ToString::to_string),
+        path: path.as_ref().map(path_change_to),
+    })
+}
+
+/// The rewrite; of nothing when it is absent.
+pub(crate) fn rewrite_in(rewrite: Option<pb::Rewrite>) -> Result<Arc<Rewrite>, DecodeError> {
+    let Some(pb::Rewrite { host, path }) = rewrite else {
+        return Ok(Arc::default());
+    };
+    let within = |error: DecodeError| error.within("rewrite");
+    Ok(Arc::new(Rewrite {
+        host: host_in(host).map_err(within)?,
+        path: path.map(path_change_from).transpose().map_err(within)?,
+    }))
 }

@@ -10,7 +10,7 @@ use sluice_model::unit::{
 };
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
-use crate::filters::{header_changes_in, header_changes_to, redirect_from, redirect_to};
+use crate::filters::{header_changes_in, header_changes_to, redirect_from, redirect_to, rewrite_in, rewrite_to};
 use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
 use crate::matches::{host_from, host_to, match_from, match_to};
 use crate::pb;
@@ -108,6 +108,7 @@ fn rule_to(rule: &Rule) -> pb::Rule {
         request_headers: forward.and_then(|forward| header_changes_to(&forward.request_headers)),
         response_headers: header_changes_to(response_headers),
         redirect,
+        rewrite: forward.and_then(|forward| rewrite_to(&forward.rewrite)),
     }
 }
 
@@ -120,6 +121,7 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         request_headers,
         response_headers,
         redirect,
+        rewrite,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
@@ -133,6 +135,7 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
                 pool: key_in("pool", pool)?,
                 timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
                 request_headers: header_changes_in("request_headers", request_headers)?,
+                rewrite: rewrite_in(rewrite)?,
             }),
         },
         response_headers: header_changes_in("response_headers", response_headers)?,

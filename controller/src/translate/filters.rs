@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use sluice_crds::{
     ChangedName, HeaderChanges as ChangesSpec, HeaderField, PathChange as PathSpec, PathChangeType, RedirectScheme,
-    RequestRedirect,
+    RequestRedirect, UrlRewrite,
 };
 use sluice_model::header_changes::{Field, FieldName, FieldValue, HeaderChangeError, HeaderChanges};
 use sluice_model::host::{Host, HostError};
 use sluice_model::matching::RouteMatch;
-use sluice_model::target::{PathChange, Redirect, RedirectStatus, Scheme};
+use sluice_model::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 
 use super::Findings;
 use crate::problem::FieldPath;
@@ -125,6 +125,36 @@ pub(super) fn redirect(
         return None;
     }
     Some(redirect)
+}
+
+/// The rewrite of a rule with these matches; of nothing if none is asked for.
+pub(super) fn rewrite(
+    field: &FieldPath,
+    spec: Option<&UrlRewrite>,
+    matches: &[RouteMatch],
+    findings: &mut Findings<'_>,
+) -> Option<Arc<Rewrite>> {
+    let Some(UrlRewrite { hostname, path }) = spec else {
+        return Some(Arc::default());
+    };
+    if hostname.is_none() && path.is_none() {
+        findings.error(
+            field,
+            "there is neither a hostname nor a path",
+            "add one, or leave urlRewrite out",
+        );
+        return None;
+    }
+    let host = hostname
+        .as_ref()
+        .map(|text| new_host(&field.field("hostname"), text, findings));
+    let path = path
+        .as_ref()
+        .map(|spec| path_change(&field.field("path"), spec, matches, findings));
+    Some(Arc::new(Rewrite {
+        host: given(host)?,
+        path: given(path)?,
+    }))
 }
 
 /// `None` if it is wrong, what it is if it is there.

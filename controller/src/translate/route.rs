@@ -103,6 +103,7 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         pool: _,
         request_redirect: _,
         timeouts: _,
+        url_rewrite: _,
         request_headers: _,
         response_headers,
     } = spec;
@@ -132,13 +133,16 @@ fn action(
     findings: &mut Findings<'_>,
 ) -> Option<Action> {
     match (&spec.pool, &spec.request_redirect) {
-        (Some(pool), None) => forward(object, field, pool, spec, findings).map(Action::Forward),
+        (Some(pool), None) => {
+            let pool = pool_of(object, &field.field("pool"), pool, findings);
+            forward(pool?, field, spec, matches, findings).map(Action::Forward)
+        }
         (None, Some(redirect)) => {
             let field = field.field("requestRedirect");
-            if spec.timeouts.is_some() || spec.request_headers.is_some() {
+            if spec.timeouts.is_some() || spec.request_headers.is_some() || spec.url_rewrite.is_some() {
                 findings.error(
                     &field,
-                    "requestHeaders and timeouts are for requests that go to a pool",
+                    "requestHeaders, timeouts and urlRewrite are for requests that go to a pool",
                     "leave them out beside a requestRedirect",
                 );
             }
@@ -160,23 +164,28 @@ fn action(
     }
 }
 
+fn pool_of(object: &Object, field: &FieldPath, text: &str, findings: &mut Findings<'_>) -> Option<ObjectKey> {
+    let name = findings.ok(field, text.parse(), "use the name of a Pool in this namespace")?;
+    Some(ObjectKey::new(Kind::Pool, object.key.namespace.clone(), name))
+}
+
 fn forward(
-    object: &Object,
+    pool: ObjectKey,
     field: &FieldPath,
-    pool: &str,
     spec: &RouteRule,
+    matches: &[RouteMatch],
     findings: &mut Findings<'_>,
 ) -> Option<Forward> {
     let timeouts = spec.timeouts.as_ref();
     let timeouts = timeouts.map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
     let headers = field.field("requestHeaders");
     let request_headers = header_changes(&headers, spec.request_headers.as_ref(), findings);
-    let fix = "use the name of a Pool in this namespace";
-    let pool = findings.ok(&field.field("pool"), pool.parse(), fix)?;
+    let rewrite = filters::rewrite(&field.field("urlRewrite"), spec.url_rewrite.as_ref(), matches, findings);
     Some(Forward {
-        pool: ObjectKey::new(Kind::Pool, object.key.namespace.clone(), pool),
+        pool,
         timeouts: Arc::new(timeouts.unwrap_or_default()),
         request_headers,
+        rewrite: rewrite?,
     })
 }
 

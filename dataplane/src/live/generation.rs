@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use http::HeaderValue;
 use sluice_model::header_changes::HeaderChanges;
-use sluice_model::target::{PathChange, Redirect};
+use sluice_model::target::{PathChange, Redirect, Rewrite};
 use sluice_model::unit::{Action, Forward, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
@@ -80,6 +81,10 @@ pub struct ForwardEntry {
     pub timeouts: Arc<Timeouts>,
     /// What of a request's header fields is changed.
     pub request_headers: Arc<HeaderChanges>,
+    /// The host and path that the upstream gets in place of the request's own.
+    pub rewrite: Arc<Rewrite>,
+    /// The host of that, as a header has it.
+    pub host: Option<HeaderValue>,
 }
 
 /// One route.
@@ -293,6 +298,7 @@ fn forward_entry(
         pool,
         timeouts,
         request_headers,
+        rewrite,
     } = forward;
     let no_pool = || BuildError::NoPool {
         route: route.clone(),
@@ -302,13 +308,19 @@ fn forward_entry(
         pool: *pools.get(pool).ok_or_else(no_pool)?,
         timeouts: timeouts.clone(),
         request_headers: request_headers.clone(),
+        rewrite: rewrite.clone(),
+        // A host is a header value by construction.
+        host: rewrite
+            .host
+            .as_ref()
+            .and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
     })
 }
 
 /// The prefixes of a rule's matches, if it replaces them.
 fn prefixes(rule: &Rule) -> Box<[Arc<str>]> {
     let change = match &rule.action {
-        Action::Forward(_) => None,
+        Action::Forward(forward) => forward.rewrite.path.as_ref(),
         Action::Redirect(redirect) => redirect.path.as_ref(),
     };
     match change {

@@ -17,6 +17,7 @@ use crate::guard::rule::Rule;
 use crate::live::{ActionEntry, ForwardEntry, PoolEntry, RouteEntry, RuleEntry};
 use crate::middleware::request_id;
 use crate::pool::rotation::EndpointEntry;
+use crate::router::Destination;
 use crate::stats::Verdict;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::counters::WorkerCounters;
@@ -28,8 +29,7 @@ use crate::worker::lane::{Chosen, Lane};
 /// Where a request was routed: indices in its generation.
 #[derive(Clone, Copy, Debug)]
 struct Routed {
-    route: u32,
-    rule: u32,
+    to: Destination,
     pool: Option<u32>,
 }
 
@@ -137,13 +137,19 @@ impl Exchange {
     }
 
     /// Its way is known.
-    pub(super) fn routed(&mut self, route: u32, rule: u32, pool: Option<u32>) {
-        self.routed = Some(Routed { route, rule, pool });
+    pub(super) fn routed(&mut self, to: Destination, pool: Option<u32>) {
+        self.routed = Some(Routed { to, pool });
+    }
+
+    /// The prefix of its path that its rule matched, if the rule replaces one.
+    pub(super) fn prefix(&self) -> &str {
+        let rule = self.rule_entry().zip(self.routed);
+        rule.map_or("", |(rule, routed)| rule.prefix(routed.to.matched))
     }
 
     /// The rule that took it.
     pub(super) fn rule_entry(&self) -> Option<&RuleEntry> {
-        self.route()?.rules.get(self.routed?.rule as usize)
+        self.route()?.rules.get(self.routed?.to.rule as usize)
     }
 
     /// How it goes to a pool.
@@ -246,7 +252,7 @@ impl Exchange {
 
     fn route(&self) -> Option<&RouteEntry> {
         let routed = self.routed?;
-        self.lane.as_ref()?.generation.routes.get(routed.route as usize)
+        self.lane.as_ref()?.generation.routes.get(routed.to.route as usize)
     }
 
     fn count(&self, counters: &WorkerCounters, micros: u64) {
@@ -255,7 +261,7 @@ impl Exchange {
         }
         let generation = self.lane.as_ref().map(|lane| &lane.generation);
         let slot = match (self.routed, generation) {
-            (Some(to), Some(generation)) => generation.route_slot(to.route, to.rule).unwrap_or(OTHER),
+            (Some(Routed { to, .. }), Some(generation)) => generation.route_slot(to.route, to.rule).unwrap_or(OTHER),
             (_, _) => NONE,
         };
         if let Some(route) = counters.route(slot) {
@@ -328,7 +334,7 @@ impl Exchange {
             line.text("revision", lane.generation.revision_text.as_bytes());
             line.text("role", lane.generation.role.as_str().as_bytes());
         }
-        let rule = self.routed.map(|to| to.rule as usize);
+        let rule = self.routed.map(|routed| routed.to.rule as usize);
         if let Some((route, rule)) = self.route().zip(rule) {
             line.text("route", route.text.as_bytes());
             if let Some(rule) = route.rules.get(rule) {

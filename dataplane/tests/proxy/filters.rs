@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sluice_model::header_changes::{Field, FieldName, HeaderChanges};
 use sluice_model::matching::{PathMatch, RouteMatch};
-use sluice_model::target::{PathChange, Redirect, RedirectStatus, Scheme};
+use sluice_model::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 use sluice_model::unit::{Action, Forward, Rule};
 use tokio::io::AsyncWriteExt;
 
@@ -223,4 +223,56 @@ async fn a_redirect_to_itself_is_a_failure_and_not_a_circle() {
     // HTTP/1.0 names no host: nowhere to go back to, unless the rule says where.
     let response = world.ask("GET /x HTTP/1.0\r\n\r\n").await;
     assert!(response.contains("\"no_route\""), "{response}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_sees_the_host_and_path_that_a_rule_wants() {
+    let to = |prefix: &str, host: Option<&str>, path: Option<PathChange>| Rule {
+        matches: vec![RouteMatch {
+            path: PathMatch::prefix(prefix).unwrap(),
+            ..RouteMatch::default()
+        }],
+        action: Action::Forward(Forward {
+            rewrite: Arc::new(Rewrite {
+                host: host.map(|host| host.parse().unwrap()),
+                path,
+            }),
+            ..Forward::to(key("Pool t/echo"))
+        }),
+        ..to_pool("echo")
+    };
+    let change = |text: &str| Some(PathChange::prefix(text).unwrap());
+    let rules = vec![
+        to("/", Some("in.test"), None),
+        to("/foo", None, change("/xyz")),
+        to("/strip/", None, change("/")),
+        to("/one", Some("in.test"), Some(PathChange::full("/whole").unwrap())),
+        to("/long", None, change(&format!("/{}", "x".repeat(1000)))),
+    ];
+    let setup = Setup::default()
+        .pool("echo", &[echo().await])
+        .rules("r", "a.test", rules);
+    let world = World::start(setup).await;
+    let check = async |asked: &str, line: &str, host: &str| {
+        let response = world.get(asked).await;
+        let (_, seen) = response.split_once("\r\n\r\n").unwrap();
+        assert!(seen.starts_with(&format!("GET {line} HTTP/1.1\r\n")), "{asked}: {seen}");
+        assert!(seen.contains(&format!("host: {host}\r\n")), "{asked}: {seen}");
+        assert!(seen.contains("x-forwarded-host: a.test\r\n"), "{asked}: {seen}");
+        assert_eq!(seen.matches("host: ").count(), 2, "{seen}");
+    };
+    check("/a%2fb?c=%2f", "/a%2Fb?c=%2f", "in.test").await;
+    check("/foo/bar?q", "/xyz/bar?q", "a.test").await;
+    check("/foo", "/xyz", "a.test").await;
+    check("/foo/", "/xyz/", "a.test").await;
+    check("/foo/%2e%2e/foo/b%2Fc", "/xyz/b%2Fc", "a.test").await;
+    check("/strip", "/", "a.test").await;
+    check("/strip//x/", "/x/", "a.test").await;
+    check("/one/two?three", "/whole?three", "in.test").await;
+    // The log says what the client asked for.
+    let line = world.logged(|line| line["path"] == "/strip/x/").await;
+    assert_eq!((&line["host"], &line["status"]), (&"a.test".into(), &200.into()));
+    // What would be too long for the guard is too long for the upstream.
+    let response = world.get(&format!("/long/{}", "y".repeat(7500))).await;
+    assert!(response.starts_with("HTTP/1.1 414"), "{response}");
 }
