@@ -6,6 +6,7 @@
 
 mod governing;
 mod hosts;
+mod plain_http;
 mod reach;
 mod shares;
 
@@ -54,6 +55,7 @@ pub fn validate(
         let strangers = hosts::owned_by_others(translation, view, routes, serving.get(fleet));
         problems.extend(matches_that_never_win(routes, &strangers));
         problems.extend(strangers);
+        problems.extend(plain_http::without_tls(translation, fleet, routes));
         problems.extend(pool_references(translation, view, routes, serving.get(fleet)));
     }
     problems.extend(not_served);

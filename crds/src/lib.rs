@@ -30,8 +30,8 @@ pub use filters::{
 };
 pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus, RemovalBrake, ServiceReference};
 pub use proxyroute::{
-    HeaderMatch, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch, RouteMatch,
-    RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
+    HeaderMatch, PathMatch, PathMatchType, PlainHttp, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch,
+    RouteMatch, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
 };
 pub use rollout::{
     BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, InstancesStatus,

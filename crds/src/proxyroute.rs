@@ -92,25 +92,42 @@ pub struct ProxyRouteSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub rules: Vec<RouteRule>,
-    /// What clients that come over TLS are shown. For listeners with `tls`.
+    /// What clients that come over TLS are shown, and what becomes of those that do not. For listeners with `tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RouteTls>,
 }
 
-/// What clients that come over TLS are shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What clients that come over TLS are shown, and what becomes of those that do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::TLS_SAYS_SOMETHING])))]
 pub struct RouteTls {
     /// Secrets of type kubernetes.io/tls for the hosts of this route. Each certificate serves those of the hosts that it
-    /// names.
+    /// names. Without any, hosts are served with the certificates of other routes that name them, or the listener's default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(min = 1, max = bounds::CERTIFICATES_MAX_ITEMS),
+        length(max = bounds::CERTIFICATES_MAX_ITEMS),
         extend(
             "x-kubernetes-list-type" = "atomic",
             "x-kubernetes-validations" = rules::attach(&[rules::CERTIFICATES_DIFFER])
         )
     )]
     pub certificates: Vec<SecretReference>,
+    /// What becomes of this route's requests that come in the clear: Allow (they are served), Redirect (their clients are sent
+    /// to HTTPS, with status 308) or Reject (426). Without it Allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_http: Option<PlainHttp>,
+}
+
+/// What becomes of requests that come in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PlainHttp {
+    /// They are served.
+    Allow,
+    /// Their clients are sent to HTTPS.
+    Redirect,
+    /// They are refused.
+    Reject,
 }
 
 /// One rule: the requests it matches, and where they go.

@@ -156,6 +156,13 @@ pub const CERTIFICATES_DIFFER: CelRule = CelRule {
     message: "each certificate may stand here once",
     field: None,
 };
+/// A `tls` with nothing in it was meant to have something.
+pub const TLS_SAYS_SOMETHING: CelRule = CelRule {
+    id: "tls-says-something",
+    cel: "(has(self.certificates) && size(self.certificates) > 0) || has(self.plainHttp)",
+    message: "tls needs certificates or plainHttp",
+    field: None,
+};
 /// A rule leaves alone what frames a message, concerns one connection, or is Sluice's own word about a request. The same
 /// names as `sluice_model::header_changes::OWNED`; `_` counts as `-`, as many servers have it.
 pub const HEADER_MAY_CHANGE: CelRule = CelRule {
@@ -265,6 +272,7 @@ pub const ALL: &[CelRule] = &[
     INCREASE_FOR_RATES,
     VALUES_BY_OPERATOR,
     CERTIFICATES_DIFFER,
+    TLS_SAYS_SOMETHING,
     HEADER_MAY_CHANGE,
     POOL_OR_REDIRECT,
     REDIRECT_ALONE,
@@ -812,6 +820,28 @@ pub const CASES: &[Case] = &[
         REWRITE_CHANGES_SOMETHING,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p","urlRewrite":{"hostname":"in.example.com","path":{"type":"ReplaceFullPath","replaceFullPath":"/"}}}]}"#,
+    ),
+    refused(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{}}"#,
+        "spec.tls",
+    ),
+    refused(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[]}}"#,
+        "spec.tls",
+    ),
+    accepted(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"plainHttp":"Redirect"}}"#,
+    ),
+    accepted(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"}]}}"#,
     ),
 ];
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sluice_proto::live::{EndpointState, LiveEndpoint};
 use tokio::net::TcpListener;
 
-use sluice_model::unit::Action;
+use sluice_model::unit::{Action, PlainHttp};
 
 use crate::listener::{Listeners, OpenListener};
 use crate::live::{Endpoints, Generation, LiveStore};
@@ -175,8 +175,16 @@ fn routes(generation: &Generation) -> Value {
         route.rules.iter().map(one).collect()
     };
     units
-        .map(|(key, route)| json!({ "route": key, "hosts": route.hosts, "rules": rules(route) }))
+        .map(|(key, route)| json!({ "route": key, "hosts": route.hosts, "plain_http": plain_http(route.plain_http), "rules": rules(route) }))
         .collect()
+}
+
+fn plain_http(plain_http: PlainHttp) -> &'static str {
+    match plain_http {
+        PlainHttp::Allow => "allow",
+        PlainHttp::Redirect => "redirect",
+        PlainHttp::Reject => "reject",
+    }
 }
 
 fn action(action: &Action) -> Value {

@@ -16,7 +16,7 @@ pub use crate::stats::Role;
 use crate::stats::Stats;
 use crate::telemetry::names::Names;
 pub use generation::{
-    ActionEntry, BuildError, Endpoints, ForwardEntry, Generation, PoolEntry, RouteEntry, RuleEntry, Slots, Stamp,
+    ActionEntry, BuildError, Endpoints, ForwardEntry, Generation, Https, PoolEntry, RouteEntry, RuleEntry, Slots, Stamp,
 };
 use values::LiveValues;
 

@@ -140,10 +140,17 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Decisio
     let to = generation.router.find(&facts).ok_or(Failure::NoRoute)?;
     let route = generation.routes.get(to.route as usize).ok_or(Failure::Internal)?;
     let rule = route.rules.get(to.rule as usize).ok_or(Failure::Internal)?;
+    let pool = match &rule.action {
+        ActionEntry::Forward(forward) => Some(forward.pool),
+        ActionEntry::Redirect(_) => None,
+    };
+    exchange.routed(to, pool);
+    if let Some(elsewhere) = redirect::to_https(exchange, route, &generation.https, request.uri())? {
+        return Ok(Decision::Elsewhere(elsewhere));
+    }
     let forward = match &rule.action {
         ActionEntry::Forward(forward) => forward,
         ActionEntry::Redirect(redirect) => {
-            exchange.routed(to, None);
             let elsewhere = redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri())?;
             return Ok(Decision::Elsewhere(elsewhere));
         }
@@ -154,7 +161,6 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Decisio
             exchange.worker.counters.mixed.add(1);
         }
     }
-    exchange.routed(to, Some(forward.pool));
     Ok(Decision::Forward(forward.timeouts.request))
 }
 

@@ -84,9 +84,7 @@ fn route(hosts: usize) -> impl Strategy<Value = RouteUnit> {
         };
         RouteUnit {
             created_at_seconds,
-            hosts,
-            rules: rules.into_iter().map(rule).collect(),
-            certificates: vec![],
+            ..RouteUnit::of(hosts, rules.into_iter().map(rule).collect())
         }
     })
 }

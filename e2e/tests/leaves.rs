@@ -50,6 +50,7 @@ fn route_leaves() -> Vec<Leaf> {
             json!("changed"),
             Seen::Live,
         ),
+        Leaf("tls.plainHttp", "/tls/plainHttp", json!("Reject"), Seen::Live),
         // The other certificate of the route is of another namespace, which shares it.
         Leaf(
             "tls.certificates[].namespace",
@@ -390,7 +391,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     let route = json!({
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
         "rules": [rule, rest, {"name": "third", "pool": "third"}, moved],
-        "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}]},
+        "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}], "plainHttp": "Redirect"},
     });
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
@@ -537,7 +538,8 @@ fn decide(generation: &Generation, probe: &Probe) -> String {
     let Some(found) = generation.router.find(&facts) else {
         return "no route".to_owned();
     };
-    let rule = &generation.routes[found.route as usize].rules[found.rule as usize];
+    let route = &generation.routes[found.route as usize];
+    let rule = &route.rules[found.rule as usize];
     let forward = match &rule.action {
         ActionEntry::Forward(forward) => forward,
         ActionEntry::Redirect(redirect) => {
@@ -564,8 +566,8 @@ fn decide(generation: &Generation, probe: &Probe) -> String {
     modify::apply(&forward.request_headers, &mut request);
     modify::apply(&rule.response_headers, &mut response);
     format!(
-        "{} -> {} within {:?}: {:?}{path:?} {request:?} {response:?}",
-        rule.text, pool.text, forward.timeouts, forward.host
+        "{} -> {} within {:?}: {:?}{path:?} {request:?} {response:?} {:?}",
+        rule.text, pool.text, forward.timeouts, forward.host, route.plain_http
     )
 }
 

@@ -23,7 +23,7 @@ use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
 use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 use crate::unit::{
-    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
+    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
     TimeoutMillis, Timeouts, Unit, Weight,
 };
 
@@ -214,8 +214,13 @@ pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
     let created = option::of(prop_oneof![0_u64..4, Just(u64::MAX), Just(1_800_000_000)]);
     let rules = vec((any::<bool>(), rules(pools)), 1..4);
     let certificates = btree_set(certificates(), 0..2);
-    (created, btree_set(hosts(), 1..4), rules, certificates).prop_map(
-        |(created_at_seconds, hosts, rules, certificates)| {
+    let plain = prop_oneof![
+        3 => Just(PlainHttp::Allow),
+        1 => Just(PlainHttp::Redirect),
+        1 => Just(PlainHttp::Reject),
+    ];
+    (created, btree_set(hosts(), 1..4), rules, certificates, plain).prop_map(
+        |(created_at_seconds, hosts, rules, certificates, plain_http)| {
             let rule = |(index, (named, rule)): (usize, (bool, Rule))| Rule {
                 name: named.then(|| Arc::from(format!("rule-{index}"))),
                 ..rule
@@ -225,6 +230,7 @@ pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
                 hosts: hosts.into_iter().collect(),
                 rules: rules.into_iter().enumerate().map(rule).collect(),
                 certificates: certificates.into_iter().collect(),
+                plain_http,
             }
         },
     )

@@ -14,7 +14,7 @@ use crate::precedence::Criterion;
 use crate::request::{RequestFacts, Unmet};
 use crate::snapshot::Snapshot;
 use crate::target::PathChange;
-use crate::unit::{Action, Rule};
+use crate::unit::{Action, PlainHttp, Rule};
 
 /// Where a request goes and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -112,13 +112,18 @@ fn candidate(found: &Found<'_>, matched: &RouteMatch, request: &RequestFacts<'_>
             Action::Forward(_) => None,
             Action::Redirect(redirect) => Some(redirect.to_string()),
         },
-        changes: changes(found.rule_unit, matched, request),
+        changes: changes(found.unit.plain_http, found.rule_unit, matched, request),
     }
 }
 
 /// What a rule does besides choosing where a request goes, one line each.
-fn changes(rule: &Rule, matched: &RouteMatch, request: &RequestFacts<'_>) -> Vec<String> {
+fn changes(plain_http: PlainHttp, rule: &Rule, matched: &RouteMatch, request: &RequestFacts<'_>) -> Vec<String> {
     let mut lines = Vec::new();
+    lines.push(match plain_http {
+        PlainHttp::Allow => String::new(),
+        PlainHttp::Redirect => "in the clear: redirected to https".to_owned(),
+        PlainHttp::Reject => "in the clear: refused with tls_required".to_owned(),
+    });
     // What becomes of a path is only known of one that matches.
     let becomes = |change: &Option<PathChange>| match change {
         Some(change) if matched.path.matches(request.path) => {
@@ -249,12 +254,7 @@ mod tests {
 
     fn route(host: &str, rules: Vec<Rule>) -> Unit {
         let hosts = vec![HostPattern::hostname(host).unwrap()];
-        Unit::Route(RouteUnit {
-            created_at_seconds: None,
-            hosts,
-            rules,
-            certificates: vec![],
-        })
+        Unit::Route(RouteUnit::of(hosts, rules))
     }
 
     fn snapshot() -> Snapshot {

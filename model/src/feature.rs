@@ -15,6 +15,8 @@ pub enum Feature {
     HeaderModifiers,
     /// Named listeners on TCP ports.
     Listeners,
+    /// Routes that ask for TLS.
+    PlainHttp,
     /// Named pools.
     Pools,
     /// Rules that redirect.
@@ -38,9 +40,10 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::HeaderModifiers,
         Self::Listeners,
+        Self::PlainHttp,
         Self::Pools,
         Self::Redirects,
         Self::Rewrites,
@@ -55,6 +58,7 @@ impl Feature {
         match self {
             Self::HeaderModifiers => "header-modifiers/v1",
             Self::Listeners => "listeners/v1",
+            Self::PlainHttp => "plain-http/v1",
             Self::Pools => "pools/v1",
             Self::Redirects => "redirects/v1",
             Self::Rewrites => "rewrites/v1",

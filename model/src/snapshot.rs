@@ -22,7 +22,8 @@ use crate::names::{Kind, ObjectKey};
 use crate::reference::{LiveSubject, ServicePort, ServiceRef};
 use crate::target::{PathChange, Redirect};
 use crate::unit::{
-    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit,
+    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
+    Unit,
 };
 
 /// A configuration that can be served. Cheap to clone only behind an `Arc`.
@@ -172,6 +173,7 @@ fn route_features(route: &RouteUnit) -> Vec<Feature> {
     let uses = [
         (Feature::Routes, true),
         (Feature::TlsListeners, !route.certificates.is_empty()),
+        (Feature::PlainHttp, route.plain_http != PlainHttp::Allow),
         (Feature::HeaderModifiers, route.rules.iter().any(changes_headers)),
         (Feature::Redirects, route.rules.iter().any(redirects)),
         (Feature::Rewrites, route.rules.iter().any(rewrites)),
@@ -288,6 +290,7 @@ fn check_route(config: &Config, route: &RouteUnit, errors: &mut Errors) {
         hosts,
         rules,
         certificates,
+        plain_http: _,
     } = route;
     let is_regex = |host: &&HostPattern| matches!(host, HostPattern::Regex(_));
     let regexes = hosts.iter().filter(is_regex).count();
@@ -485,12 +488,7 @@ mod tests {
             name: Some("all".into()),
             ..Rule::to(key("Pool a/pool"))
         };
-        RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::Any],
-            rules: vec![rule],
-            certificates: vec![],
-        }
+        RouteUnit::of(vec![HostPattern::Any], vec![rule])
     }
 
     fn endpoint(address: &str) -> Endpoint {

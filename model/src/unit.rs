@@ -37,6 +37,33 @@ pub struct RouteUnit {
     pub rules: Vec<Rule>,
     /// What clients that come over TLS are shown, each for those of the hosts that it names; none twice.
     pub certificates: Vec<CertificateRef>,
+    /// What becomes of its requests that come in the clear.
+    pub plain_http: PlainHttp,
+}
+
+impl RouteUnit {
+    /// A route of unknown age, with no certificates, that serves in the clear as well.
+    pub fn of(hosts: Vec<HostPattern>, rules: Vec<Rule>) -> Self {
+        Self {
+            created_at_seconds: None,
+            hosts,
+            rules,
+            certificates: vec![],
+            plain_http: PlainHttp::Allow,
+        }
+    }
+}
+
+/// What becomes of requests that come in the clear.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum PlainHttp {
+    /// The same as of others.
+    #[default]
+    Allow,
+    /// Their clients are sent to HTTPS.
+    Redirect,
+    /// They are refused.
+    Reject,
 }
 
 /// One rule of a route.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sluice_model::header_changes::{Field, FieldName, HeaderChanges};
 use sluice_model::host::Host;
 use sluice_model::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
+use sluice_model::unit::PlainHttp;
 
 use crate::canonical::{DecodeError, each, required, wrong};
 use crate::identity::text;
@@ -140,4 +141,24 @@ pub(crate) fn rewrite_in(rewrite: Option<pb::Rewrite>) -> Result<Arc<Rewrite>, D
         host: host_in(host).map_err(within)?,
         path: path.map(path_change_from).transpose().map_err(within)?,
     }))
+}
+
+/// `None` when nothing is asked for: then nothing travels.
+pub(crate) fn plain_http_to(plain_http: PlainHttp) -> Option<pb::PlainHttp> {
+    match plain_http {
+        PlainHttp::Allow => None,
+        PlainHttp::Redirect => Some(pb::PlainHttp::Redirect),
+        PlainHttp::Reject => Some(pb::PlainHttp::Reject),
+    }
+}
+
+pub(crate) fn plain_http_from(plain_http: Option<i32>) -> Result<PlainHttp, DecodeError> {
+    let Some(number) = plain_http else {
+        return Ok(PlainHttp::Allow);
+    };
+    match pb::PlainHttp::try_from(number) {
+        Ok(pb::PlainHttp::Redirect) => Ok(PlainHttp::Redirect),
+        Ok(pb::PlainHttp::Reject) => Ok(PlainHttp::Reject),
+        Ok(pb::PlainHttp::Unspecified) | Err(_) => Err(wrong("plain_http", format!("{number} is no way"))),
+    }
 }

@@ -10,7 +10,10 @@ use sluice_model::unit::{
 };
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
-use crate::filters::{header_changes_in, header_changes_to, redirect_from, redirect_to, rewrite_in, rewrite_to};
+use crate::filters::{
+    header_changes_in, header_changes_to, plain_http_from, plain_http_to, redirect_from, redirect_to, rewrite_in,
+    rewrite_to,
+};
 use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
 use crate::matches::{host_from, host_to, match_from, match_to};
 use crate::pb;
@@ -62,12 +65,14 @@ fn route_to(route: &RouteUnit) -> pb::Route {
         hosts,
         rules,
         certificates,
+        plain_http,
     } = route;
     pb::Route {
         created_at_seconds: *created_at_seconds,
         hosts: hosts.iter().map(host_to).collect(),
         rules: rules.iter().map(rule_to).collect(),
         certificates: certificates.iter().map(certificate_to).collect(),
+        plain_http: plain_http_to(*plain_http).map(i32::from),
     }
 }
 
@@ -77,12 +82,14 @@ fn route_from(route: pb::Route) -> Result<RouteUnit, DecodeError> {
         hosts,
         rules,
         certificates,
+        plain_http,
     } = route;
     Ok(RouteUnit {
         created_at_seconds,
         hosts: each("hosts", hosts, host_from)?,
         rules: each("rules", rules, rule_from)?,
         certificates: each("certificates", certificates, certificate_from)?,
+        plain_http: plain_http_from(plain_http)?,
     })
 }
 

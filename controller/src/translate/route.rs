@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_crds::{
-    HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, ProxyRouteSpec, QueryParamMatch,
-    RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
+    HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, PlainHttp as PlainHttpSpec, ProxyRouteSpec,
+    QueryParamMatch, RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, SecretReference, ValueMatchType,
 };
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
-use sluice_model::unit::{Action, Forward, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
+use sluice_model::unit::{Action, Forward, PlainHttp, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
 use super::filters::{self, header_changes};
@@ -35,15 +35,15 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
     let rules: Vec<Rule> = numbered
         .filter_map(|(index, one)| rule(object, &field.field("rules").index(index), one, findings))
         .collect();
-    let certificates = tls
-        .as_ref()
-        .map(|spec| certificates(&field.field("tls"), spec, findings));
+    let tls = tls.as_ref().map(|spec| tls_of(&field.field("tls"), spec, findings));
+    let (certificates, plain_http) = tls.unwrap_or_default();
     let fleet = fleet(fleet_name, findings)?;
     let unit = RouteUnit {
         created_at_seconds: object.created_at_seconds,
         hosts,
         rules,
-        certificates: certificates.unwrap_or_default(),
+        certificates,
+        plain_http,
     };
     Some(Meaning::Route {
         fleet,
@@ -51,9 +51,31 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
     })
 }
 
-fn certificates(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> Vec<CertificateRef> {
-    let RouteTls { certificates } = spec;
-    let field = field.field("certificates");
+fn tls_of(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> (Vec<CertificateRef>, PlainHttp) {
+    let RouteTls {
+        certificates: written,
+        plain_http,
+    } = spec;
+    if written.is_empty() && plain_http.is_none() {
+        let fix = "add one, or leave tls out";
+        findings.error(field, "there are neither certificates nor plainHttp", fix);
+    }
+    let plain_http = match plain_http {
+        None | Some(PlainHttpSpec::Allow) => PlainHttp::Allow,
+        Some(PlainHttpSpec::Redirect) => PlainHttp::Redirect,
+        Some(PlainHttpSpec::Reject) => PlainHttp::Reject,
+    };
+    (
+        certificates(&field.field("certificates"), written, findings),
+        plain_http,
+    )
+}
+
+fn certificates(
+    field: &FieldPath,
+    certificates: &[SecretReference],
+    findings: &mut Findings<'_>,
+) -> Vec<CertificateRef> {
     let mut found: Vec<CertificateRef> = Vec::with_capacity(certificates.len());
     for (index, one) in certificates.iter().enumerate() {
         let Some(certificate) = certificate(&field.index(index), one, findings) else {

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 use sluice_model::header_changes::HeaderChanges;
-use sluice_model::target::{PathChange, Redirect, Rewrite};
-use sluice_model::unit::{Action, Forward, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
+use sluice_model::target::{PathChange, Redirect, Rewrite, Scheme};
+use sluice_model::unit::{Action, Forward, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
 use super::values::LiveValues;
@@ -98,6 +98,8 @@ pub struct RouteEntry {
     pub text: Arc<str>,
     /// Its rules, in the author's order.
     pub rules: Vec<RuleEntry>,
+    /// What becomes of its requests that come in the clear.
+    pub plain_http: PlainHttp,
     /// Its scope among those counted separately.
     pub counted: Option<u16>,
 }
@@ -141,6 +143,39 @@ pub struct Slots {
     pub routes: Vec<Vec<u16>>,
 }
 
+/// At which port clients that come in the clear find TLS.
+#[derive(Debug, Default)]
+pub struct Https {
+    /// The ports of listeners in the clear.
+    plain: Box<[u16]>,
+    /// The port of the first listener that speaks TLS.
+    tls: Option<u16>,
+}
+
+impl Https {
+    /// What these listeners say.
+    pub fn of(listeners: &[Listener]) -> Self {
+        let (tls, plain): (Vec<&Listener>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_some());
+        Self {
+            plain: plain.iter().map(|listener| listener.port).collect(),
+            tls: tls.first().map(|listener| listener.port),
+        }
+    }
+
+    /// The port for a client that wrote `written` beside its host. If that is the very port of a listener, nothing between
+    /// here and there maps ports, and the port of the listener with TLS is the client's too. Else, as behind a Service, it is
+    /// not, and HTTPS is where it is by default.
+    pub fn port(&self, written: Option<u16>) -> u16 {
+        let default = Scheme::Https.default_port();
+        match written {
+            Some(port) if port != Scheme::Http.default_port() && self.plain.contains(&port) => {
+                self.tls.unwrap_or(default)
+            }
+            Some(_) | None => default,
+        }
+    }
+}
+
 /// A snapshot made ready to serve.
 #[derive(Debug)]
 pub struct Generation {
@@ -162,6 +197,8 @@ pub struct Generation {
     pub routes: Vec<RouteEntry>,
     /// In the order of `Snapshot::pools`.
     pub pools: Vec<PoolEntry>,
+    /// Where clients that come in the clear find TLS.
+    pub https: Https,
     /// The routes that are counted separately.
     pub counted: Vec<ObjectKey>,
     slots: OnceLock<Slots>,
@@ -209,6 +246,7 @@ impl Generation {
             names,
             routes,
             pools,
+            https: Https::of(snapshot.listeners()),
             counted: counted.to_vec(),
             snapshot,
             slots: OnceLock::new(),
@@ -279,6 +317,7 @@ fn route_entry(
         stamp,
         key: key.clone(),
         text: path_text(key),
+        plain_http: route.plain_http,
         rules: route
             .rules
             .iter()

@@ -24,6 +24,8 @@ pub enum Failure {
     Misdirected,
     /// No rule takes it.
     NoRoute,
+    /// It came in the clear, and its route wants TLS.
+    TlsRequired,
     /// The redirect of its rule leads to where it came.
     RedirectLoop,
     /// Its pool has no endpoint with a weight.
@@ -70,7 +72,7 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -81,6 +83,7 @@ impl Failure {
         Self::VersionNotSupported,
         Self::Misdirected,
         Self::NoRoute,
+        Self::TlsRequired,
         Self::RedirectLoop,
         Self::NoEndpoint,
         Self::NotReady,
@@ -105,6 +108,7 @@ impl Failure {
             Self::VersionNotSupported => "version_not_supported",
             Self::Misdirected => "misdirected",
             Self::NoRoute => "no_route",
+            Self::TlsRequired => "tls_required",
             Self::RedirectLoop => "redirect_loop",
             Self::NoEndpoint => "no_endpoint",
             Self::NotReady => "not_ready",
@@ -130,6 +134,7 @@ impl Failure {
             Self::VersionNotSupported => 505,
             Self::Misdirected => 421,
             Self::NoRoute => 404,
+            Self::TlsRequired => 426,
             Self::RedirectLoop => 508,
             Self::NoEndpoint | Self::NotReady => 503,
             Self::RequestTimeout => 504,
@@ -152,6 +157,7 @@ impl Failure {
             | Self::VersionNotSupported
             | Self::Misdirected
             | Self::NoRoute
+            | Self::TlsRequired
             | Self::ClientClosed => Whose::Client,
             Self::RequestTimeout | Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => {
                 Whose::Upstream
@@ -176,6 +182,7 @@ impl Failure {
             | Self::VersionNotSupported
             | Self::Misdirected
             | Self::NoRoute
+            | Self::TlsRequired
             | Self::RedirectLoop
             | Self::NoEndpoint
             | Self::NotReady
@@ -199,6 +206,7 @@ impl Failure {
             Self::VersionNotSupported => "this version of HTTP is not supported",
             Self::Misdirected => "this connection was opened for another host; use one of its own",
             Self::NoRoute => "no route takes this request",
+            Self::TlsRequired => "this is served over TLS only; use https",
             Self::RedirectLoop => "the redirect that is configured leads back to this address",
             Self::NoEndpoint => "no endpoint is configured for this request",
             Self::NotReady => "no configuration is active yet",
@@ -224,6 +232,7 @@ impl Failure {
             | Self::ExpectationFailed
             | Self::Misdirected
             | Self::NoRoute
+            | Self::TlsRequired
             | Self::RedirectLoop
             | Self::NoEndpoint
             | Self::NotReady

@@ -1,16 +1,18 @@
-//! Requests that a rule answers by sending the client elsewhere.
+//! Requests that are answered by sending the client elsewhere, or that TLS is asked of.
 //!
 //! The URL is absolute and made of checked parts alone: a host that is one, the normal path, the query as it came. Nothing
 //! of a request can end the line or lead to a host that neither the client nor the rule named.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Uri};
-use sluice_model::target::{Asked, Redirect};
+use sluice_model::target::{Asked, Redirect, Scheme, url};
+use sluice_model::unit::PlainHttp;
 
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::host::Host;
 use crate::guard::rule::Rule;
+use crate::live::{Https, RouteEntry};
 
 /// Where a client is sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +42,26 @@ pub(super) fn by_rule(
     let location = redirect.location(&asked, prefix).map_err(|_| Failure::RedirectLoop)?;
     let status = StatusCode::from_u16(redirect.status.code()).map_err(|_| Failure::Internal)?;
     elsewhere(exchange, status, location)
+}
+
+/// Where a request in the clear is sent if its route asks for TLS; `None`: it may stay.
+pub(super) fn to_https(
+    exchange: &mut Exchange,
+    route: &RouteEntry,
+    https: &Https,
+    uri: &Uri,
+) -> Result<Option<Elsewhere>, Failure> {
+    match (route.plain_http, exchange.connection.scheme()) {
+        (PlainHttp::Allow, _) | (_, Scheme::Https) => return Ok(None),
+        (PlainHttp::Reject, Scheme::Http) => return Err(Failure::TlsRequired),
+        (PlainHttp::Redirect, Scheme::Http) => {}
+    }
+    let Some(host) = &exchange.host else {
+        return Err(exchange.broke_rule(Rule::HostMissing)); // HTTP/1.0, and nowhere to go back to
+    };
+    let port = https.port(host.port());
+    let location = url(Scheme::Https, host.name(), port, uri.path(), uri.query());
+    elsewhere(exchange, StatusCode::PERMANENT_REDIRECT, location).map(Some)
 }
 
 fn elsewhere(exchange: &mut Exchange, status: StatusCode, location: String) -> Result<Elsewhere, Failure> {

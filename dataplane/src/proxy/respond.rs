@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -78,11 +78,18 @@ pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response
     let closes = failure.ends_connection() || !exchange.is_all_here() || leaving == Leaving::Yes;
     let body = content(failure, &id);
     exchange.bytes_out = 0;
+    let version = exchange.version;
     let mut response = of_failure(failure, id, ResponseBody::own(body, Some(exchange)));
+    if failure == Failure::TlsRequired && version == Version::HTTP_11 {
+        // RFC 9110 §15.5.22 wants what to upgrade to, and §7.8 that it concerns this hop.
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     if closes {
         response
             .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+            .append(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

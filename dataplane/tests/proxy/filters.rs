@@ -1,12 +1,14 @@
 //! What rules do to requests and responses besides choosing a pool, with real sockets.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sluice_model::header_changes::{Field, FieldName, HeaderChanges};
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
-use sluice_model::unit::{Action, Forward, Rule};
+use sluice_model::unit::{Action, Forward, Listener, PlainHttp, Rule};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::world::*;
 
@@ -275,4 +277,88 @@ async fn an_upstream_sees_the_host_and_path_that_a_rule_wants() {
     // What would be too long for the guard is too long for the upstream.
     let response = world.get(&format!("/long/{}", "y".repeat(7500))).await;
     assert!(response.starts_with("HTTP/1.1 414"), "{response}");
+}
+
+/// One request in the clear, and the answer.
+async fn plainly(address: SocketAddr, version: &str, host: &str, target: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {target} {version}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    read_all(&mut stream).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_that_asks_for_tls_gets_no_request_in_the_clear() {
+    let elsewhere = redirecting(
+        "/old",
+        Redirect {
+            path: Some(PathChange::prefix("/new").unwrap()),
+            ..nowhere()
+        },
+    );
+    let secure = Listener {
+        port: 8443,
+        ..super::tls::https(None)
+    };
+    let setup = Setup::default()
+        .pool("echo", &[echo().await])
+        .listeners(vec![listener("http", 8080), secure])
+        .rules("redirect", "a.test", vec![to_pool("echo"), elsewhere])
+        .plain_http("redirect", PlainHttp::Redirect)
+        .rules("reject", "b.test", vec![to_pool("echo")])
+        .plain_http("reject", PlainHttp::Reject)
+        .rules("allow", "c.test", vec![to_pool("echo")]);
+    let world = World::start(setup).await;
+    let address = world.address;
+    let check = async |host: &str, target: &str, expected: &str| {
+        let response = plainly(address, "HTTP/1.1", host, target).await;
+        assert!(response.starts_with("HTTP/1.1 308"), "{host}{target}: {response}");
+        assert_eq!(location(&response), expected, "{host}{target}");
+    };
+    // Without a port, or with one that something mapped, HTTPS is where it is by default; with the listener's own, beside it.
+    check("A.test", "/x/../y?z=1", "https://a.test/y?z=1").await;
+    check("a.test:80", "/", "https://a.test/").await;
+    check("a.test:30080", "/", "https://a.test/").await;
+    check("a.test:8080", "//b.test/", "https://a.test:8443/b.test/").await;
+    // Before what the rule says: that too is served over TLS alone.
+    check("a.test", "/old/x", "https://a.test/old/x").await;
+
+    let response = plainly(address, "HTTP/1.1", "b.test", "/").await;
+    assert!(
+        response.starts_with("HTTP/1.1 426") && response.contains("\"tls_required\""),
+        "{response}"
+    );
+    assert!(
+        response.contains("upgrade: TLS/1.2, HTTP/1.1") && response.contains("connection: upgrade"),
+        "{response}"
+    );
+    let response = plainly(address, "HTTP/1.0", "b.test", "/").await;
+    assert!(
+        response.starts_with("HTTP/1.0 426") && !response.contains("upgrade"),
+        "{response}"
+    );
+    assert!(
+        plainly(address, "HTTP/1.1", "c.test", "/")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    // A refusal is the client's, a redirect an answer: gates see no failure.
+    let fleet = world.store.stats().drain().roles[0].scopes[0].clone();
+    assert_eq!((fleet.failures, fleet.no_route, fleet.client_failures), (0, 0, 2));
+    let line = world.logged(|line| line["error_category"] == "tls_required").await;
+    assert_eq!((&line["route"], &line["status"]), (&"t/reject".into(), &426.into()));
+    world
+        .metric_is("proxy_errors_total{route=\"t/reject\",category=\"tls_required\"}", 2)
+        .await;
+
+    // Over TLS all of them are served.
+    let authority = super::tls::Authority::new();
+    super::tls::hold(&world, "t/tls", &authority.issue(&["a.test", "b.test"]).1);
+    let address = world.listen(super::tls::https(Some("t/tls"))).await;
+    for host in ["a.test", "b.test"] {
+        let mut stream = super::tls::connect(address, &authority.usual_client(), host)
+            .await
+            .unwrap();
+        assert!(super::tls::ask(&mut stream, host).await.starts_with("HTTP/1.1 200"));
+    }
 }

@@ -16,8 +16,8 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    Action, DataPlaneUnit, Endpoint, Forward, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts,
-    Unit, Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
+    TimeoutMillis, Timeouts, Unit, Weight,
 };
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -59,12 +59,7 @@ impl Setup {
             }),
             ..Rule::to(key(&format!("Pool t/{pool}")))
         };
-        let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname("a.test").unwrap()],
-            rules: vec![rule],
-            certificates: vec![],
-        };
+        let unit = RouteUnit::of(vec![HostPattern::hostname("a.test").unwrap()], vec![rule]);
         self.config
             .insert(key(&format!("ProxyRoute t/{pool}")), Unit::Route(unit));
         self
@@ -72,11 +67,10 @@ impl Setup {
 
     /// A route of this name for one host, all of it to one pool, with certificates.
     pub(crate) fn host(mut self, name: &str, host: &str, pool: &str, certificates: &[&str]) -> Self {
+        let rules = vec![Rule::to(key(&format!("Pool t/{pool}")))];
         let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname(host).unwrap()],
-            rules: vec![Rule::to(key(&format!("Pool t/{pool}")))],
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
+            ..RouteUnit::of(vec![HostPattern::hostname(host).unwrap()], rules)
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
@@ -85,14 +79,26 @@ impl Setup {
 
     /// A route of this name for one host, with these rules.
     pub(crate) fn rules(mut self, name: &str, host: &str, rules: Vec<Rule>) -> Self {
-        let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname(host).unwrap()],
-            rules,
-            certificates: vec![],
-        };
+        let unit = RouteUnit::of(vec![HostPattern::hostname(host).unwrap()], rules);
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// What becomes of the requests of the route of this name that come in the clear.
+    pub(crate) fn plain_http(mut self, name: &str, plain_http: PlainHttp) -> Self {
+        let key = key(&format!("ProxyRoute t/{name}"));
+        let Some(Unit::Route(route)) = self.config.get(&key).cloned() else {
+            panic!("no route {name}");
+        };
+        self.config.insert(key, Unit::Route(RouteUnit { plain_http, ..route }));
+        self
+    }
+
+    /// What its revision says of listeners; who listens where is another matter here.
+    pub(crate) fn listeners(mut self, listeners: Vec<Listener>) -> Self {
+        let unit = Unit::DataPlane(DataPlaneUnit { listeners });
+        self.config.insert(key("Rollout t/fleet"), unit);
         self
     }
 
@@ -105,10 +111,9 @@ impl Setup {
     }
 
     pub(crate) fn snapshot(mut self) -> Arc<Snapshot> {
-        let unit = DataPlaneUnit {
-            listeners: vec![listener("http", 80)],
-        };
-        self.config.insert(key("Rollout t/fleet"), Unit::DataPlane(unit));
+        if self.config.get(&key("Rollout t/fleet")).is_none() {
+            self = self.listeners(vec![listener("http", 80)]);
+        }
         Arc::new(Snapshot::check(self.config).unwrap())
     }
 }

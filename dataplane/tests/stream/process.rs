@@ -83,10 +83,11 @@ fn configuration() -> Config {
         listeners: vec![listener],
     };
     let route = RouteUnit {
-        created_at_seconds: None,
-        hosts: vec![HostPattern::hostname(HOST).unwrap()],
-        rules: vec![Rule::to("Pool shop/api".parse().unwrap())],
         certificates: vec!["shop/tls".parse().unwrap()],
+        ..RouteUnit::of(
+            vec![HostPattern::hostname(HOST).unwrap()],
+            vec![Rule::to("Pool shop/api".parse().unwrap())],
+        )
     };
     let source = PoolSource::Service("shop/api:http".parse().unwrap());
     config.insert("Rollout shop/edge".parse().unwrap(), Unit::DataPlane(plane));
