@@ -120,7 +120,8 @@ fn decide(exchange: &mut Exchange, request: &mut Request<Incoming>) -> Result<De
     Ok(decision)
 }
 
-/// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are of one generation.
+/// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are
+/// of one generation.
 fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Decision, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let host = exchange.host.as_ref().map(Host::name);
@@ -141,27 +142,28 @@ fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Decisio
     let route = generation.routes.get(to.route as usize).ok_or(Failure::Internal)?;
     let rule = route.rules.get(to.rule as usize).ok_or(Failure::Internal)?;
     let pool = match &rule.action {
-        ActionEntry::Forward(forward) => Some(forward.pool),
+        ActionEntry::Forward(forward) => {
+            let pool = generation.pools.get(forward.pool as usize);
+            Some((forward.pool, pool.ok_or(Failure::Internal)?))
+        }
         ActionEntry::Redirect(_) => None,
     };
-    exchange.routed(to, pool);
-    if let Some(elsewhere) = redirect::to_https(exchange, route, &generation.https, request.uri())? {
-        return Ok(Decision::Elsewhere(elsewhere));
-    }
-    let forward = match &rule.action {
-        ActionEntry::Forward(forward) => forward,
-        ActionEntry::Redirect(redirect) => {
-            let elsewhere = redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri())?;
-            return Ok(Decision::Elsewhere(elsewhere));
-        }
-    };
-    let pool = generation.pools.get(forward.pool as usize).ok_or(Failure::Internal)?;
-    for stamp in [route.stamp, rule.stamp, pool.stamp] {
+    let stamps = [route.stamp, rule.stamp, pool.map_or(rule.stamp, |(_, pool)| pool.stamp)];
+    for stamp in stamps {
         if stamp != generation.stamp {
             exchange.worker.counters.mixed.add(1);
         }
     }
-    Ok(Decision::Forward(forward.timeouts.request))
+    exchange.routed(to, pool.map(|(index, _)| index));
+    if let Some(elsewhere) = redirect::to_https(exchange, route, &generation.https, request.uri())? {
+        return Ok(Decision::Elsewhere(elsewhere));
+    }
+    match &rule.action {
+        ActionEntry::Forward(forward) => Ok(Decision::Forward(forward.timeouts.request)),
+        ActionEntry::Redirect(redirect) => {
+            redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri()).map(Decision::Elsewhere)
+        }
+    }
 }
 
 /// What the upstream gets to see: nothing that concerned only the hop before, and what this hop vouches for.
@@ -171,11 +173,13 @@ fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
     let host = exchange.host.as_ref().map(Host::sent);
     forwarded::apply(headers, &connection.client, connection.scheme(), host);
     headers.insert(X_REQUEST_ID, exchange.request_id.clone());
-    if let Some(changes) = exchange.forward_entry().map(|forward| forward.request_headers.clone()) {
-        modify::apply(&changes, headers);
-        let cleared = changes.cleared().map(|name| name.header().clone());
-        exchange.nominated.extend(cleared);
+    let mut cleared = Vec::new();
+    if let Some(forward) = exchange.forward_entry() {
+        modify::apply(&forward.request_headers, headers);
+        let names = forward.request_headers.cleared();
+        cleared.extend(names.map(|name| name.header().clone()));
     }
+    exchange.nominated.append(&mut cleared);
     if survey.transfer_encodings > 0 {
         // Said here so that the framing that goes on is ours, also for methods that usually have no body.
         headers.insert(http::header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

@@ -169,9 +169,9 @@ fn given<T>(value: Option<Option<T>>) -> Option<Option<T>> {
 fn new_host(field: &FieldPath, text: &str, findings: &mut Findings<'_>) -> Option<Host> {
     let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let host = if numeric { Err(HostError::Address) } else { text.parse() };
-    let host = host.map_err(|error| match error {
-        HostError::Address => "an IP address is no host name".to_owned(),
-        other => other.to_string(),
+    let host = host.map_err(|error| match error == HostError::Address {
+        true => "an IP address is no host name".to_owned(),
+        false => error.to_string(),
     });
     findings.ok(field, host, "write a host name such as www.example.com")
 }

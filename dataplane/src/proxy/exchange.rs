@@ -47,7 +47,7 @@ pub(crate) struct Exchange {
     pub(super) request_body: Option<Rc<Watch>>,
     /// What is left of a request that is answered without being forwarded.
     pub(super) rest: Rest,
-    /// Fields that the client's `Connection` named.
+    /// Fields that are taken out of its trailers too: what the client's `Connection` named, and what its rule sets or removes.
     pub(super) nominated: Vec<HeaderName>,
     refused: Option<Refused>,
     /// The rule it broke.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
@@ -61,12 +61,13 @@ pub(super) fn here(mut exchange: Box<Exchange>, status: StatusCode) -> Response<
 
 /// This hop answers: the client is to go elsewhere.
 pub(super) fn elsewhere(exchange: Box<Exchange>, elsewhere: Elsewhere) -> Response<ResponseBody> {
-    let changes = exchange.rule_entry().map(|rule| rule.response_headers.clone());
-    let mut response = here(exchange, elsewhere.status);
-    if let Some(changes) = changes {
-        modify::apply(&changes, response.headers_mut());
+    let mut headers = HeaderMap::new();
+    if let Some(rule) = exchange.rule_entry() {
+        modify::apply(&rule.response_headers, &mut headers);
     }
-    response.headers_mut().insert(LOCATION, elsewhere.location);
+    headers.insert(LOCATION, elsewhere.location);
+    let mut response = here(exchange, elsewhere.status);
+    response.headers_mut().extend(headers);
     response
 }
 
