@@ -4,10 +4,12 @@
 //!  ConnectionArgs ─► Cluster ─ call (bounded) ─► API server
 //!                       │           └─ refusal: one sentence about what went wrong
 //!                       ├─ objects: our kinds, read leniently
+//!                       ├─ leader: who leads, and whether anybody does
 //!                       └─ forward: a pod's admin port, through the API server
 //! ```
 
 pub mod forward;
+pub mod leader;
 pub mod objects;
 pub mod refusal;
 

@@ -1,21 +1,20 @@
 //! `kubectl sluice instances`: the instances of every fleet as the leading controller sees them, by its admin port.
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::Value;
+use sluice_crds::DEFAULT_FLEET;
 use sluice_model::Name;
 
 use crate::cluster::forward::PodAdmin;
-use crate::cluster::refusal::Wish;
+use crate::cluster::leader::pod_of;
+use crate::cluster::objects::{Kind, text};
 use crate::cluster::{Cluster, ConnectionArgs, controller_namespace};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, TableFormat};
 use crate::table::Table;
 use crate::waiting_runtime;
-
-/// The lease that says who leads.
-const LEASE: &str = "sluice-controller";
 
 /// Arguments of `kubectl sluice instances`.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,19 +44,23 @@ struct Instance {
     candidate: Option<String>,
     build: String,
     since: String,
+    reason: Option<String>,
 }
 
 /// Runs `kubectl sluice instances`.
 ///
 /// # Errors
-/// When there is no leader, or it cannot be asked.
+/// When there is no leader, it cannot be asked, or there is no such fleet.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     waiting_runtime()?.block_on(async {
         let cluster = Cluster::connect(&args.connection).await?;
         let namespace = controller_namespace(args.namespace.as_ref())?;
-        let leader = leader(&cluster, &namespace).await?;
+        let leader = cluster.leader(&namespace).await?;
         let mut admin = PodAdmin::open(&cluster, &namespace, &leader).await?;
         let mut answer = admin.get("/api/v2/instances").await?;
+        if let Some(fleet) = &args.fleet {
+            exists(fleet, &fleets(&cluster, &namespace, &mut admin, &answer).await?)?;
+        }
         if let (Some(fleet), Some(all)) = (&args.fleet, answer.as_array_mut()) {
             all.retain(|instance| instance.get("fleet").and_then(Value::as_str) == Some(fleet));
         }
@@ -70,30 +73,43 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     })
 }
 
-/// The pod of the controller that leads.
-async fn leader(cluster: &Cluster, namespace: &str) -> Result<String, Failure> {
-    let api: Api<Lease> = Api::namespaced(cluster.client(), namespace);
-    let wish = Wish::get("leases.coordination.k8s.io", namespace, LEASE);
-    let lease = cluster.call(&wish, api.get_opt(LEASE)).await?;
-    let lease = lease.ok_or_else(|| {
-        Failure::failed(format!(
-            "there is no Lease {LEASE} in namespace {namespace}: no controller runs there; if it is in another, say which \
-             with -n"
-        ))
-    })?;
-    let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
-    pod_of(&holder).map(str::to_owned).ok_or_else(|| {
-        Failure::failed(format!(
-            "nobody leads: the Lease {LEASE} in namespace {namespace} has no holder; `kubectl -n {namespace} get pods` shows \
-             whether a controller runs"
-        ))
-    })
+/// The fleets that there are: those that the controller has begun, and those that a Rollout names.
+async fn fleets(
+    cluster: &Cluster,
+    namespace: &str,
+    admin: &mut PodAdmin,
+    instances: &Value,
+) -> Result<BTreeSet<String>, Failure> {
+    let begun = admin.get("/api/v2/rollouts").await?;
+    let mut fleets = named(&begun, "/fleet");
+    fleets.extend(named(instances, "/fleet"));
+    // One that has nothing to serve yet. Whoever may not see Rollouts is told of the others.
+    if let Ok(rollouts) = cluster.list(Kind::Rollout, Some(namespace)).await {
+        fleets.extend(rollouts.items.iter().map(|rollout| match text(rollout, "/spec/fleet") {
+            "" => DEFAULT_FLEET.to_owned(),
+            fleet => fleet.to_owned(),
+        }));
+    }
+    Ok(fleets)
 }
 
-/// The pod in the name of a holder or an instance, which is that of its pod and what tells it from a namesake.
-fn pod_of(identity: &str) -> Option<&str> {
-    let pod = identity.split(['.', '_', '/']).next()?;
-    (!pod.is_empty()).then_some(pod)
+fn named(list: &Value, pointer: &str) -> BTreeSet<String> {
+    let items = list.as_array().into_iter().flatten();
+    let names = items.filter_map(|item| item.pointer(pointer)?.as_str());
+    names.map(str::to_owned).collect()
+}
+
+/// That there is no such fleet, if there is none.
+fn exists(fleet: &str, fleets: &BTreeSet<String>) -> Result<(), Failure> {
+    if fleets.contains(fleet) {
+        return Ok(());
+    }
+    let all: Vec<&str> = fleets.iter().map(String::as_str).collect();
+    let all = match all.as_slice() {
+        [] => "there is none".to_owned(),
+        all => format!("there are: {}", all.join(", ")),
+    };
+    Err(Failure::failed(format!("there is no fleet {fleet:?}; {all}")))
 }
 
 fn table(answer: &Value) -> Result<String, Failure> {
@@ -116,7 +132,11 @@ fn table(answer: &Value) -> Result<String, Failure> {
         "SINCE",
         "INSTANCE",
     ]);
+    let mut sentences = String::new();
     for instance in instances {
+        if let Some(reason) = &instance.reason {
+            sentences.push_str(&format!("\n{}: {reason}\n", instance.instance));
+        }
         let connected = if instance.connected { "yes" } else { "no" };
         table.row([
             instance.fleet,
@@ -130,7 +150,7 @@ fn table(answer: &Value) -> Result<String, Failure> {
             instance.instance,
         ]);
     }
-    Ok(table.render())
+    Ok(table.render() + &sentences)
 }
 
 #[cfg(test)]
@@ -138,14 +158,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_pod_is_in_the_name() {
-        assert_eq!(pod_of("sluice-7d9f-abcde.0a1b2c3d"), Some("sluice-7d9f-abcde"));
-        assert_eq!(pod_of("sluice-controller-0_1f2e"), Some("sluice-controller-0"));
-        assert_eq!(pod_of("edge-3"), Some("edge-3"));
-        assert_eq!(pod_of(""), None);
-    }
 
     #[test]
     fn instances_are_a_table() {
@@ -158,5 +170,32 @@ edge    sluice-7d9f-abcde   yes         7       42-c01d   -           0.1.0   20
         assert_eq!(table(&answer).unwrap(), expected);
         assert!(table(&json!([])).unwrap().contains("No instance"));
         assert!(table(&json!({"a": 1})).is_err());
+    }
+
+    #[test]
+    fn who_is_not_connected_is_told_why() {
+        let answer = json!([{"instance": "edge-1.0a1b2c3d", "fleet": "edge", "connected": false,
+            "reason": "no Rollout governs fleet edge any more"}]);
+        let told = table(&answer).unwrap();
+        assert!(
+            told.ends_with("\n\nedge-1.0a1b2c3d: no Rollout governs fleet edge any more\n"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_fleet_that_there_is_not_is_no_empty_list() {
+        let fleets = named(&json!([{"fleet": "edge"}, {"fleet": "shop"}, {"other": 1}]), "/fleet");
+        assert_eq!(exists("edge", &fleets), Ok(()));
+        assert_eq!(
+            exists("egde", &fleets).unwrap_err().to_string(),
+            "there is no fleet \"egde\"; there are: edge, shop"
+        );
+        assert!(
+            exists("edge", &BTreeSet::new())
+                .unwrap_err()
+                .to_string()
+                .ends_with("there is none")
+        );
     }
 }

@@ -6,7 +6,7 @@ use sluice_crds::DEFAULT_FLEET;
 use sluice_model::Name;
 
 use crate::cluster::objects::{self, Kind, text};
-use crate::cluster::{Cluster, ConnectionArgs};
+use crate::cluster::{Cluster, ConnectionArgs, controller_namespace};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, TableFormat};
 use crate::table::Table;
@@ -60,6 +60,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 Columns::OneNamespace,
             ),
         };
+        // In another namespace than the usual one the controller is not looked for.
+        if !routes.is_empty()
+            && let Ok(system) = controller_namespace(None)
+            && let Some(nobody) = cluster.nobody_leads(&system).await
+        {
+            output::remark(&nobody);
+        }
         output::print(&match (args.output, routes.as_slice(), columns) {
             (TableFormat::Json, [one], Columns::OneNamespace) if args.name.is_some() => {
                 output::json(&objects::shown(one))?

@@ -238,6 +238,56 @@ fn get_is_the_table_and_the_objects() {
     );
 }
 
+/// An API server whose Lease was renewed last then, or is answered so.
+fn led(lease: (u16, Value)) -> ApiServer {
+    ApiServer::new(move |asked| {
+        if asked.path.contains("/leases/sluice-controller") {
+            return lease.clone();
+        }
+        let items = [edge(&Value::Null, &Value::Null)];
+        (
+            200,
+            json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}),
+        )
+    })
+}
+
+fn lease(holder: &Value, renewed: &str) -> (u16, Value) {
+    let spec = json!({"holderIdentity": holder, "leaseDurationSeconds": 10, "renewTime": renewed});
+    let metadata = json!({"name": "sluice-controller", "namespace": "sluice-system"});
+    (
+        200,
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}),
+    )
+}
+
+#[test]
+fn when_nobody_leads_that_is_said_beside_what_is_shown() {
+    let remark = |lease: (u16, Value), arguments: &[&str]| {
+        let shown = led(lease).plugin(arguments);
+        assert!(shown.status.success(), "{}", text(&shown.stderr));
+        assert!(text(&shown.stdout).contains("edge"), "{}", text(&shown.stdout));
+        text(&shown.stderr)
+    };
+    let long_ago = "2026-11-23T10:20:00.000000Z";
+    let late = "no controller leads since 2026-11-23T10:20:10Z; what follows is as of then";
+    let given_back = "no controller leads since 2026-11-23T10:20:00Z; what follows is as of then";
+    for arguments in [&["rollout", "get"][..], &["rollout", "get", "-o", "json"], &["routes"]] {
+        let said = remark(lease(&"sluice-0_1".into(), long_ago), arguments);
+        assert!(said.contains(late), "{arguments:?}: {said:?}");
+        let said = remark(lease(&Value::Null, long_ago), arguments);
+        assert!(said.contains(given_back), "{arguments:?}: {said:?}");
+        // Somebody does, or nobody says who.
+        let far = "2999-01-01T00:00:00.000000Z";
+        assert_eq!(remark(lease(&"sluice-0_1".into(), far), arguments), "");
+        assert_eq!(remark(forbidden(), arguments), "", "a right that is missing");
+        assert_eq!(
+            remark(status(404, "NotFound", "none", "sluice-controller"), arguments),
+            ""
+        );
+    }
+}
+
 #[test]
 fn a_command_is_annotations_in_the_users_name_and_its_answer_is_waited_for() {
     let api = with_answer("Done");

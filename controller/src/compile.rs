@@ -20,7 +20,7 @@ use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 use crate::rollout::{InsteadOf, Scope};
 use crate::source::{Coverage, Trust, View};
 use crate::translate::{FleetPlan, Meaning, Translation, translate};
-use crate::validate::{Governing, ServingFleet, validate};
+use crate::validate::{Governed, Governing, ServingFleet, validate};
 
 pub use brake::CONSENT_ANNOTATION;
 pub use choice::{Quarantined, Reason};
@@ -103,6 +103,8 @@ pub struct Compiled {
     pub quarantined: Vec<Quarantined>,
     /// The Rollout that says how the fleet listens, in whatever form; `None` if there is none.
     pub governing: Option<ObjectKey>,
+    /// Whether there still is a Rollout for it: the form of one that was deleted goes on saying how the fleet listens.
+    pub governed: Governed,
     /// How changes reach the fleet; `None` if its Rollout cannot be read or is missing: keep the plan there was.
     pub plan: Option<FleetPlan>,
 }
@@ -198,6 +200,11 @@ impl Compiler {
     /// What the objects compiled last mean, one by one.
     pub fn translation(&self) -> &Arc<Translation> {
         &self.translation
+    }
+
+    /// Who belonged to which fleet when it last looked; `None` before, and without a cluster.
+    pub fn memberships(&self) -> Option<&Memberships> {
+        self.memberships.as_ref()
     }
 
     fn brakes(&self) -> BTreeMap<ServiceRef, RemovalBrake> {
@@ -305,6 +312,7 @@ fn finished(chooser: &Chooser<'_>, forms: &BTreeMap<ObjectKey, Form>, snapshot: 
         },
         quarantined: chooser.quarantined(forms),
         governing: forms.keys().find(|key| key.kind == Kind::Rollout).cloned(),
+        governed: chooser.governed(),
         plan: chooser.plan(),
     }
 }

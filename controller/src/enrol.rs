@@ -8,8 +8,10 @@
 //!
 //! What an instance is called and which fleet it joins follows from its token and the members of Rollouts, never from
 //! what it asks for: of its signing request only the public key is used. A renewal needs no API server. Every replica
-//! enrols, leader or not. No token is ever logged; every refusal is.
+//! enrols, leader or not. No token is ever logged; every refusal is counted, and logged once for as long as whoever is
+//! refused asks again.
 
+mod complaints;
 mod request;
 pub mod review;
 mod throttle;
@@ -25,7 +27,7 @@ use sluice_proto::pb::enrolment_server;
 use sluice_proto::{Audience, EnrolRequest, Enrolled, Proof, Token};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::pipeline::Clock;
 use crate::pki::{Identity, Peer, Workload, instance_of_pod};
@@ -34,6 +36,7 @@ use crate::stream::identity;
 use crate::telemetry::{EnrolmentResult, Telemetry};
 use crate::trust::Trust;
 
+use complaints::Complaints;
 use review::{Review, ReviewError, Reviewed};
 use throttle::Throttle;
 
@@ -67,6 +70,7 @@ impl enrolment_server::Enrolment for Enrolment {
 pub struct Registrar {
     parts: Parts,
     throttle: Mutex<Throttle>,
+    complaints: Mutex<Complaints>,
     /// Reviews under way.
     reviews: Semaphore,
 }
@@ -106,6 +110,7 @@ impl Registrar {
         Self {
             parts,
             throttle: Mutex::default(),
+            complaints: Mutex::default(),
             reviews: Semaphore::new(TOKEN_REVIEWS),
         }
     }
@@ -120,9 +125,22 @@ impl Registrar {
         let answer = self.answer(&Caller { from, peer }, request.into_inner()).await;
         self.parts.telemetry.enrolled(result_of(&answer));
         if let Err(status) = &answer {
-            tracing::warn!(%from, code = ?status.code(), why = status.message(), "enrolment refused");
+            self.complain(from, status);
         }
         Ok(Response::new((&answer?).into()))
+    }
+
+    fn complain(&self, from: IpAddr, status: &Status) {
+        let (code, why) = (status.code(), status.message());
+        // Whole after every line, so a panic elsewhere spoils nothing.
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        // How long somebody has to wait differs each time.
+        let reason = if code == Code::ResourceExhausted { "" } else { why };
+        if complaints.is_news(from, reason, (self.parts.clock)()) {
+            tracing::warn!(%from, ?code, why, "enrolment refused; said once for as long as it asks again");
+        } else {
+            tracing::debug!(%from, ?code, why, "enrolment refused");
+        }
     }
 
     async fn answer(&self, caller: &Caller, request: pb::EnrolRequest) -> Result<Enrolled, Status> {

@@ -64,7 +64,7 @@ impl Recorder {
         let (mut told, mut situation) = (self.board.told(), self.board.situation());
         let mut last = *told.borrow_and_update();
         let mut waiting: VecDeque<(StoryLine, Instant)> = VecDeque::new();
-        let mut asked = Vec::new();
+        let (mut asked, mut warned) = (Vec::new(), Vec::new());
         let mut series = Series::new(steady());
         let mut complained = false;
         loop {
@@ -74,6 +74,7 @@ impl Recorder {
             }
             let mut notes = self.heard(&mut waiting, &mut situation);
             self.consent(&mut asked, &mut notes, &situation);
+            warn(&mut warned, &mut notes, &situation.borrow());
             let now = Moment {
                 steady: steady(),
                 wall: (self.clock)(),
@@ -225,6 +226,24 @@ impl Recorder {
             ..Event::default()
         }
     }
+}
+
+/// Adds what Rollouts are warned of, if they were not before, and what is over.
+fn warn(warned: &mut Vec<Note>, notes: &mut Vec<Note>, situation: &Situation) {
+    let Some(written) = &situation.written else {
+        return; // a pipeline begins: nothing is known, and nothing is over
+    };
+    let now = news::of_warnings(situation);
+    notes.extend(now.iter().filter(|note| !warned.contains(note)).cloned());
+    let about = |one: &Note, other: &Note| {
+        (&one.uid, one.occasion, &one.subject) == (&other.uid, other.occasion, &other.subject)
+    };
+    let is_over = |before: &&Note| {
+        written.translation.items.contains_key(&before.object) && !now.iter().any(|note| about(before, note))
+    };
+    let over = warned.iter().filter(is_over);
+    notes.extend(over.map(news::over));
+    *warned = now;
 }
 
 fn series(write: &EventWrite) -> EventSeries {

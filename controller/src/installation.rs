@@ -124,6 +124,13 @@ impl Installation {
         self.0.borrow().clone()
     }
 
+    /// Waits until something else is known than `known`.
+    pub async fn is_not(&self, known: &Result<Owner, NoOwner>) {
+        if self.0.clone().wait_for(|now| now != known).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Waits until there is another owner than `owner`, or none.
     pub async fn is_other_than(&self, owner: &Owner) {
         let other = |known: &Result<Owner, NoOwner>| known.as_ref() != Ok(owner);

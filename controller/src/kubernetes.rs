@@ -142,6 +142,8 @@ struct Replica {
     post: watch::Sender<Post>,
     leadership: watch::Receiver<Leadership>,
     installation: Installation,
+    /// Namespaces whose pods cannot learn whom to trust.
+    untrusting: watch::Receiver<config_maps::Troubles>,
     /// The keys in the working copy changed.
     keys: watch::Receiver<u64>,
 }
@@ -197,7 +199,8 @@ impl Kubernetes {
             feed: started.feed,
             pods: pods.clone(),
             leadership,
-            installation,
+            installation: installation.clone(),
+            untrusting: troubles.subscribe(),
             keys: keys.changes(),
             client: client.clone(),
             config: self.clone(),
@@ -205,6 +208,7 @@ impl Kubernetes {
         };
 
         tasks.spawn(counting);
+        tasks.spawn(measure_installation(installation, Arc::clone(&telemetry), stop.clone()));
         tasks.spawn(pods::watch(
             client.clone(),
             pods.clone(),
@@ -355,6 +359,18 @@ impl Replica {
             trust: keys.trust(),
             story: keys.story(),
             post: self.post.subscribe(),
+        }
+    }
+}
+
+/// While what all belongs to is gone nothing is written, not even a status or an Event: a metric says so.
+async fn measure_installation(installation: Installation, telemetry: Arc<Telemetry>, stop: CancellationToken) {
+    loop {
+        let known = installation.owner();
+        telemetry.installation(&known);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = installation.is_not(&known) => {}
         }
     }
 }

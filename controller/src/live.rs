@@ -16,4 +16,4 @@ pub mod values;
 pub use brake::RemovalBrake;
 pub use lane::{Lane, News, Rotation};
 pub use material::Material;
-pub use values::{CertificateState, Feed, Lack, ServiceState, Values, Wanted};
+pub use values::{CertificateState, Feed, Lack, Presence, ServiceState, Values, Wanted};

@@ -218,6 +218,25 @@ impl Memberships {
             .collect()
     }
 
+    /// The same, fleet by fleet.
+    pub fn namespaces_by_fleet(&self) -> BTreeMap<FleetName, BTreeSet<String>> {
+        let mut all: BTreeMap<FleetName, BTreeSet<String>> = BTreeMap::new();
+        for (member, (fleet, _)) in &self.fleets {
+            let namespace = member.namespace.as_str().to_owned();
+            all.entry(fleet.clone()).or_default().insert(namespace);
+        }
+        all
+    }
+
+    /// The Rollouts that name members in a namespace.
+    pub fn rollouts_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ObjectKey> {
+        let own = self
+            .fleets
+            .iter()
+            .filter(move |(member, _)| member.namespace.as_str() == namespace);
+        own.map(|(_, (_, rollout))| rollout)
+    }
+
     /// The members of one fleet.
     pub fn of<'a>(&'a self, fleet: &'a FleetName) -> impl Iterator<Item = &'a Member> {
         let own = self.fleets.iter().filter(move |(_, (of, _))| of == fleet);

@@ -7,6 +7,7 @@
 
 pub mod board;
 pub mod commands;
+mod concerns;
 pub mod fleet;
 mod observed;
 pub mod offer;
@@ -21,7 +22,7 @@ use sluice_model::ServiceRef;
 use sluice_model::limits::{PIPELINE_TICK_MS, REVISION_RETRY_MS};
 use sluice_model::{FleetName, InstanceId};
 use sluice_proto::sections::unit_digest;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
@@ -33,6 +34,8 @@ use crate::revisions;
 use crate::rollout::{Beginning, Event, Millis, Plan};
 use crate::source::{Source, View};
 use crate::stream::StreamEvent;
+use crate::trust::config_maps::Troubles;
+use crate::validate::Governed;
 pub use board::Board;
 pub use commands::Asked;
 pub use fleet::{Fleet, FleetError, Next, Shared};
@@ -84,6 +87,8 @@ pub struct Inputs<S> {
     pub census: Option<Census>,
     /// People's commands.
     pub people: mpsc::Receiver<Asked>,
+    /// Namespaces whose pods cannot learn whom to trust.
+    pub untrusting: watch::Receiver<Troubles>,
 }
 
 /// The next one that is gone; never, if nobody knows.
@@ -114,6 +119,8 @@ pub struct Pipeline {
     compiled_problems: Vec<Problem>,
     /// The objects as they are shown; `None` before the first compile.
     written: Option<Arc<Written>>,
+    /// Namespaces whose pods cannot learn whom to trust.
+    untrusting: Troubles,
 }
 
 impl Pipeline {
@@ -137,6 +144,7 @@ impl Pipeline {
             brakes: BTreeMap::new(),
             compiled_problems: vec![],
             written: None,
+            untrusting: Troubles::new(),
             shared,
             settings,
             clock,
@@ -217,7 +225,9 @@ impl Pipeline {
             mut instances,
             mut census,
             mut people,
+            mut untrusting,
         } = inputs;
+        self.untrusting = untrusting.borrow_and_update().clone();
         let mut debounce = Debounce::new(self.settings.debounce_ms);
         let mut tick = tokio::time::interval(Duration::from_millis(PIPELINE_TICK_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -245,6 +255,11 @@ impl Pipeline {
                 Some(event) = instances.recv() => self.heard(event),
                 Some(instance) = gone(&mut census) => self.gone(&instance),
                 Some(asked) = people.recv() => self.asked(asked),
+                Ok(()) = untrusting.changed() => {
+                    self.untrusting = untrusting.borrow_and_update().clone();
+                    self.tell_problems((self.clock)());
+                    self.show_all();
+                }
                 _ = tick.tick() => {
                     self.tick();
                     self.live(&mut live);
@@ -303,9 +318,16 @@ impl Pipeline {
             &self.values,
             seconds,
         ));
+        problems.extend(concerns::problems(
+            self.compiler.translation(),
+            self.compiler.memberships(),
+            &self.untrusting,
+            &self.shared.signers,
+        ));
         problems.sort();
         let problems: Arc<[Problem]> = problems.into();
         self.note_written(&problems);
+        let known: BTreeSet<Problem> = self.shared.board.problems().into_iter().collect();
         if self.shared.board.show_problems(&problems) {
             let errors = problems.iter().filter(|problem| problem.is_error()).count();
             let warnings = problems.len() - errors;
@@ -316,7 +338,9 @@ impl Pipeline {
                 warnings,
                 first: first.map(ToString::to_string),
             };
-            problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+            // Each once, for as long as it lasts.
+            let new = problems.iter().filter(|problem| !known.contains(*problem));
+            new.for_each(|problem| tracing::warn!("{problem}"));
             self.shared.board.tell(None, told, now);
         }
     }
@@ -325,14 +349,17 @@ impl Pipeline {
     /// neither changed.
     fn note_written(&mut self, problems: &Arc<[Problem]>) {
         let translation = self.compiler.translation();
-        let known = self
-            .written
-            .as_ref()
-            .filter(|written| Arc::ptr_eq(&written.translation, translation) && written.problems == *problems);
+        let services = self.values.presence();
+        let known = self.written.as_ref().filter(|written| {
+            Arc::ptr_eq(&written.translation, translation)
+                && written.problems == *problems
+                && *written.services == services
+        });
         if known.is_none() {
             self.written = Some(Arc::new(Written {
                 translation: translation.clone(),
                 problems: problems.clone(),
+                services: Arc::new(services),
             }));
         }
     }
@@ -340,11 +367,13 @@ impl Pipeline {
     /// Asks the source about what the fleets want now, and has them send what is new.
     fn live(&mut self, feed: &mut Feed) {
         let now = (self.clock)();
-        let wanted: Wanted = self
+        let mut wanted: Wanted = self
             .fleets
             .values_mut()
             .flat_map(|fleet| fleet.wanted().clone())
             .collect();
+        // Also of pools that nobody uses yet: their authors are told whether the Service is there.
+        wanted.services.extend(self.brakes.keys().cloned());
         feed.wanted.send_if_modified(|asked| {
             let differs = **asked != wanted;
             if differs {
@@ -429,6 +458,8 @@ impl Pipeline {
                     return link.cut();
                 };
                 let next = known.opened(&instance, *hello, link, now);
+                self.is_trusted_in(&fleet, now);
+                let Some(known) = self.fleets.get(&fleet) else { return };
                 // What was withheld for an older instance may go on now, and the other way round.
                 (fleet, if known.is_withholding() { Next::Recompile } else { next })
             }
@@ -443,6 +474,12 @@ impl Pipeline {
                 };
                 let next = known.said(&instance, link, *message, now);
                 (fleet, next)
+            }
+            StreamEvent::TurnedAway { fleet, instance, why } => {
+                if let Some(known) = self.fleets.get_mut(&fleet) {
+                    known.turned_away(&instance, why, now);
+                }
+                (fleet, Next::Nothing)
             }
             StreamEvent::SectionLost { fleet } => {
                 if let Some(known) = self.fleets.get_mut(&fleet) {
@@ -461,10 +498,24 @@ impl Pipeline {
         self.follow(&name, next);
     }
 
-    /// Says who is counted, so that somebody can find out who of them is gone.
+    /// An instance of `fleet` is there, so it trusts our keys: they are new to the fleet no more.
+    fn is_trusted_in(&mut self, fleet: &FleetName, now: Millis) {
+        if !self.shared.signers.are_new_to(fleet) {
+            return;
+        }
+        match self.shared.signers.are_trusted_in(fleet) {
+            Ok(()) => self.tell_problems(now),
+            Err(error) => tracing::warn!(%fleet, %error, "the keys are still called new to it"),
+        }
+    }
+
+    /// Says who is counted, so that somebody can find out who of them is gone. Of a fleet that no Rollout governs it is not
+    /// known where its pods are.
     fn count(&self, census: Option<&Census>) {
         let Some(census) = census else { return };
-        let counted: BTreeSet<InstanceId> = self.fleets.values().flat_map(Fleet::counted).cloned().collect();
+        let governed = self.fleets.values();
+        let governed = governed.filter(|fleet| fleet.governed() == Governed::ByRollout);
+        let counted: BTreeSet<InstanceId> = governed.flat_map(Fleet::counted).cloned().collect();
         census.counted.send_if_modified(|before| {
             let differs = **before != counted;
             if differs {

@@ -139,7 +139,10 @@ impl Pods {
             return Existence::Presumed;
         };
         match self.judge(&[namespace.to_owned()].into(), instance).await {
-            Verdict::Gone => Existence::Gone,
+            Verdict::Gone => {
+                locked(&self.0.gone).add(instance);
+                Existence::Gone
+            }
             Verdict::There | Verdict::Unasked => Existence::Presumed,
         }
     }
@@ -161,7 +164,6 @@ impl Pods {
                 Err(_) => return Verdict::Unasked,
             }
         }
-        locked(&self.0.gone).add(instance);
         Verdict::Gone
     }
 

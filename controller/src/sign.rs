@@ -203,6 +203,19 @@ impl Signers {
         self.marks.never_signed_for(fleet)
     }
 
+    /// Whether `fleet` had other keys before these, which are lost: its instances trust those.
+    pub fn are_new_to(&self, fleet: &FleetName) -> bool {
+        self.marks.are_new_to(fleet)
+    }
+
+    /// Notes that an instance of `fleet` trusts these keys.
+    ///
+    /// # Errors
+    /// When it cannot be noted.
+    pub fn are_trusted_in(&self, fleet: &FleetName) -> Result<(), MarkError> {
+        self.marks.are_trusted_in(fleet)
+    }
+
     /// A signed manifest.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use sluice_model::limits::{COMMANDS_WAITING, FIRST_VIEW_WAIT_MS, STREAM_EVENTS};
 use sluice_model::{FleetName, InstanceId, Kind};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,7 @@ use crate::source::{self, Coverage, Source, View};
 use crate::stream::{self, Desk, Port, Post};
 use crate::telemetry::Telemetry;
 use crate::trust::Trust;
+use crate::trust::config_maps::Troubles;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -191,6 +192,7 @@ impl Standalone {
             instances: heard,
             census: None,
             people: asked,
+            untrusting: watch::channel(Troubles::new()).1,
         };
         let ended = stop.clone();
         let tasks = vec![

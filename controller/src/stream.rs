@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::enrol::Enrolment;
 use crate::pki::Peer;
@@ -65,6 +65,15 @@ pub enum StreamEvent {
         link: LinkId,
         /// What. Never a hello or a request for sections.
         message: Box<UpwardMessage>,
+    },
+    /// An instance of this cluster was not let in.
+    TurnedAway {
+        /// Of which fleet, as its certificate says.
+        fleet: FleetName,
+        /// Who, as its certificate says.
+        instance: InstanceId,
+        /// Why, and what to do.
+        why: String,
     },
     /// An instance needs a section that is not here any more.
     SectionLost {
@@ -160,7 +169,11 @@ impl Delivery for Desk {
             Post::Follows { leader } => return Ok(Response::new(elsewhere(leader))),
         };
         if let Some(register) = &self.register {
-            register::admit(register.as_ref(), &peer).await?;
+            let admitted = register::admit(register.as_ref(), &peer).await;
+            if let Err(status) = &admitted {
+                turned_away(&events, &peer, status).await;
+            }
+            admitted?;
         }
         let (queue, sent) = mpsc::channel(STREAM_QUEUE_MESSAGES);
         let link = Link::new(
@@ -178,6 +191,19 @@ impl Delivery for Desk {
         tokio::spawn(conversation.hold(post));
         Ok(Response::new(ReceiverStream::new(sent)))
     }
+}
+
+/// Has it known that `peer` was not let in, if that is not only for now.
+async fn turned_away(events: &mpsc::Sender<StreamEvent>, peer: &Peer, status: &Status) {
+    if status.code() != Code::PermissionDenied {
+        return;
+    }
+    let turned_away = StreamEvent::TurnedAway {
+        fleet: peer.identity.fleet.clone(),
+        instance: peer.identity.instance.clone(),
+        why: status.message().to_owned(),
+    };
+    let _ = events.send(turned_away).await; // the controller leads no more
 }
 
 /// All that a controller says that does not lead.

@@ -1,10 +1,13 @@
 //! What the controller measures of itself, for Prometheus. Gauges are set from the board, so that they say what people
 //! are shown.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 use sluice_model::{FleetName, LiveSubject};
 use sluice_proto::Refusal;
 
+use crate::installation::{NoOwner, Owner};
 use crate::pipeline::{Board, Happening};
 use crate::rollout::{Failure, Story};
 
@@ -45,6 +48,7 @@ pub struct Telemetry {
     live_refused: IntCounterVec,
     doubted: IntGaugeVec,
     enrolments: IntCounterVec,
+    installation_missing: IntGauge,
     /// How long a compile of everything took.
     pub compile_seconds: Histogram,
     /// How long signing a manifest took.
@@ -88,7 +92,13 @@ impl Telemetry {
             &["version"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let installation_missing = IntGauge::new(
+            "sluice_installation_missing",
+            "1 while the ConfigMap is gone to which everything belongs that the controller keeps: nothing is written",
+        )?;
+        registry.register(Box::new(installation_missing.clone()))?;
         Ok(Self {
+            installation_missing,
             phase: gauge(
                 "sluice_rollout_phase",
                 "1 for the phase that the fleet's rollout is in",
@@ -157,6 +167,12 @@ impl Telemetry {
     pub fn doubted(&self, fleet: &FleetName, services: usize) {
         let services = i64::try_from(services).unwrap_or(i64::MAX);
         self.doubted.with_label_values(&[fleet.as_str()]).set(services);
+    }
+
+    /// Sets whether that is gone to which everything belongs that is kept.
+    pub fn installation(&self, known: &Result<Owner, NoOwner>) {
+        self.installation_missing
+            .set(matches!(known, Err(NoOwner::Gone(_))).into());
     }
 
     /// Counts an enrolment.

@@ -132,7 +132,7 @@ fn one(object: &Arc<Object>, cluster: Option<&Cluster>) -> Item {
     };
     if let Some(cluster) = cluster.filter(|cluster| !cluster.governs(&object.key)) {
         findings.error(
-            &FieldPath::default(),
+            &FieldPath::root("metadata").field("namespace"),
             format!(
                 "only Rollouts in namespace {}, the controller's, govern a fleet",
                 cluster.controller

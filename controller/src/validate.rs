@@ -26,7 +26,7 @@ use crate::source::schema::suggestion;
 use crate::source::{Coverage, View};
 use crate::translate::{Meaning, Translation};
 
-pub use governing::{Governing, Serves};
+pub use governing::{Governed, Governing, Serves};
 
 /// What serves in each fleet now. Empty for `lint`, which knows no past.
 pub type Serving<'a> = BTreeMap<&'a FleetName, ServingFleet<'a>>;

@@ -96,6 +96,37 @@ async fn certificates_are_renewed_by_themselves_and_those_that_have_ended_by_tok
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_let_in_no_more_serves_on_and_is_listed_with_the_reason() {
+    let upstream = Upstream::start();
+    let cluster = Cluster::start(HOST, upstream.endpoint(1)).await;
+    let pod = enrolled(&cluster).await;
+    pod.connected().await;
+    let is_listed = |wanted: &'static str, connected: bool| {
+        let (cluster, id) = (&cluster, pod.id.clone());
+        async move {
+            wait_until(wanted, PATIENCE, || async {
+                let listed = cluster.listed(&id);
+                let is_so = listed
+                    .as_ref()
+                    .is_some_and(|(is, reason)| *is == connected && reason.contains(wanted));
+                is_so.then_some(()).ok_or(listed)
+            })
+            .await;
+        }
+    };
+    cluster.send_away();
+    is_listed(
+        "no Rollout has the service account sluice-system/sluice-dataplane",
+        false,
+    )
+    .await;
+    assert_eq!(pod.answer(HOST).await, stamp(1), "it serves on");
+    cluster.let_in();
+    is_listed("", true).await;
+    pod.connected().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_authorities_are_replaced_under_load_without_a_failed_request() {
     let upstream = Upstream::start();
     let mut cluster = Cluster::start(HOST, upstream.endpoint(1)).await;

@@ -410,6 +410,11 @@ pub const MAX_CONFIG_MAP_BYTES: usize = 1 << 20;
 pub const MAX_RECORD_BYTES: usize = 32 << 20;
 /// Lines of the story that are kept for whoever asks later.
 pub const STORY_LINES: usize = 1_000;
+/// For how long an instance that was not let in is shown after it asked last, in milliseconds; several times the longest
+/// backoff of an instance.
+pub const TURNED_AWAY_KEPT_MS: u64 = 300_000;
+/// Instances of a fleet that are shown as not let in.
+pub const TURNED_AWAY_MAX: usize = 1_000;
 /// Lines of the story that a slow listener may be behind.
 pub const STORY_BEHIND_LINES: usize = 256;
 /// A trouble that was not met for so long is news when it is met again, in milliseconds; several times the longest

@@ -62,6 +62,7 @@ impl<'a> Wish<'a> {
                 Some("sluice-view, of Sluice's chart,")
             }
             "pods" | "namespaces" if reads => Some("view, which every cluster has,"),
+            // Whoever asks for the Lease to find the leader forwards a port to it next.
             "pods/portforward" | "leases.coordination.k8s.io" => Some("edit, which every cluster has,"),
             _ => None,
         }

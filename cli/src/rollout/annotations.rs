@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
-use sluice_controller::pipeline::commands::FORGET;
+use sluice_controller::pipeline::commands::{FORGET, NOTHING_TO_DO};
 use sluice_controller::users::annotations::{BY, COMMAND, ID, INSTANCE, REASON, REVISION};
 use sluice_model::InstanceId;
 use sluice_model::limits::COMMAND_ANSWER_LOOK_MS;
@@ -137,12 +137,7 @@ pub async fn give(
     let told = asked.told(revision);
     match wait(cluster, namespace, name, (&id, patience)).await? {
         Answer::Done(message) => {
-            let message = if message.is_empty() {
-                String::new()
-            } else {
-                format!(": {message}")
-            };
-            output::print(&format!("Rollout {namespace}/{name}: {told}: done{message}\n"));
+            output::print(&format!("Rollout {namespace}/{name}: {told}: {}\n", done(&message)));
             Ok(Exit::Done)
         }
         Answer::Refused(why) => Err(Failure::failed(format!(
@@ -159,6 +154,15 @@ pub async fn give(
              annotations and is carried out when one comes back, if {revision} is still current then",
             patience.as_secs()
         ))),
+    }
+}
+
+/// That it was carried out, or that nothing had to be.
+fn done(message: &str) -> String {
+    match message {
+        "" => "done".to_owned(),
+        message if message.starts_with(NOTHING_TO_DO) => message.to_owned(),
+        message => format!("done: {message}"),
     }
 }
 
@@ -236,6 +240,16 @@ mod tests {
         check(&theirs, answered("1f", "Done"), Answer::Done("m".to_owned()));
         check(&theirs, answered("1e", "Done"), Answer::Replaced("bob".to_owned()));
         check(&json!({}), json!({}), Answer::Replaced(String::new()));
+    }
+
+    #[test]
+    fn what_changed_nothing_is_not_called_done() {
+        assert_eq!(done(""), "done");
+        assert_eq!(done("it is Paused now"), "done: it is Paused now");
+        assert_eq!(
+            done("nothing to do: it is not paused"),
+            "nothing to do: it is not paused"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `rollout pause|resume|abort|promote|retry`: each speaks about the revision that its sender saw, and says who asks.
 //! `rollout forget` speaks about an instance. Here is how they are sent to a controller on this machine.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use sluice_controller::pipeline::commands::NOTHING_TO_DO;
 use sluice_model::InstanceId;
 use sluice_model::limits::{COMMAND_ANSWER_WAIT_SECONDS, REASON_CHARS_MAX};
 
@@ -131,8 +132,13 @@ pub async fn send(admin: &Admin, verb: Verb, steer: &Steer) -> Result<Exit, Fail
     let revision = steer.revision.clone().or_else(|| fleet.target_revision.clone());
     let body = json!({"revision": revision, "actor": actor(steer.actor.as_deref()), "reason": steer.reason});
     let path = format!("/api/v2/rollouts/{}/{}", path_segment(&fleet.fleet)?, verb.as_str());
-    admin.post(&path, &body).await?;
+    let answer = admin.post(&path, &body).await?;
     let about = revision.unwrap_or_default();
-    output::print(&format!("fleet {}: {} {about}\n", fleet.fleet, verb.as_str()));
+    let message = answer.get("message").and_then(Value::as_str).unwrap_or_default();
+    let nothing = match message.starts_with(NOTHING_TO_DO) {
+        true => format!(": {message}"),
+        false => String::new(),
+    };
+    output::print(&format!("fleet {}: {} {about}{nothing}\n", fleet.fleet, verb.as_str()));
     Ok(Exit::Done)
 }

@@ -29,6 +29,11 @@ pub async fn get(cluster: &Cluster, namespace: &str, look: &Look, called: Called
             (objects, raw)
         }
     };
+    if !objects.is_empty()
+        && let Some(nobody) = cluster.nobody_leads(namespace).await
+    {
+        output::remark(&nobody);
+    }
     output::print(&match look.output {
         TableFormat::Json | TableFormat::Yaml => show(&raw, look.output, called)?,
         TableFormat::Table => table(&objects, namespace, called)?,

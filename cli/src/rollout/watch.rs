@@ -47,6 +47,9 @@ pub async fn watch(cluster: &Cluster, namespace: &str, look: &Look, called: Call
     };
     let screen = match look.output {
         TableFormat::Table => {
+            if let Some(nobody) = cluster.nobody_leads(namespace).await {
+                output::remark(&nobody);
+            }
             output::print(&objects::table(&first, namespace, called)?);
             Screen::fitting()
         }

@@ -162,6 +162,10 @@ async fn ask(admin: &Admin, asked: Asked, answered: oneshot::Receiver<commands::
     }
     match answered.await {
         Ok(commands::Answer::Done(status)) => json(StatusCode::OK, &status),
+        Ok(commands::Answer::AlreadySo(mut status, why)) => {
+            status.message = why;
+            json(StatusCode::OK, &status)
+        }
         Ok(commands::Answer::Refused(why)) => error(StatusCode::CONFLICT, &why),
         Ok(commands::Answer::NoFleet) => no_fleet(admin, fleet.as_str()),
         Err(_) => going_down(),

@@ -11,7 +11,7 @@ use super::{FleetState, UnitDigest, brake};
 use crate::problem::{Effect, FieldPath, Problem, Severity};
 use crate::source::View;
 use crate::translate::{FleetPlan, Item, Meaning, Translation};
-use crate::validate::{Governing, Serves};
+use crate::validate::{Governed, Governing, Serves};
 
 /// The form of an object that is served.
 #[derive(Clone, Debug)]
@@ -120,6 +120,11 @@ impl<'a> Chooser<'a> {
             Some(Meaning::Route { .. } | Meaning::Pool { .. }) | None => false,
         };
         self.translation.items.values().filter(governs)
+    }
+
+    /// Whether there is a Rollout for the fleet.
+    pub(super) fn governed(&self) -> Governed {
+        self.governing.governs(self.fleet)
     }
 
     /// The plan of the Rollout that governs. Its stages may be mended while its listeners are held back.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use sluice_model::limits::EVENT_OBJECTS_MAX;
 use sluice_model::unit::{PoolSource, RouteUnit, Unit};
-use sluice_model::{CertificateRef, FleetName, ObjectKey, ServiceRef};
+use sluice_model::{CertificateRef, FleetName, Kind, ObjectKey, ServiceRef};
 
 use super::note::{Note, Occasion};
 use crate::compile::{CONSENT_ANNOTATION, Reason};
 use crate::live::News;
 use crate::pipeline::situation::{FleetSituation, Situation};
 use crate::pipeline::{Happening, StoryLine};
+use crate::problem::Problem;
 use crate::rollout::record::PastResult;
 use crate::rollout::{Story, Verb};
 use crate::status::turn::{Turn, Turned};
@@ -33,6 +34,8 @@ pub fn of_turn(turned: &Turned) -> Note {
         Turn::Mended => Occasion::Mended,
         Turn::RolledBack => Occasion::RolledBack,
         Turn::NotAccepted => Occasion::NotAccepted,
+        Turn::ReferenceMissing => Occasion::ReferenceMissing,
+        Turn::ReferenceFound => Occasion::ReferenceFound,
     };
     Note::new(&turned.object, &turned.uid, occasion, &turned.message)
 }
@@ -171,6 +174,51 @@ fn consent(situation: &Situation, key: &ObjectKey) -> Option<String> {
     let asks = |fix: &str| fix.contains(CONSENT_ANNOTATION) && fix.ends_with(&key.to_string());
     let problem = written.problems.iter().find(|problem| asks(&problem.fix))?;
     Some(format!("{}; {}", problem.message, problem.fix))
+}
+
+/// What Rollouts that are in order are warned of: what their listeners lack, and what does not work around their fleets.
+/// Their statuses say it all the while.
+pub fn of_warnings(situation: &Situation) -> Vec<Note> {
+    let Some(written) = &situation.written else {
+        return vec![];
+    };
+    let note = |problem: &Problem| {
+        let key = problem.object.as_ref().filter(|key| key.kind == Kind::Rollout)?;
+        let stored = written.translation.items.get(key)?.object.stored.as_ref()?;
+        let occasion = warned(problem.field.as_str())?;
+        let text = match problem.fix.as_str() {
+            "" => problem.message.clone(),
+            fix => format!("{}; {fix}", problem.message),
+        };
+        // Of several namespaces each is a trouble of its own.
+        let subject = match problem.field.as_str() {
+            "spec.members" => &problem.message,
+            field => field,
+        };
+        Some(Note::new(key, &stored.uid, occasion, &text).about(subject))
+    };
+    let warnings = written.problems.iter().filter(|problem| !problem.is_error());
+    warnings.filter_map(note).collect()
+}
+
+/// Why there is an Event about a warning of a Rollout; `None` if there is none.
+fn warned(field: &str) -> Option<Occasion> {
+    match field {
+        "" | "spec.members" => Some(Occasion::ControllerTrouble),
+        field if field.starts_with("spec.dataPlane.listeners[") => Some(Occasion::ReferenceMissing),
+        _ => None,
+    }
+}
+
+/// The note that says that what `warning` told is over.
+pub fn over(warning: &Note) -> Note {
+    let occasion = if warning.occasion == Occasion::ReferenceMissing {
+        Occasion::ReferenceFound
+    } else {
+        Occasion::ControllerMended
+    };
+    let text = format!("no more: {}", warning.text);
+    Note::new(&warning.object, &warning.uid, occasion, &text).about(&warning.subject)
 }
 
 /// The Rollout that governs a fleet, with its UID.

@@ -86,6 +86,10 @@ occasions! {
     RemovalBrakeReleased: Normal,
     /// Removing most routes or hosts awaits consent.
     RemovalAwaitsConsent: Warning,
+    /// A Service or a Secret that a route, a pool or a listener needs is missing, or of no use.
+    ReferenceMissing: Warning,
+    /// It is there.
+    ReferenceFound: Normal,
     /// Something that the controller needs does not work.
     ControllerTrouble: Warning,
     /// It works again.

@@ -165,3 +165,38 @@ fn names_are_those_of_their_objects_as_far_as_they_fit() {
     assert_eq!(name.len(), 217);
     assert!(name.parse::<sluice_model::Name>().is_ok());
 }
+
+#[test]
+fn what_a_rollout_is_warned_of_is_told_once_and_when_it_is_over() {
+    use crate::status::tests::{Bench as Objects, GOOD};
+    let rollout = "Rollout sluice-system/edge";
+    let mut warned = vec![];
+    let mut told = |objects: &Objects| {
+        let mut notes = vec![];
+        super::warn(&mut warned, &mut notes, &objects.situation());
+        let told = notes
+            .iter()
+            .map(|note| format!("{} {}", note.occasion.as_str(), note.text));
+        told.collect::<Vec<_>>()
+    };
+    let mut objects = Objects::serving(GOOD);
+    assert_eq!(told(&objects), [""; 0]);
+    objects.warn(rollout, "spec.members", "no trust in shop");
+    objects.warn(rollout, "spec.members", "no trust in blog");
+    objects.warn(rollout, "spec.dataPlane.listeners[0].tls", "there is no Secret");
+    objects.warn(rollout, "spec.stages", "is odd");
+    let expected = [
+        "ControllerTrouble no trust in shop; mend it",
+        "ControllerTrouble no trust in blog; mend it",
+        "ReferenceMissing there is no Secret; mend it",
+    ];
+    assert_eq!(told(&objects), expected);
+    assert_eq!(told(&objects), [""; 0], "it is known");
+    let mut mended = Objects::serving(GOOD);
+    mended.warn(rollout, "spec.members", "no trust in blog");
+    let expected = [
+        "ControllerMended no more: no trust in shop; mend it",
+        "ReferenceFound no more: there is no Secret; mend it",
+    ];
+    assert_eq!(told(&mended), expected);
+}

@@ -3,21 +3,23 @@
 //! been there. Every replica looks at the Secret again and again; the one that leads replaces keys when it is asked to, or
 //! when the authority has a year left.
 //!
+//! Keys that are made where fleets have records already are marked as new to those: their instances trust others.
+//!
 //! A Secret that is damaged is never replaced: what is held goes on, and a start says what is wrong. One that was deleted
 //! while somebody holds what was in it is put back, unless the installation that it belongs to is gone as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use sluice_model::ClusterId;
 use sluice_model::limits::{CA_ROTATION_DAYS, KEYS_LOOK_MS, SERVER_CERTIFICATE_RENEWAL_SECONDS};
+use sluice_model::{ClusterId, FleetName};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +27,14 @@ use zeroize::Zeroizing;
 
 use super::folder::FolderError;
 use super::{Keyring, KeyringError, Pace, Phase};
-use crate::installation::{Installation, NoOwner};
+use crate::installation::{Installation, NoOwner, Owner};
 use crate::keys::{self, KeyError, Keys};
 use crate::labels;
 use crate::leader::Leadership;
 use crate::pipeline::Clock;
 use crate::pki::{Pki, PkiError};
+use crate::revisions;
+use crate::sign::secret_marks;
 use crate::trust::Trust;
 
 /// The Secret's name.
@@ -49,6 +53,16 @@ pub enum SecretError {
         namespace: String,
         /// What was tried.
         verb: &'static str,
+        /// Why not.
+        source: kube::Error,
+    },
+    /// Whether there were other keys.
+    #[error(
+        "the records in namespace {namespace} cannot be listed: {source}; the controller needs list on configmaps there"
+    )]
+    Records {
+        /// Where.
+        namespace: String,
         /// Why not.
         source: kube::Error,
     },
@@ -95,6 +109,7 @@ type Annotations = BTreeMap<String, String>;
 /// The Secret.
 #[derive(Clone)]
 struct KeySecret {
+    client: Client,
     api: Api<Secret>,
     namespace: String,
     /// What it belongs to.
@@ -127,7 +142,8 @@ enum Written {
 impl KeySecret {
     fn new(client: Client, namespace: String, installation: Installation) -> Self {
         Self {
-            api: Api::namespaced(client, &namespace),
+            api: Api::namespaced(client.clone(), &namespace),
+            client,
             namespace,
             installation,
         }
@@ -149,12 +165,24 @@ impl KeySecret {
                 };
             }
             let keyring = Keyring::draw().map_err(SecretError::Draw)?;
-            if let Written::Here(kept) = self.create(&keyring, Annotations::new()).await? {
-                tracing::info!(cluster = %keyring.cluster(), "a new cluster: its keys are made");
+            let before = self.fleets_before(&owner).await?;
+            if let Written::Here(kept) = self.create(&keyring, secret_marks::new_to(&before)).await? {
+                tell_new(&keyring, &before);
                 return Ok(*kept);
             }
         }
         Err(SecretError::Unsteady(self.namespace.clone()))
+    }
+
+    /// The fleets that something is kept of, although there are no keys: they had others.
+    async fn fleets_before(&self, owner: &Owner) -> Result<BTreeSet<FleetName>, SecretError> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        revisions::kubernetes::fleets(&maps, owner)
+            .await
+            .map_err(|source| SecretError::Records {
+                namespace: self.namespace.clone(),
+                source,
+            })
     }
 
     async fn read(&self) -> Result<Option<Kept>, SecretError> {
@@ -237,6 +265,20 @@ impl KeySecret {
             error,
         }
     }
+}
+
+/// Says that keys were made, and what that means to whoever had others.
+fn tell_new(keyring: &Keyring, before: &BTreeSet<FleetName>) {
+    let cluster = keyring.cluster();
+    if before.is_empty() {
+        return tracing::info!(%cluster, "a new cluster: its keys are made");
+    }
+    let fleets: Vec<&str> = before.iter().map(FleetName::as_str).collect();
+    tracing::warn!(
+        %cluster,
+        fleets = fleets.join(", "),
+        "new keys are made, since Secret {NAME} is gone: instances trust the old ones, and must be restarted"
+    );
 }
 
 /// Where a keyring is put to be used.

@@ -126,6 +126,7 @@ impl Replica {
             instances: heard,
             census: Some(census),
             people: asked,
+            untrusting: self.untrusting.clone(),
         };
         let mut beside = JoinSet::new();
         beside.spawn(self.pods.clone().report(reports, over.clone()));

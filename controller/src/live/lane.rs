@@ -198,8 +198,10 @@ impl Lane {
             ServiceState::Endpoints(found) => found,
             // Said so that instances need not wait for it. One that was there keeps what it had: a reference that breaks
             // is mended by people, and takes nothing out of service.
-            ServiceState::Missing(_) if !is_held => nobody,
-            ServiceState::Missing(_) | ServiceState::Unknown | ServiceState::Unseen(_) => return None,
+            ServiceState::Missing(_) | ServiceState::Unusable(_) if !is_held => nobody,
+            ServiceState::Missing(_) | ServiceState::Unusable(_) | ServiceState::Unknown | ServiceState::Unseen(_) => {
+                return None;
+            }
         };
         let served = match self
             .current

@@ -48,7 +48,7 @@ impl<'a> Found<'a> {
         let field = FieldPath::root("spec").field("service");
         match self.values.service(service) {
             ServiceState::Unknown => {}
-            ServiceState::Missing(lack) | ServiceState::Unseen(lack) => {
+            ServiceState::Missing(lack) | ServiceState::Unusable(lack) | ServiceState::Unseen(lack) => {
                 let message = format!("{}; the pool keeps the endpoints it had, if any", lack.message);
                 self.warn(object, field, Lack::new(message, lack.fix.clone()));
             }
@@ -57,6 +57,8 @@ impl<'a> Found<'a> {
                     "{service} has {} endpoints; {MAX_LIVE_ENDPOINTS} are used",
                     endpoints.len()
                 );
+                // Of the pool itself: what it refers to is there.
+                let field = FieldPath::root("spec");
                 self.warn(
                     object,
                     field,

@@ -37,7 +37,7 @@ pub fn service<'a>(
             "Service {} is of type ExternalName, which has no endpoints",
             wanted.name
         );
-        return ServiceState::Missing(Lack::new(
+        return ServiceState::Unusable(Lack::new(
             what,
             "use a Service that selects pods, or write the endpoints",
         ));
@@ -185,7 +185,9 @@ mod tests {
     fn check(wanted: &str, found: Option<&Service>, slices: &[EndpointSlice], expected: &[&str]) {
         let told = match service(&wanted.parse().unwrap(), found, slices) {
             ServiceState::Unknown => vec!["unknown".to_owned()],
-            ServiceState::Missing(lack) | ServiceState::Unseen(lack) => vec![lack.message],
+            ServiceState::Missing(lack) | ServiceState::Unusable(lack) | ServiceState::Unseen(lack) => {
+                vec![lack.message]
+            }
             ServiceState::Endpoints(endpoints) => {
                 let one = |endpoint: &LiveEndpoint| {
                     let zone = endpoint
@@ -255,6 +257,8 @@ mod tests {
             &[],
             &["Service api is of type ExternalName, which has no endpoints"],
         );
+        let state = service(&"shop/api:80".parse().unwrap(), Some(&external), []);
+        assert!(matches!(state, ServiceState::Unusable(_)), "{state:?}");
     }
 
     #[test]

@@ -50,8 +50,38 @@ pub enum ServiceState {
     Unseen(Lack),
     /// There is no such Service, or no such port.
     Missing(Lack),
+    /// There is, but of a kind that has no endpoints.
+    Unusable(Lack),
     /// Its endpoints, in ascending order of address, none twice. None: nobody is there.
     Endpoints(Arc<[LiveEndpoint]>),
+}
+
+/// A [`ServiceState`] without what moves in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// It was not seen yet.
+    NotYetSeen,
+    /// It cannot be seen.
+    Unseen,
+    /// There is no such Service, or no such port.
+    Missing,
+    /// There is, but of a kind that has no endpoints.
+    Unusable,
+    /// It is there.
+    Present,
+}
+
+impl ServiceState {
+    /// Whether it is there.
+    pub fn presence(&self) -> Presence {
+        match self {
+            Self::Unknown => Presence::NotYetSeen,
+            Self::Unseen(_) => Presence::Unseen,
+            Self::Missing(_) => Presence::Missing,
+            Self::Unusable(_) => Presence::Unusable,
+            Self::Endpoints(_) => Presence::Present,
+        }
+    }
 }
 
 /// What a source knows of one certificate.
@@ -96,6 +126,16 @@ impl Values {
     /// What is known of a certificate.
     pub fn certificate(&self, certificate: &CertificateRef) -> &CertificateState {
         self.certificates.get(certificate).unwrap_or(&CertificateState::Unknown)
+    }
+}
+
+impl Values {
+    /// Of each service whether it is there.
+    pub fn presence(&self) -> BTreeMap<ServiceRef, Presence> {
+        let services = self.services.iter();
+        services
+            .map(|(service, state)| (service.clone(), state.presence()))
+            .collect()
     }
 }
 

@@ -34,6 +34,8 @@ pub struct InstanceView {
     pub candidate: Option<String>,
     /// Since when (RFC 3339).
     pub since: String,
+    /// Why it is not connected, and what to do, as far as that is known.
+    pub reason: Option<String>,
 }
 
 /// What serves in one fleet, in short.

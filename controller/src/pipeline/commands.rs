@@ -64,11 +64,16 @@ impl Wish {
 /// The word for [`Wish::Forget`].
 pub const FORGET: &str = "forget";
 
+/// What an answer begins with that changed nothing.
+pub const NOTHING_TO_DO: &str = "nothing to do";
+
 /// What became of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// It is so now.
     Done(Box<RolloutStatus>),
+    /// It was so already, which this says in words.
+    AlreadySo(Box<RolloutStatus>, String),
     /// Nothing changed; this says why and what to do.
     Refused(String),
     /// There is no such fleet.
@@ -96,6 +101,7 @@ pub fn answer(asked: Asked, fleet: Option<&mut Fleet>, audit: &mut Audit, now: M
         reason: asked.reason,
         result: match &done.answer {
             Answer::Done(_) => "done".to_owned(),
+            Answer::AlreadySo(_, why) => why.clone(),
             Answer::Refused(why) => format!("refused: {why}"),
             Answer::NoFleet => "no such fleet".to_owned(),
         },
@@ -158,12 +164,30 @@ fn steer(fleet: &mut Fleet, asked: &Asked, verb: Verb, text: Option<&str>, now: 
 /// Hands `command` to the rollout core. What could not be written was not done.
 pub(super) fn command_fleet(fleet: &mut Fleet, command: Command, now: Millis) -> (Answer, Next) {
     fleet.last_refusal = None; // of something that nobody asked for
+    fleet.was_already_so = false;
+    let (verb, revision) = (command.verb, command.revision);
     let next = fleet.happen(Event::Command(command), now);
     let answer = match fleet.last_refusal.take() {
         Some(why) => Answer::Refused(why),
+        None if fleet.was_already_so => {
+            let why = already_so(fleet.core.record(), verb, revision);
+            Answer::AlreadySo(Box::new(fleet.status(now)), format!("{NOTHING_TO_DO}: {why}"))
+        }
         None => Answer::Done(Box::new(fleet.status(now))),
     };
     (answer, next)
+}
+
+/// Why a command changed nothing.
+fn already_so(record: &Record, verb: Verb, revision: RevisionId) -> String {
+    match verb {
+        Verb::Pause => "it is paused already".to_owned(),
+        Verb::Resume => "it is not paused".to_owned(),
+        Verb::Abort => format!("{revision} was taken back already"),
+        Verb::Promote if record.rollout.is_some() => format!("the bake of {revision} is skipped already"),
+        Verb::Promote => format!("no rollout is in progress, and {revision} is stable"),
+        Verb::Retry => "nothing is held or blocked".to_owned(),
+    }
 }
 
 /// The revision that `text` names among those that a command can be about: `42-c01d9a3f`, or its number.

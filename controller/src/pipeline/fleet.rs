@@ -10,6 +10,7 @@ mod live;
 mod record_keeping;
 mod signatures;
 mod standing;
+mod turned_away;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,13 +26,14 @@ use super::story::Happening;
 use crate::compile::Stable;
 use crate::live::Lane;
 use crate::revisions::{BundleError, LoadError, Remote, Revisions, Version};
-use crate::rollout::{Action, Beginning, Commit, Core, Event, Millis, Outcome, Plan, Recipients, Record};
+use crate::rollout::{Action, Beginning, Commit, Core, Event, Millis, Outcome, Plan, Recipients, Record, Story};
 use crate::sign::Signers;
 use crate::stream::Link;
 use crate::telemetry::Telemetry;
 
 use hand_back::Lost;
 use standing::Standings;
+use turned_away::TurnedAway;
 
 /// Why a fleet cannot be governed.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +110,8 @@ pub struct Fleet {
     committed: Option<Record>,
     pub(super) revisions: Revisions,
     instances: BTreeMap<InstanceId, Connected>,
+    /// Who would be connected, and is not let in.
+    turned_away: TurnedAway,
     /// The order in force as it was signed.
     signed: Option<(proto::Order, Bytes)>,
     /// Content of stable, and where its objects came from.
@@ -145,6 +149,8 @@ pub struct Fleet {
     pub(super) withheld: Option<String>,
     /// Why the last command was not carried out, until it is answered.
     pub(super) last_refusal: Option<String>,
+    /// Whether the last command asked for what already was.
+    pub(super) was_already_so: bool,
     /// Whether there was no record when this controller began with the fleet.
     began_here: bool,
     standings: Standings,
@@ -184,6 +190,7 @@ impl Fleet {
             committed,
             revisions,
             instances: BTreeMap::new(),
+            turned_away: TurnedAway::default(),
             signed: None,
             stable: None,
             offered: None,
@@ -204,6 +211,7 @@ impl Fleet {
             quarantined: vec![],
             withheld: None,
             last_refusal: None,
+            was_already_so: false,
             began_here,
             standings: Standings::default(),
             listed: None,
@@ -239,7 +247,10 @@ impl Fleet {
                 }
                 Action::SendOrder(Recipients::One(instance)) => self.send_order(&instance, now),
                 Action::Recompile => next = Next::Recompile,
-                Action::Tell(story) => self.tell(Happening::Rollout(story), now),
+                Action::Tell(story) => {
+                    self.was_already_so |= matches!(story, Story::AlreadySo(_));
+                    self.tell(Happening::Rollout(story), now);
+                }
                 Action::Refuse { why, command: _ } => {
                     self.last_refusal = Some(why.clone());
                     self.tell(Happening::Refused(why), now);
@@ -408,6 +419,49 @@ mod tests {
             "what is written now is done: {resumed:?}"
         );
         assert!(first.core.record().paused.is_none());
+    }
+
+    #[test]
+    fn a_command_that_changes_nothing_says_so() {
+        let state = tempfile::tempdir().unwrap();
+        let mut fleet = fleet(&shared(state.path()));
+        let _sent = join(&mut fleet);
+        fleet.happen(first_target(&fleet), NOW);
+        let revision = fleet.core.record().stable.unwrap();
+        let mut answer = |verb| {
+            let command = Command {
+                verb,
+                revision,
+                actor: "ada".to_owned(),
+                reason: String::new(),
+                id: None,
+            };
+            commands::command_fleet(&mut fleet, command, NOW).0
+        };
+        for (verb, expected) in [
+            (
+                Verb::Promote,
+                "nothing to do: no rollout is in progress, and 1-01010101 is stable",
+            ),
+            (Verb::Resume, "nothing to do: it is not paused"),
+            (Verb::Retry, "nothing to do: nothing is held or blocked"),
+        ] {
+            let said = answer(verb);
+            assert!(
+                matches!(&said, Answer::AlreadySo(_, why) if why == expected),
+                "{said:?}"
+            );
+        }
+        assert!(matches!(answer(Verb::Pause), Answer::Done(_)));
+        let again = answer(Verb::Pause);
+        assert!(
+            matches!(&again, Answer::AlreadySo(_, why) if why == "nothing to do: it is paused already"),
+            "{again:?}"
+        );
+        assert!(
+            matches!(answer(Verb::Resume), Answer::Done(_)),
+            "a refusal is not remembered"
+        );
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use sluice_model::{Digest, FleetName, ObjectKey, RevisionId, ServiceRef, Snapshot};
 
 use crate::compile::Quarantined;
-use crate::live::Rotation;
+use crate::live::{Presence, Rotation};
 use crate::problem::Problem;
 use crate::rollout::RolloutStatus;
 use crate::rollout::record::Held;
 use crate::translate::Translation;
+use crate::validate::Governed;
 
 /// See the file's comment.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +32,8 @@ pub struct Written {
     pub translation: Arc<Translation>,
     /// Everything that is wrong with them and with what they refer to.
     pub problems: Arc<[Problem]>,
+    /// Whether the Services that pools name are there. One that is not here is not known.
+    pub services: Arc<BTreeMap<ServiceRef, Presence>>,
 }
 
 /// One fleet.
@@ -130,6 +133,16 @@ pub struct Chosen {
     pub quarantined: BTreeMap<ObjectKey, Quarantined>,
     /// The Rollout that says how the fleet listens.
     pub governing: Option<ObjectKey>,
+    /// Whether it is still there.
+    pub governed: Governed,
+}
+
+impl Chosen {
+    /// The Rollout that governs, which is there.
+    pub fn rollout(&self) -> Option<&ObjectKey> {
+        let is_there = self.governed == Governed::ByRollout;
+        self.governing.as_ref().filter(|_| is_there)
+    }
 }
 
 /// Why a content waits.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use sluice_model::InstanceId;
+use sluice_model::{FleetName, InstanceId};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,13 @@ use crate::pki::instance_of_pod;
 /// When a pod is at its end it leaves the watch, as one that is deleted does.
 const ALIVE: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
+/// The namespaces of each fleet's members. A fleet that has none any more, since its Rollout is gone, keeps those that it
+/// had: its pods are there, and must not be taken for gone because nobody looks.
+fn looked_at(kept: &mut BTreeMap<FleetName, BTreeSet<String>>, members: &Memberships) -> BTreeSet<String> {
+    kept.extend(members.namespaces_by_fleet());
+    kept.values().flatten().cloned().collect()
+}
+
 /// Watches until `stop`, in the namespaces that `memberships` name. Needs `list` and `watch` on pods there.
 pub async fn watch(
     client: Client,
@@ -28,10 +35,11 @@ pub async fn watch(
     stop: CancellationToken,
 ) {
     let mut watched: BTreeMap<String, Watch> = BTreeMap::new();
+    let mut kept = BTreeMap::new();
     loop {
         let members = memberships.borrow_and_update().clone();
         if let Some(members) = members {
-            let namespaces = members.namespaces();
+            let namespaces = looked_at(&mut kept, &members);
             pods.update(|view| view.look_at(&namespaces));
             watched.retain(|namespace, _| namespaces.contains(namespace));
             for namespace in namespaces {
@@ -120,4 +128,42 @@ fn take(
 /// What the instance in a pod is called.
 fn instance(pod: &PartialObjectMeta<Pod>) -> Option<InstanceId> {
     instance_of_pod(&pod.name_any(), &pod.metadata.uid.as_deref()?.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::members::members;
+    use crate::source::{manifest, yaml};
+
+    fn named(rollouts: &[(&str, &str)]) -> Memberships {
+        let text = |(fleet, namespace): &(&str, &str)| {
+            format!(
+                "---\n{{apiVersion: sluice.dev/v1alpha1, kind: Rollout, metadata: {{name: {fleet}, namespace: sluice-system}}, \
+                 spec: {{fleet: {fleet}, dataPlane: {{listeners: [{{name: http, port: 80}}]}}, \
+                 members: [{{namespace: {namespace}, serviceAccountName: a}}]}}}}\n"
+            )
+        };
+        let text: String = rollouts.iter().map(text).collect();
+        let read = manifest::read(&"a.yaml".into(), yaml::documents(&text).unwrap());
+        assert_eq!(read.problems, []);
+        members(&read.objects.into_iter().collect(), "sluice-system", None)
+    }
+
+    #[test]
+    fn pods_of_a_fleet_without_a_rollout_are_looked_at_on() {
+        let mut kept = BTreeMap::new();
+        let mut check = |rollouts: &[(&str, &str)], expected: &[&str]| {
+            let namespaces = looked_at(&mut kept, &named(rollouts));
+            assert_eq!(
+                namespaces,
+                expected.iter().map(ToString::to_string).collect(),
+                "{rollouts:?}"
+            );
+        };
+        check(&[("edge", "front"), ("shop", "shop")], &["front", "shop"]);
+        check(&[("edge", "front")], &["front", "shop"]);
+        check(&[("edge", "back")], &["back", "shop"]);
+        check(&[("edge", "back"), ("shop", "store")], &["back", "store"]);
+    }
 }

@@ -91,6 +91,19 @@ async fn list_once(api: &Api<ConfigMap>, selector: &str) -> kube::Result<Vec<Obj
     }
 }
 
+/// The fleets that have a record which belongs to nobody else.
+///
+/// # Errors
+/// When they cannot be listed.
+pub async fn fleets(api: &Api<ConfigMap>, owner: &Owner) -> kube::Result<BTreeSet<FleetName>> {
+    let (managed_by, us) = MANAGED_BY;
+    let selector = format!("{managed_by}={us},{PART_LABEL}={}", Part::Record.as_str());
+    let listed = list(api, &selector).await?;
+    let ours = listed.iter().filter(|about| !owner.is_past(about));
+    let label = |about: &ObjectMeta| about.labels.as_ref()?.get(FLEET_LABEL)?.parse().ok();
+    Ok(ours.filter_map(label).collect())
+}
+
 pub(super) fn writing() -> PostParams {
     PostParams {
         field_manager: Some(MANAGED_BY.1.to_owned()),

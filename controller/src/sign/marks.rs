@@ -31,6 +31,15 @@ pub trait Marks: Send + Sync + fmt::Debug {
     /// Whether nothing was ever signed with them for `fleet`.
     fn never_signed_for(&self, fleet: &FleetName) -> bool;
 
+    /// Whether `fleet` had other keys before these, which are lost: its instances trust those.
+    fn are_new_to(&self, fleet: &FleetName) -> bool;
+
+    /// Notes that an instance of `fleet` trusts these keys.
+    ///
+    /// # Errors
+    /// When it cannot be noted.
+    fn are_trusted_in(&self, fleet: &FleetName) -> Result<(), MarkError>;
+
     /// Notes that something is about to be signed for `fleet`.
     ///
     /// # Errors
@@ -70,6 +79,15 @@ impl Marks for FileMarks {
 
     fn never_signed_for(&self, fleet: &FleetName) -> bool {
         self.are_unused() || (self.signed_for.is_dir() && !self.signed_for.join(fleet.as_str()).exists())
+    }
+
+    // Whoever makes keys in a folder again enrols its instances again.
+    fn are_new_to(&self, _: &FleetName) -> bool {
+        false
+    }
+
+    fn are_trusted_in(&self, _: &FleetName) -> Result<(), MarkError> {
+        Ok(())
     }
 
     fn note(&self, fleet: &FleetName) -> Result<(), MarkError> {

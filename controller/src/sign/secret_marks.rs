@@ -1,5 +1,6 @@
 //! Marks where the keys are in a Secret: an annotation of it for each fleet, `signed-for.sluice.dev/FLEET`. With the Secret
-//! they go, and new keys begin without. Only the metadata is read and written: no private key passes through here.
+//! they go, and new keys begin without; where these found fleets that had others, `new-to.sluice.dev/FLEET` says so until
+//! an instance trusts them. Only the metadata is read and written: no private key passes through here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,15 @@ use crate::api_server::{ApiError, ApiServer, in_time};
 
 /// What an annotation begins with that marks a fleet.
 const SIGNED_FOR: &str = "signed-for.sluice.dev/";
+/// What one begins with that marks a fleet which had other keys.
+const NEW_TO: &str = "new-to.sluice.dev/";
+
+/// The annotations of keys that are new to these fleets.
+pub fn new_to(fleets: &BTreeSet<FleetName>) -> BTreeMap<String, String> {
+    let since = Timestamp::now().to_string();
+    let marks = fleets.iter().map(|fleet| (format!("{NEW_TO}{fleet}"), since.clone()));
+    marks.collect()
+}
 
 /// The marks at one Secret.
 #[derive(Debug)]
@@ -23,7 +33,27 @@ pub struct SecretMarks {
     server: ApiServer,
     namespace: String,
     secret: String,
-    fleets: Mutex<BTreeSet<String>>,
+    marked: Mutex<Marked>,
+}
+
+/// The fleets that are marked.
+#[derive(Debug)]
+struct Marked {
+    signed_for: BTreeSet<String>,
+    new_to: BTreeSet<String>,
+}
+
+impl Marked {
+    fn of(annotations: &BTreeMap<String, String>) -> Self {
+        let marked = |prefix: &'static str| {
+            let marks = annotations.keys().filter_map(move |key| key.strip_prefix(prefix));
+            marks.map(str::to_owned).collect()
+        };
+        Self {
+            signed_for: marked(SIGNED_FOR),
+            new_to: marked(NEW_TO),
+        }
+    }
 }
 
 impl SecretMarks {
@@ -39,40 +69,52 @@ impl SecretMarks {
             server,
             namespace: namespace.to_owned(),
             secret: secret.to_owned(),
-            fleets: Mutex::new(fleets(&read.metadata.annotations.unwrap_or_default())),
+            marked: Mutex::new(Marked::of(&read.metadata.annotations.unwrap_or_default())),
         })
     }
 
-    fn fleets(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        // A set is whole after every line that touches it.
-        self.fleets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn marked(&self) -> MutexGuard<'_, Marked> {
+        // Whole after every line that touches it.
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn fleets(annotations: &BTreeMap<String, String>) -> BTreeSet<String> {
-    let marks = annotations.keys().filter_map(|key| key.strip_prefix(SIGNED_FOR));
-    marks.map(str::to_owned).collect()
+    /// Sets an annotation of the Secret, or takes it away.
+    fn annotate(&self, name: &str, value: Option<String>) -> Result<(), ApiError> {
+        let secrets: Api<Secret> = Api::namespaced(self.server.client().clone(), &self.namespace);
+        let mark = json!({"metadata": {"annotations": {name: value}}});
+        let (how, mark) = (PatchParams::default(), Patch::Merge(mark));
+        self.server.ask(secrets.patch_metadata(&self.secret, &how, &mark))?;
+        Ok(())
+    }
 }
 
 impl Marks for SecretMarks {
     fn are_unused(&self) -> bool {
-        self.fleets().is_empty()
+        self.marked().signed_for.is_empty()
     }
 
     fn never_signed_for(&self, fleet: &FleetName) -> bool {
-        !self.fleets().contains(fleet.as_str())
+        !self.marked().signed_for.contains(fleet.as_str())
+    }
+
+    fn are_new_to(&self, fleet: &FleetName) -> bool {
+        self.marked().new_to.contains(fleet.as_str())
+    }
+
+    fn are_trusted_in(&self, fleet: &FleetName) -> Result<(), MarkError> {
+        if self.are_new_to(fleet) {
+            self.annotate(&format!("{NEW_TO}{fleet}"), None)?;
+            self.marked().new_to.remove(fleet.as_str());
+        }
+        Ok(())
     }
 
     fn note(&self, fleet: &FleetName) -> Result<(), MarkError> {
         if !self.never_signed_for(fleet) {
             return Ok(());
         }
-        let secrets: Api<Secret> = Api::namespaced(self.server.client().clone(), &self.namespace);
-        let since = Timestamp::now().to_string();
-        let mark = json!({"metadata": {"annotations": {format!("{SIGNED_FOR}{fleet}"): since}}});
-        let (how, mark) = (PatchParams::default(), Patch::Merge(mark));
-        self.server.ask(secrets.patch_metadata(&self.secret, &how, &mark))?;
-        self.fleets().insert(fleet.to_string());
+        self.annotate(&format!("{SIGNED_FOR}{fleet}"), Some(Timestamp::now().to_string()))?;
+        self.marked().signed_for.insert(fleet.to_string());
         Ok(())
     }
 }
@@ -85,12 +127,17 @@ mod tests {
     fn marks_are_told_from_other_annotations() {
         let annotations = [
             ("signed-for.sluice.dev/edge", "2026-11-26T06:00:00Z"),
+            ("new-to.sluice.dev/shop", "2026-11-26T06:00:00Z"),
             ("sluice.dev/edge", ""),
             ("kubectl.kubernetes.io/last-applied-configuration", "{}"),
         ];
         let annotations = annotations
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
-        assert_eq!(fleets(&annotations), ["edge".to_owned()].into());
+        let marked = Marked::of(&annotations);
+        assert_eq!(marked.signed_for, ["edge".to_owned()].into());
+        assert_eq!(marked.new_to, ["shop".to_owned()].into());
+        let shop: FleetName = "shop".parse().unwrap();
+        assert_eq!(Marked::of(&new_to(&[shop].into())).new_to, ["shop".to_owned()].into());
     }
 }

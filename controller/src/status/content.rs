@@ -4,13 +4,13 @@
 //! rewrite the status of this one.
 
 use sluice_crds::{PoolStatus, ProxyRouteStatus};
-use sluice_model::Kind;
 use sluice_model::unit::{PoolSource, Unit};
+use sluice_model::{FleetName, Kind};
 
 use super::desired::{Desired, Fact, Truth, Weight, fields};
 use super::reason::Reason;
 use super::standing::{Standing, Waiting, fleet_of};
-use crate::live::Rotation;
+use crate::live::{Presence, Rotation};
 use crate::objects::Stored;
 use crate::pipeline::situation::Situation;
 use crate::problem::{Effect, Problem};
@@ -39,15 +39,21 @@ pub fn route(subject: Subject<'_>, standing: &Standing, live_in: Option<String>)
     desired(subject, fields(&status), facts, standing)
 }
 
-/// The status of a pool.
-pub fn pool(subject: Subject<'_>, standing: &Standing, rotation: Option<Rotation>) -> Desired {
+/// The status of a pool. `presence` is whether its Service is there; `None`: it has none.
+pub fn pool(
+    subject: Subject<'_>,
+    standing: &Standing,
+    rotation: Option<Rotation>,
+    presence: Option<Presence>,
+) -> Desired {
     let programmed = programmed(subject, standing, None);
     let status = PoolStatus {
         endpoints: rotation.map(|Rotation { ready, all }| format!("{ready}/{all}")),
         programmed: Some(word(standing, &programmed)),
         conditions: vec![],
     };
-    let facts = vec![accepted(subject), resolved(subject), programmed, healthy(rotation)];
+    let resolved = service_resolved(subject, presence);
+    let facts = vec![accepted(subject), resolved, programmed, healthy(rotation)];
     desired(subject, fields(&status), facts, standing)
 }
 
@@ -60,9 +66,19 @@ fn desired(
     let weight = match standing {
         Standing::Live(_) | Standing::Held { .. } => Weight::Settled,
         Standing::Quarantined(_) | Standing::AwaitsConsent => Weight::Failing,
-        Standing::NotUsed | Standing::Ordered(_) | Standing::Carried { .. } | Standing::Waiting(_) => {
-            Weight::Passing { crowd: 0 }
-        }
+        // There is no Rollout that would speak for them, however many they are.
+        Standing::Waiting(Waiting::NoRollout(_) | Waiting::RolloutGone(_)) => Weight::Failing,
+        Standing::NotUsed
+        | Standing::Ordered(_)
+        | Standing::Carried { .. }
+        | Standing::Waiting(
+            Waiting::Turn
+            | Waiting::NoInstances
+            | Waiting::Paused
+            | Waiting::Frozen
+            | Waiting::Blocked(_)
+            | Waiting::Withheld(_),
+        ) => Weight::Passing { crowd: 0 },
     };
     Desired {
         uid: subject.stored.uid.clone(),
@@ -86,6 +102,20 @@ pub fn rotation(item: &Item, situation: &Situation) -> Option<Rotation> {
         PoolSource::Service(service) => {
             let mut fleets = situation.fleets.values();
             fleets.find_map(|fleet| fleet.rotation.get(service).copied())
+        }
+    }
+}
+
+/// Whether the Service of a pool is there; `None` if it has none.
+pub fn presence(item: &Item, situation: &Situation) -> Option<Presence> {
+    let Unit::Pool(pool) = item.meaning.as_ref()?.unit().as_ref() else {
+        return None;
+    };
+    match &pool.source {
+        PoolSource::Static(_) => None,
+        PoolSource::Service(service) => {
+            let known = situation.written.as_ref()?.services.get(service);
+            Some(known.copied().unwrap_or(Presence::NotYetSeen))
         }
     }
 }
@@ -122,7 +152,7 @@ fn programmed(subject: Subject<'_>, standing: &Standing, live_in: Option<&str>) 
             Reason::NotUsed,
             "no route refers to this pool, so it is not served; refer to it by spec.rules[].pool of a ProxyRoute in its namespace".to_owned(),
         ),
-        Standing::Waiting(waiting) => self::waiting(subject, waiting),
+        Standing::Waiting(waiting) => self::waiting(subject, waiting, live_in),
         Standing::AwaitsConsent => (
             Truth::False,
             Reason::AwaitsConsent,
@@ -156,7 +186,7 @@ fn look(subject: Subject<'_>) -> String {
     }
 }
 
-fn waiting(subject: Subject<'_>, waiting: &Waiting) -> (Truth, Reason, String) {
+fn waiting(subject: Subject<'_>, waiting: &Waiting, live_in: Option<&str>) -> (Truth, Reason, String) {
     let more = look(subject);
     let (reason, message) = match waiting {
         Waiting::Turn => (
@@ -185,8 +215,20 @@ fn waiting(subject: Subject<'_>, waiting: &Waiting) -> (Truth, Reason, String) {
                 "no Rollout that is in order governs fleet {fleet}; add one with fleet: {fleet}, or correct spec.fleet"
             ),
         ),
+        Waiting::RolloutGone(fleet) => (Reason::NoRollout, rollout_gone(fleet, live_in)),
     };
     (Truth::False, reason, message)
+}
+
+fn rollout_gone(fleet: &FleetName, live_in: Option<&str>) -> String {
+    let serving = match live_in {
+        Some(revision) if !revision.is_empty() => format!("its instances serve this on, since revision {revision}"),
+        Some(_) | None => "its instances serve on what they have".to_owned(),
+    };
+    format!(
+        "no Rollout governs fleet {fleet} any more: {serving}, and get nothing new; apply one with fleet: {fleet} in the \
+         controller's namespace again"
+    )
 }
 
 fn quarantined(subject: Subject<'_>, effect: Effect) -> String {
@@ -255,6 +297,22 @@ fn resolved(subject: Subject<'_>) -> Fact {
         }
         Some(reason) => Fact::new("ResolvedRefs", Truth::False, reason, first_of(&broken)),
     }
+}
+
+/// As a Service is or is not there, whatever else is known of the pool.
+fn service_resolved(subject: Subject<'_>, presence: Option<Presence>) -> Fact {
+    let fact = resolved(subject);
+    let (truth, reason) = match presence {
+        None | Some(Presence::Present) => return fact,
+        Some(Presence::Missing) => (Truth::False, Reason::ServiceNotFound),
+        Some(Presence::Unusable) => (Truth::False, Reason::ServiceNotUsable),
+        Some(Presence::Unseen | Presence::NotYetSeen) => (Truth::Unknown, Reason::NotKnown),
+    };
+    let message = match fact.truth {
+        Truth::False => fact.message,
+        Truth::True | Truth::Unknown => "whether its Service is there is not known".to_owned(),
+    };
+    Fact::new("ResolvedRefs", truth, reason, message)
 }
 
 /// What kind of reference a Problem is about, if it is about one.

@@ -27,10 +27,20 @@ pub fn governing(subject: Subject<'_>, fleet: &FleetSituation, command: Option<C
     let status = RolloutStatus {
         command,
         quarantined: Some(number(fleet.served.chosen.quarantined.len())),
-        ..projected(shown, subject.stored.generation)
+        ..projected(shown, &of_the_whole(&warnings), subject.stored.generation)
     };
     let facts = conditions(shown, accepted, status.message.as_deref().unwrap_or_default());
     desired(subject, &status, facts)
+}
+
+/// What warnings say of the fleet as a whole, in one line.
+fn of_the_whole(warnings: &[&Problem]) -> String {
+    let whole: Vec<&Problem> = warnings
+        .iter()
+        .copied()
+        .filter(|one| one.field.as_str().is_empty())
+        .collect();
+    first_of(&whole)
 }
 
 /// The status of one that governs nothing: `by` does, or something is wrong with it.
@@ -90,7 +100,8 @@ fn some<'a, T, U>(items: &'a [T], most: u32, each: impl Fn(&'a T) -> U) -> Vec<U
     items.iter().take(most as usize).map(each).collect()
 }
 
-fn projected(shown: &core::RolloutStatus, generation: i64) -> RolloutStatus {
+/// `concern` is what is wrong around the fleet, which nothing that the core knows explains.
+fn projected(shown: &core::RolloutStatus, concern: &str, generation: i64) -> RolloutStatus {
     let core::RolloutStatus {
         fleet: _,
         phase,
@@ -114,7 +125,7 @@ fn projected(shown: &core::RolloutStatus, generation: i64) -> RolloutStatus {
     RolloutStatus {
         observed_generation: Some(generation),
         phase: Some(format!("{phase:?}")),
-        message: Some(message(shown)).filter(|message| !message.is_empty()),
+        message: Some(joined(concern, &message(shown))).filter(|message| !message.is_empty()),
         stage: stage.as_ref().map(stage_of),
         instances: Some(instances_of(instances)),
         health: Some(format!("{health:?}")),
@@ -131,6 +142,14 @@ fn projected(shown: &core::RolloutStatus, generation: i64) -> RolloutStatus {
         history: history.iter().skip(latest).map(past_of).collect(),
         command: None,
         conditions: vec![],
+    }
+}
+
+fn joined(concern: &str, message: &str) -> String {
+    match (concern, message) {
+        ("", message) => message.to_owned(),
+        (concern, "") => sentence(concern),
+        (concern, message) => sentence(&format!("{concern}. {message}")),
     }
 }
 

@@ -11,8 +11,10 @@ use sluice_model::{FleetName, Kind, ObjectKey};
 use super::content::{self, Subject};
 use super::desired::{Desired, Truth, Weight};
 use super::fleet;
-use super::standing::{self, Before, Scene, Standing, fleet_of};
+use super::reason::Reason;
+use super::standing::{self, Before, Scene, Standing, Waiting, fleet_of};
 use super::watched::{Watched, condition, status, text};
+use crate::live::Presence;
 use crate::objects::Stored;
 use crate::pipeline::Situation;
 use crate::pipeline::situation::{FleetSituation, Knowledge};
@@ -121,8 +123,14 @@ impl Projection {
             Before::Other
         };
         let standing = standing::of(subject.item, subject.problems, scene, latch)?;
+        let presence = content::presence(subject.item, scene.situation);
+        if presence == Some(Presence::NotYetSeen) {
+            return None; // known in a moment
+        }
         let live_in = match &standing {
             Standing::Live(revision) => Some(live_since.unwrap_or_else(|| revision.to_string())),
+            // Its instances are let in no more, and serve it on.
+            Standing::Waiting(Waiting::RolloutGone(_)) => live_since,
             Standing::Ordered(_)
             | Standing::Carried { .. }
             | Standing::NotUsed
@@ -138,7 +146,12 @@ impl Projection {
         };
         self.remembered.insert(key.clone(), now);
         Some(match key.kind {
-            Kind::Pool => content::pool(subject, &standing, content::rotation(subject.item, scene.situation)),
+            Kind::Pool => content::pool(
+                subject,
+                &standing,
+                content::rotation(subject.item, scene.situation),
+                presence,
+            ),
             Kind::ProxyRoute | Kind::Rollout => content::route(subject, &standing, live_in),
         })
     }
@@ -159,9 +172,11 @@ fn subjects<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = Subject<'a>> {
 fn as_shown(object: &DynamicObject) -> Option<Remembered> {
     let status = status(object);
     let programmed = condition(status, "Programmed")?;
-    let is_live = text(programmed, "status") == Some(Truth::True.as_str());
     // Of a pool it is not shown, and nothing depends on which it was.
     let live_in = text(status, "liveIn").unwrap_or_default();
+    // Also while its fleet has no Rollout: who wrote that has not taken it away.
+    let is_kept = text(programmed, "reason") == Some(Reason::NoRollout.as_str()) && !live_in.is_empty();
+    let is_live = is_kept || text(programmed, "status") == Some(Truth::True.as_str());
     Some(Remembered {
         uid: object.metadata.uid.as_deref()?.into(),
         generation: programmed.get("observedGeneration")?.as_i64()?,
@@ -177,7 +192,7 @@ fn rollout(
 ) -> Option<Desired> {
     let key = &subject.item.object.key;
     let command = commands.get(key).cloned().or_else(|| answered(&*watched.object(key)?));
-    let governs = |fleet: &&FleetSituation| fleet.served.chosen.governing.as_ref() == Some(key);
+    let governs = |fleet: &&FleetSituation| fleet.served.chosen.rollout() == Some(key);
     let fleets = &scene.situation.fleets;
     if let Some(fleet) = fleets.values().find(governs) {
         return match fleet.served.knowledge {
@@ -187,7 +202,7 @@ fn rollout(
         };
     }
     let governed = fleet_of(subject.item).and_then(|fleet| fleets.get(fleet));
-    let by = governed.and_then(|fleet| fleet.served.chosen.governing.as_ref());
+    let by = governed.and_then(|fleet| fleet.served.chosen.rollout());
     let is_wrong = subject.problems.iter().any(|problem| problem.is_error());
     (by.is_some() || is_wrong).then(|| fleet::not_governing(subject, by, command))
 }

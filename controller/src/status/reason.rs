@@ -36,6 +36,8 @@ reasons! {
     PoolNotFound,
     /// A Service, or a port of one, is not.
     ServiceNotFound,
+    /// A Service is of a kind that has no endpoints.
+    ServiceNotUsable,
     /// A certificate is not, or cannot serve.
     CertificateNotUsable,
     /// Every instance serves the content.
@@ -70,7 +72,7 @@ reasons! {
     InRotation,
     /// None is.
     NoEndpoints,
-    /// Nothing is known of them.
+    /// Nothing is known of them, or of what is referred to.
     NotKnown,
     /// Everything asked for is in service.
     Promoted,

@@ -11,6 +11,7 @@ use crate::compile::Reason as Why;
 use crate::pipeline::situation::{Extent, Knowledge, Obstacle, Served, Situation, Spread, StableContent, Written};
 use crate::problem::{Effect, Problem};
 use crate::translate::{Item, Meaning};
+use crate::validate::Governed;
 
 /// See the file's comment. Later ones weigh more, where an object stands differently in several fleets.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -64,6 +65,8 @@ pub enum Waiting {
     Withheld(String),
     /// A Rollout that is in order, for this fleet.
     NoRollout(FleetName),
+    /// The Rollout of this fleet, which is gone. Instances serve on what they have.
+    RolloutGone(FleetName),
 }
 
 /// Whether this content was in service everywhere when it was last looked at. Then it is as long as nobody is ordered to
@@ -125,23 +128,27 @@ pub fn of(item: &Item, problems: &[&Problem], scene: &Scene<'_>, before: Before)
         return Some(Standing::Quarantined(error.effect.unwrap_or(Effect::NotServed)));
     }
     let unit = item.meaning.as_ref()?.unit().as_ref();
-    let in_fleet = |served: &Served| in_fleet(key, unit, served, before);
+    let in_fleet = |fleet: &FleetName, served: &Served| match served.chosen.governed {
+        Governed::ByRollout => in_fleet(key, unit, served, before),
+        Governed::ByNobody => Some(Standing::Waiting(Waiting::RolloutGone(fleet.clone()))),
+    };
     match item.meaning.as_ref()?.fleet() {
         Some(fleet) => match scene.situation.fleets.get(fleet) {
-            Some(known) => in_fleet(&known.served),
+            Some(known) => in_fleet(fleet, &known.served),
             None => Some(Standing::Waiting(Waiting::NoRollout(fleet.clone()))),
         },
         None => {
-            let uses = |served: &&Served| {
+            let uses = |(_, served): &(&FleetName, &Served)| {
                 served.chosen.sources.contains_key(key) || served.chosen.quarantined.contains_key(key)
             };
-            let fleets = scene.situation.fleets.values().map(|fleet| fleet.served.as_ref());
+            let fleets = scene.situation.fleets.iter();
+            let fleets = fleets.map(|(name, fleet)| (name, fleet.served.as_ref()));
             let mut used = fleets.filter(uses).peekable();
             if used.peek().is_none() {
                 // As long as a route cannot be read, it may be the one.
                 return scene.all_is_read.then_some(Standing::NotUsed);
             }
-            let standings: Option<Vec<Standing>> = used.map(in_fleet).collect();
+            let standings: Option<Vec<Standing>> = used.map(|(fleet, served)| in_fleet(fleet, served)).collect();
             standings?.into_iter().max()
         }
     }

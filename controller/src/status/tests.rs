@@ -7,19 +7,21 @@ use std::sync::Arc;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use sluice_crds::CommandStatus;
-use sluice_model::{Digest, FleetName, Kind, ObjectKey, RevisionId, Snapshot};
+use sluice_model::{Digest, FleetName, Kind, ObjectKey, RevisionId, ServiceRef, Snapshot};
 use sluice_proto::sections::unit_digest;
 
-use super::desired::Desired;
+use super::desired::{Desired, Weight};
 use super::projection::Projection;
 use super::schedule::Write;
 use super::watched::Watched;
 use super::{patch, resource};
 use crate::compile::{Compiler, FleetState, Output, Stable};
+use crate::live::Presence;
 use crate::objects::{Object, Stored};
 use crate::pipeline::situation::{
     Chosen, Extent, FleetSituation, Knowledge, Obstacle, Served, Situation, Spread, StableContent, Tried, Written,
 };
+use crate::problem::{FieldPath, Severity};
 use crate::rollout::record::Held;
 use crate::rollout::status::{Hindrance, Phase};
 use crate::rollout::{Beginning, Core, Failure, Millis, Plan, RolloutStatus};
@@ -93,6 +95,7 @@ pub(crate) struct Bench {
     projection: Projection,
     pub(crate) watched: BTreeMap<ObjectKey, Arc<DynamicObject>>,
     pub(crate) commands: BTreeMap<ObjectKey, CommandStatus>,
+    services: BTreeMap<ServiceRef, Presence>,
 }
 
 impl Bench {
@@ -121,6 +124,7 @@ impl Bench {
             projection: Projection::default(),
             watched: BTreeMap::new(),
             commands: BTreeMap::new(),
+            services: BTreeMap::new(),
         };
         bench.choose();
         bench.promote(1);
@@ -140,6 +144,7 @@ impl Bench {
             sources: compiled.sources.clone(),
             quarantined: quarantined.map(|one| (one.object.clone(), one.clone())).collect(),
             governing: compiled.governing.clone(),
+            governed: compiled.governed,
         });
     }
 
@@ -214,9 +219,19 @@ impl Bench {
             written: Some(Arc::new(Written {
                 translation: self.compiler.translation().clone(),
                 problems: self.output.problems.clone().into(),
+                services: Arc::new(self.services.clone()),
             })),
             fleets: [(edge(), fleet)].into(),
         }
+    }
+
+    /// Something is wrong around an object.
+    pub(crate) fn warn(&mut self, object: &str, field: &str, message: &str) {
+        let item = &self.compiler.translation().items[&key(object)];
+        let field = field.split('.').filter(|part| !part.is_empty());
+        let field = field.fold(FieldPath::default(), |path, part| path.field(part));
+        let problem = item.object.problem(Severity::Warning, field, message, "mend it");
+        self.output.problems.push(problem);
     }
 
     fn desired(&mut self, object: &str) -> Option<Desired> {
@@ -420,6 +435,72 @@ fn what_waits_says_for_what() {
 }
 
 #[test]
+fn without_its_rollout_a_fleet_serves_on_and_says_so() {
+    let mut bench = Bench::serving(GOOD);
+    let live = format!("True 1-01010101 | {IN_ORDER} Programmed=True/Programmed");
+    check(&mut bench, &live);
+    let orphaned = GOOD.split_once("---").unwrap().1;
+    bench.write(orphaned, 1);
+    // Its instances are not let in any more.
+    bench.served.spread = Spread::Nobody;
+    bench.served.obstacle = Obstacle::NoInstances;
+    let gone = format!("False 1-01010101 | {IN_ORDER} Programmed=False/NoRollout");
+    check(&mut bench, &gone);
+    let desired = bench.desired(SHOP).unwrap();
+    assert_eq!(
+        desired.weight,
+        Weight::Failing,
+        "written however many there are: no Rollout speaks for them"
+    );
+    let message = &desired.facts[2].message;
+    for part in ["fleet edge", "since revision 1-01010101", "apply one with fleet: edge"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(bench.says("Pool shop/api").contains("Programmed=False/NoRollout"));
+    // Whoever leads next says the same.
+    bench.write_and_restart();
+    check(&mut bench, &gone);
+    // A new content is served by nobody.
+    bench.write(&orphaned.replace("shop.example.com", "new.example.com"), 2);
+    check(&mut bench, &format!("False - | {IN_ORDER} Programmed=False/NoRollout"));
+    // And when it is applied again, all is as it was.
+    let mut bench = Bench::serving(GOOD);
+    check(&mut bench, &live);
+    bench.write(orphaned, 1);
+    check(&mut bench, &gone);
+    bench.write_and_restart();
+    bench.write(GOOD, 1);
+    bench.served.spread = Spread::Awaited;
+    check(&mut bench, &live);
+}
+
+#[test]
+fn a_pool_says_whether_its_service_is_there_also_while_nobody_uses_it() {
+    let pool = "
+apiVersion: sluice.dev/v1alpha1
+kind: Pool
+metadata: {name: spare, namespace: shop}
+spec: {service: {name: api, port: 80}}
+";
+    let service: ServiceRef = "shop/api:80".parse().unwrap();
+    let mut bench = Bench::serving(&format!("{GOOD}\n---{pool}"));
+    let mut resolved = |presence: Presence| {
+        bench.services = [(service.clone(), presence)].into();
+        let says = bench.says("Pool shop/spare");
+        assert!(says.contains("Programmed=False/NotUsed"), "{says}");
+        let condition = says.split(' ').find_map(|word| word.strip_prefix("ResolvedRefs="));
+        condition.unwrap().to_owned()
+    };
+    assert_eq!(resolved(Presence::Unseen), "Unknown/NotKnown");
+    assert_eq!(resolved(Presence::Missing), "False/ServiceNotFound");
+    assert_eq!(resolved(Presence::Unusable), "False/ServiceNotUsable");
+    assert_eq!(resolved(Presence::Present), "True/Resolved");
+    // Nothing is said in the moment before that is known.
+    bench.services.clear();
+    assert_eq!(bench.says("Pool shop/spare"), "-");
+}
+
+#[test]
 fn a_new_leader_says_nothing_new_before_it_knows_the_fleet() {
     for knowledge in [Knowledge::Gathering, Knowledge::Counted] {
         let mut bench = Bench::serving(GOOD);
@@ -568,6 +649,33 @@ fn a_rollout_that_does_not_govern_says_who_does() {
     let said = bench.says("Rollout sluice-system/edge");
     assert!(said.starts_with("Idle | Accepted=False/Invalid"), "{said}");
     assert!(said.contains("Stalled=True/Invalid"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_around_a_fleet_leads_its_message() {
+    let rollout = "Rollout sluice-system/edge";
+    let mut bench = Bench::serving(GOOD);
+    bench.rollout.phase = Phase::Stalled;
+    bench.rollout.message = "no instance is connected".to_owned();
+    bench.warn(rollout, "", "the keys are new");
+    bench.warn(
+        rollout,
+        "spec.members",
+        "pods in namespace shop cannot learn whom to trust",
+    );
+    let desired = bench.desired(rollout).unwrap();
+    assert_eq!(
+        desired.fields["message"],
+        json!("the keys are new; mend it. no instance is connected")
+    );
+    let accepted = &desired.facts[0];
+    assert_eq!(
+        (accepted.type_, accepted.message.as_str()),
+        (
+            "Accepted",
+            "it is in order, but: the keys are new; mend it (and 1 more)"
+        )
+    );
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub enum Turn {
     RolledBack,
     /// A Rollout governs nothing, or is not in order.
     NotAccepted,
+    /// A Service or a Secret that it refers to is missing, or of no use.
+    ReferenceMissing,
+    /// All of them are there.
+    ReferenceFound,
 }
 
 /// An object of which something became.
@@ -36,22 +40,24 @@ pub struct Turned {
 }
 
 /// What a status that is written makes of its object.
-pub fn of(write: &Write) -> Option<Turned> {
+pub fn of(write: &Write) -> Vec<Turned> {
     let content = decisive(write, "Programmed");
-    let (turn, fact) = match content {
-        Some((before, fact)) => (of_content(before, fact.reason)?, fact),
-        None => {
-            let (before, fact) = decisive(write, "Accepted")?;
+    let main = match content {
+        Some((before, fact)) => of_content(before, fact.reason).map(|turn| (turn, fact)),
+        None => decisive(write, "Accepted").and_then(|(before, fact)| {
             let now = fact.reason != Reason::Accepted && before != Some(fact.reason.as_str());
-            (now.then_some(Turn::NotAccepted)?, fact)
-        }
+            now.then_some((Turn::NotAccepted, fact))
+        }),
     };
-    Some(Turned {
+    let references = decisive(write, "ResolvedRefs");
+    let references = references.and_then(|(before, fact)| Some((of_references(before, fact.reason)?, fact)));
+    let turned = |(turn, fact): (Turn, &Fact)| Turned {
         object: write.object.clone(),
         uid: write.desired.uid.to_string(),
         turn,
         message: fact.message.clone(),
-    })
+    };
+    main.into_iter().chain(references).map(turned).collect()
 }
 
 /// A condition's reason as it was, and what it is to say.
@@ -69,5 +75,56 @@ fn of_content(before: Option<&str>, now: Reason) -> Option<Turn> {
         (!was(Reason::RolledBack)).then_some(Turn::RolledBack)
     } else {
         was(Reason::Quarantined).then_some(Turn::Mended)
+    }
+}
+
+/// A pool that is missing is told as an error of its route.
+fn of_references(before: Option<&str>, now: Reason) -> Option<Turn> {
+    let is_broken = |reason: &str| {
+        let broken = [
+            Reason::ServiceNotFound,
+            Reason::ServiceNotUsable,
+            Reason::CertificateNotUsable,
+        ];
+        broken.iter().any(|one| one.as_str() == reason)
+    };
+    if is_broken(now.as_str()) {
+        (before != Some(now.as_str())).then_some(Turn::ReferenceMissing)
+    } else if now == Reason::Resolved {
+        before.is_some_and(is_broken).then_some(Turn::ReferenceFound)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_that_breaks_is_told_once_and_when_it_is_mended() {
+        let check =
+            |before: Option<&str>, now, expected| assert_eq!(of_references(before, now), expected, "{before:?}");
+        check(None, Reason::Resolved, None);
+        check(None, Reason::ServiceNotFound, Some(Turn::ReferenceMissing));
+        check(Some("ServiceNotFound"), Reason::ServiceNotFound, None);
+        check(
+            Some("ServiceNotFound"),
+            Reason::ServiceNotUsable,
+            Some(Turn::ReferenceMissing),
+        );
+        check(
+            Some("Resolved"),
+            Reason::CertificateNotUsable,
+            Some(Turn::ReferenceMissing),
+        );
+        check(
+            Some("CertificateNotUsable"),
+            Reason::Resolved,
+            Some(Turn::ReferenceFound),
+        );
+        check(Some("CertificateNotUsable"), Reason::NotKnown, None);
+        check(Some("PoolNotFound"), Reason::Resolved, None);
+        check(Some("Resolved"), Reason::PoolNotFound, None);
     }
 }

@@ -79,8 +79,10 @@ impl Writer {
                 () = tokio::time::sleep_until(look.at()), if !look.is_news() => look = Look::Due,
                 Some(Ok((write, answer, why))) = underway.join_next() => {
                     complaints.note(&write, &answer, why);
-                    if let (Answer::Written(..), Some(turned)) = (&answer, turn::of(&write)) {
-                        let _ = self.turned.try_send(turned); // too much to tell: the statuses say it all
+                    if let Answer::Written(..) = &answer {
+                        for turned in turn::of(&write) {
+                            let _ = self.turned.try_send(turned); // too much to tell: the statuses say it all
+                        }
                     }
                     schedule.wrote(&write, answer, &*self.watched, now());
                 }

@@ -92,6 +92,7 @@ impl Desk {
         Some(match answered.await.ok()? {
             Answer::Done(status) if status.message.is_empty() => Ok(format!("it is {:?} now", status.phase)),
             Answer::Done(status) => Ok(format!("it is {:?} now: {}", status.phase, status.message)),
+            Answer::AlreadySo(_, why) => Ok(why),
             Answer::Refused(why) => Err(why),
             Answer::NoFleet => Err("its fleet has not begun; wait for its first revision".to_owned()),
         })
@@ -170,7 +171,7 @@ fn open(situation: &Situation, watched: &dyn Watched, known: &BTreeMap<ObjectKey
 
 /// The fleet that a Rollout governs, or why it governs none; `None` while that is not known.
 fn governed(situation: &Situation, key: &ObjectKey) -> Option<Result<FleetName, String>> {
-    let by = |fleet: &FleetName| situation.fleets.get(fleet)?.served.chosen.governing.as_ref();
+    let by = |fleet: &FleetName| situation.fleets.get(fleet)?.served.chosen.rollout();
     if let Some(fleet) = situation.fleets.keys().find(|fleet| by(fleet) == Some(key)) {
         return Some(Ok(fleet.clone()));
     }

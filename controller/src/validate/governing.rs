@@ -23,6 +23,8 @@ pub struct Governing<'a> {
     fleets: BTreeMap<&'a FleetName, Vec<Governs<'a>>>,
     /// Whether there is a Rollout that cannot be read: it may be the one that is missing.
     unreadable: bool,
+    /// Whether Rollouts that would count cannot be seen.
+    hidden: bool,
 }
 
 /// One readable Rollout.
@@ -42,6 +44,16 @@ pub enum Serves {
     No,
     /// Its Rollout or the namespace cannot be seen.
     Unknown,
+}
+
+/// Whether a Rollout governs a fleet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Governed {
+    /// One does, or may.
+    #[default]
+    ByRollout,
+    /// None does: it was deleted, or names another fleet. What serves, serves on; nothing new reaches the instances.
+    ByNobody,
 }
 
 impl Governs<'_> {
@@ -82,6 +94,7 @@ impl<'a> Governing<'a> {
             serving,
             fleets,
             unreadable,
+            hidden: cluster.is_some_and(|cluster| view.coverage.hides_some(Kind::Rollout, &cluster.controller)),
         }
     }
 
@@ -104,6 +117,15 @@ impl<'a> Governing<'a> {
         }
     }
 
+    /// Whether a Rollout governs `fleet`. One that cannot be seen or read at the moment still does.
+    pub fn governs(&self, fleet: &FleetName) -> Governed {
+        if self.hidden || self.unreadable || self.fleets.contains_key(fleet) || self.unseen(fleet).is_some() {
+            Governed::ByRollout
+        } else {
+            Governed::ByNobody
+        }
+    }
+
     /// Why a route is not served by the fleet that it names, if it is not.
     pub(super) fn not_served(&self, fleet: &FleetName, route: &Object) -> Option<Problem> {
         let namespace = &route.key.namespace;
@@ -112,6 +134,8 @@ impl<'a> Governing<'a> {
             Serves::No => (self.others_are_selected(fleet, namespace), SELECTED_FIX.to_owned()),
             // What serves was selected when it was last known.
             Serves::Unknown if self.is_in_stable(fleet, &route.key) => return None,
+            // The fleet has never served, and no Rollout that can be read is for it: the route waits for one.
+            Serves::Unknown if !self.fleets.contains_key(fleet) && !self.serving.contains_key(fleet) => return None,
             Serves::Unknown => (
                 format!("whether fleet {fleet} serves namespace {namespace} cannot be told"),
                 "mend its Rollout, or what keeps the controller from seeing it or the namespace: another Problem says how"
@@ -161,8 +185,9 @@ impl<'a> Governing<'a> {
         }
         if !self.unreadable {
             let fleets: Vec<_> = self.fleets.keys().map(|fleet| fleet.as_str()).collect();
-            let is_governed = |fleet: &FleetName| self.fleets.contains_key(fleet) || self.unseen(fleet).is_some();
-            let alone = routes.iter().filter(|(fleet, _)| !is_governed(fleet));
+            let alone = routes
+                .iter()
+                .filter(|(fleet, _)| !self.fleets.contains_key(*fleet) && self.unseen(fleet).is_none());
             problems.extend(alone.filter_map(|(fleet, routes)| {
                 let first = routes.first()?;
                 Some(ungoverned(fleet, routes.len(), first, &fleets))

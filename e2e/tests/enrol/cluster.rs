@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sluice_controller::audit::Audit;
@@ -20,6 +20,7 @@ use sluice_controller::source::{self, directory::Directory};
 use sluice_controller::stream::{self, Desk, Port, Post};
 use sluice_controller::telemetry::Telemetry;
 use sluice_controller::trust::Trust;
+use sluice_controller::trust::config_maps::Troubles;
 use sluice_e2e::manifests::{self, FLEET, Folder};
 use sluice_e2e::ports;
 use sluice_model::{InstanceId, Name};
@@ -51,13 +52,18 @@ impl Review for Tokens {
     }
 }
 
-/// Everybody is a member, and there.
-#[derive(Debug)]
-struct Everybody;
+/// Everybody is a member, or nobody is; and there.
+#[derive(Debug, Default)]
+struct Everybody {
+    are_sent_away: AtomicBool,
+}
 
 #[tonic::async_trait]
 impl Register for Everybody {
     fn fleet_of(&self, _: &Name, _: &Name) -> Belonging {
+        if self.are_sent_away.load(Ordering::Relaxed) {
+            return Belonging::Nowhere;
+        }
         Belonging::To(FLEET.parse().unwrap())
     }
 
@@ -80,6 +86,8 @@ pub(crate) struct Cluster {
     trust: watch::Sender<Arc<Trust>>,
     post: watch::Sender<Post>,
     tokens: Arc<Tokens>,
+    members: Arc<Everybody>,
+    board: Arc<Board>,
     telemetry: Arc<Telemetry>,
     stop: CancellationToken,
     term: Option<Term>,
@@ -114,6 +122,8 @@ impl Cluster {
             trust: watch::Sender::new(trust(&state)),
             post: watch::Sender::new(Post::Follows { leader: None }),
             tokens: Arc::default(),
+            members: Arc::default(),
+            board: Arc::default(),
             telemetry: Arc::new(Telemetry::new().unwrap()),
             stop: CancellationToken::new(),
             term: None,
@@ -141,7 +151,7 @@ impl Cluster {
 
     /// The port, which is open in every replica, whoever leads.
     fn open(&self, listener: TcpListener) {
-        let register: Arc<dyn Register> = Arc::new(Everybody);
+        let register: Arc<dyn Register> = Arc::clone(&self.members) as Arc<dyn Register>;
         let registrar = Registrar::new(Parts {
             cluster: self.keyring.cluster().clone(),
             trust: self.trust.subscribe(),
@@ -172,7 +182,7 @@ impl Cluster {
         let shared = Shared {
             trusted: keys.trusted().clone(),
             signers: Arc::new(keys.into_signers()),
-            board: Arc::new(Board::default()),
+            board: Arc::clone(&self.board),
             telemetry: Arc::clone(&self.telemetry),
             state: self.state(),
             remote: None,
@@ -191,6 +201,7 @@ impl Cluster {
             instances: heard,
             census: None,
             people: asked,
+            untrusting: watch::channel(Troubles::new()).1,
         };
         let stop = CancellationToken::new();
         let parts = vec![tokio::spawn(pipeline.run(inputs, stop.clone())), tokio::spawn(feeding)];
@@ -213,6 +224,23 @@ impl Cluster {
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         tokio::task::yield_now().await;
+    }
+
+    /// Nobody is a member any more, as when a Rollout is deleted.
+    pub(crate) fn send_away(&self) {
+        self.members.are_sent_away.store(true, Ordering::Relaxed);
+    }
+
+    /// Everybody is one again.
+    pub(crate) fn let_in(&self) {
+        self.members.are_sent_away.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the instance is listed as connected, and why not.
+    pub(crate) fn listed(&self, instance: &str) -> Option<(bool, String)> {
+        let all = self.board.instances();
+        let view = all.into_iter().find(|view| view.instance.to_string() == instance)?;
+        Some((view.connected, view.reason.unwrap_or_default()))
     }
 
     pub(crate) fn reviews(&self) -> usize {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::source::cluster::{Cluster, Namespace};
 use crate::source::{Area, Shares};
+use crate::validate::Governed;
 
 /// A namespace's name, when it was created, and its labels.
 type Known<'a> = (&'a str, u64, &'a [(&'a str, &'a str)]);
@@ -167,6 +168,40 @@ fn only_rollouts_of_the_controllers_namespace_govern_and_consent() {
             .any(|line| line.contains("no Rollout says how fleet edge listens")),
         "{problems:?}"
     );
+}
+
+#[test]
+fn a_route_of_a_fleet_without_a_rollout_waits_whatever_is_wrong_with_others() {
+    let wrong = rollout().replace("edge", "wrong").replace("port: 8080", "port: 0");
+    let route = route("a", "api").replace("fleet: edge", "fleet: nobodys");
+    let all = [rollout(), pool("api", 80), route, wrong].concat();
+    let (_, problems) = World::new().compile(&in_cluster(&all));
+    let of_route = |problem: &&Problem| problem.object == Some(key("ProxyRoute shop/a"));
+    assert_eq!(problems.iter().find(of_route), None, "the route itself is in order");
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.object == Some(key("Rollout shop/wrong"))),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_fleet_is_governed_while_a_rollout_is_or_may_be_there() {
+    let base = [pool("api", 80), route("a", "api")].concat();
+    let with = |rollout: String| in_cluster(&[rollout, base.clone()].concat());
+    let governed = |view: &View| World::in_cluster(&with(rollout())).compile(view).0.governed;
+    assert_eq!(governed(&with(rollout())), Governed::ByRollout);
+    assert_eq!(governed(&with(String::new())), Governed::ByNobody);
+    assert_eq!(governed(&with(stranger_only())), Governed::ByNobody);
+    let elsewhere = rollout().replace("fleet: edge", "fleet: other");
+    assert_eq!(governed(&with(elsewhere)), Governed::ByNobody);
+    // What cannot be read, or seen, may be the one.
+    let wrong = rollout().replace("edge", "wrong").replace("port: 8080", "port: 0");
+    assert_eq!(governed(&with(wrong)), Governed::ByRollout);
+    let mut hidden = with(String::new());
+    hidden.coverage = without(&[(Kind::Rollout, None)]);
+    assert_eq!(governed(&hidden), Governed::ByRollout);
 }
 
 fn stranger_only() -> String {

@@ -100,7 +100,9 @@ impl Fleet {
             stable: hello.stable.map(|revision| revision.to_string()),
             candidate: hello.candidate.map(|revision| revision.to_string()),
             since: written(now),
+            reason: None,
         };
+        self.turned_away.let_in(instance);
         self.lane.heard_of_term(hello.live_term, now);
         let held = hello.live_held.iter().map(|held| (held.subject.clone(), held.digest));
         let connected = Connected {
@@ -198,6 +200,7 @@ impl Fleet {
             return Err(trouble.clone());
         }
         self.instances.remove(instance);
+        self.turned_away.let_in(instance);
         Ok(next)
     }
 
@@ -209,6 +212,7 @@ impl Fleet {
     /// An instance's pod is gone for good: nothing is sent to it or waited for any more, whatever its stream says.
     pub fn gone(&mut self, instance: &InstanceId, now: Millis) -> Next {
         let connected = self.instances.remove(instance);
+        self.turned_away.let_in(instance);
         if let Some(link) = connected.and_then(|connected| connected.link) {
             link.refuse(tonic::Status::permission_denied("the pod of this instance is deleted"));
             link.cut();

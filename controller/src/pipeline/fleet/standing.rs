@@ -13,6 +13,7 @@ use crate::pipeline::situation::{Chosen, Extent, Knowledge, Obstacle, Served, Sp
 use crate::rollout::record::Rollout;
 use crate::rollout::view::{Link, Seen};
 use crate::rollout::{Beginning, Members, Millis, Order, Progress, order};
+use crate::validate::Governed;
 
 /// What is kept from one look to the next.
 #[derive(Default)]
@@ -70,7 +71,13 @@ impl Fleet {
                 .map(|quarantined| (quarantined.object.clone(), quarantined.clone()))
                 .collect(),
             governing: compiled.governing.clone(),
+            governed: compiled.governed,
         });
+    }
+
+    /// Whether a Rollout governs it, as the objects said last.
+    pub(in crate::pipeline) fn governed(&self) -> Governed {
+        self.standings.chosen.governed
     }
 
     /// Notes what is offered to the core.

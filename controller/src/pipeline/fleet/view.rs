@@ -142,11 +142,7 @@ impl Fleet {
                 objects,
                 quarantined: self.quarantined.iter().map(ToString::to_string).collect(),
             },
-            instances: self
-                .instances
-                .values()
-                .map(|connected| connected.view.clone())
-                .collect(),
+            instances: self.instance_views(now),
             situation,
         }
     }

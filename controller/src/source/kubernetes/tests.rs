@@ -536,7 +536,9 @@ impl World {
         match self.values().service(&"shop/api:http".parse().unwrap()) {
             ServiceState::Endpoints(endpoints) => endpoints.iter().map(|one| one.address.to_string()).collect(),
             ServiceState::Unknown => vec!["unknown".into()],
-            ServiceState::Unseen(lack) | ServiceState::Missing(lack) => vec![lack.message.clone()],
+            ServiceState::Unseen(lack) | ServiceState::Unusable(lack) | ServiceState::Missing(lack) => {
+                vec![lack.message.clone()]
+            }
         }
     }
 }

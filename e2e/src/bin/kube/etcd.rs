@@ -61,6 +61,7 @@ impl World {
         let copy = folder.join(format!("etcd-before-{}", std::process::id()));
         self.without_store(async || files("cp", &["-a"], &[&folder.join("etcd"), &copy]).await)
             .await?;
+        self.api_server_is_back().await;
         Ok(Copy(copy))
     }
 
@@ -77,6 +78,7 @@ impl World {
             self.part("stop", part).await?;
             self.part("start", part).await?;
         }
+        self.api_server_is_back().await;
         Ok(())
     }
 
@@ -88,18 +90,22 @@ impl World {
         for (verb, part) in [("start", "etcd"), ("start", "apiserver")] {
             self.part(verb, part).await?;
         }
-        self.api_server_is_back().await;
+        self.api_server_answers().await;
         Ok(())
     }
 
-    /// Waits until the API server says that it is ready, and pods can reach it: kube-proxy refuses connections to its
-    /// Service until it has itself come back, which takes it up to half a minute.
-    pub(crate) async fn api_server_is_back(&self) {
+    async fn api_server_answers(&self) {
         wait_until("the API server", PATIENCE, || async {
             let ready = ["get", "--raw", "/readyz", "--request-timeout=2s"];
             self.kubectl(&ready).await.map_err(|error| error.to_string())
         })
         .await;
+    }
+
+    /// Waits until the API server says that it is ready, and pods can reach it: kube-proxy refuses connections to its
+    /// Service until it has itself come back, which takes it up to half a minute.
+    pub(crate) async fn api_server_is_back(&self) {
+        self.api_server_answers().await;
         wait_until("the API server's Service", PATIENCE, || TcpStream::connect(SERVICE)).await;
     }
 }

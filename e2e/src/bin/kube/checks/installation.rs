@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::{Value, json};
+use sluice_e2e::client;
 use sluice_e2e::wait::wait_until;
 use tokio::time::{Instant, sleep};
 
@@ -15,7 +16,8 @@ use super::chart_install::{left_behind, nothing_left};
 use super::served::Served;
 use crate::backend::Backend;
 use crate::install::RELEASE;
-use crate::sluice::{NAMESPACE, PATIENCE, Sluice};
+use crate::pods::Pod;
+use crate::sluice::{HEALTH, NAMESPACE, PATIENCE, Sluice};
 use crate::traffic::Traffic;
 use crate::world::World;
 
@@ -71,6 +73,12 @@ async fn cluster(world: &World) -> anyhow::Result<Vec<u8>> {
     let secrets: Api<Secret> = Api::namespaced(world.client(), NAMESPACE);
     let data = secrets.get("sluice-keys").await?.data.unwrap_or_default();
     Ok(data.get("cluster").context("no cluster")?.0.clone())
+}
+
+/// What a controller's metric says of the installation.
+async fn missing(pod: &Pod) -> anyhow::Result<f64> {
+    let metrics = client::get(pod.at(HEALTH)?, "health", "/metrics").await?.body;
+    client::metric(&metrics, "sluice_installation_missing", &[]).context("no such metric")
 }
 
 /// Each of them has the installation as its owner, and no other.
@@ -146,6 +154,7 @@ async fn without_it(world: &World, sluice: Sluice<'_>, shop: &Served) -> anyhow:
             "{} says nothing",
             pod.name
         );
+        ensure!(missing(&pod).await? == 1.0, "{}: its metric says nothing", pod.name);
     }
 
     let began = Instant::now();

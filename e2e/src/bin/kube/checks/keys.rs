@@ -67,6 +67,29 @@ pub(crate) async fn kept(world: &World) -> anyhow::Result<()> {
     secret_is_kept(world, &own, &keyring).await?;
     replaced(world, &own, &shop, &keyring, story, followed).await?;
     damage_is_named(world, &own, open(&tempfile::tempdir()?)).await?;
+    new_beside_old_records(world).await
+}
+
+/// Keys that are made where a fleet has a record are marked as new to it: its instances trust others.
+async fn new_beside_old_records(world: &World) -> anyhow::Result<()> {
+    let own = world.namespace("renewed").await?;
+    let labels = "app.kubernetes.io/managed-by=sluice-controller,sluice.dev/part=record,sluice.dev/fleet=edge";
+    world
+        .kubectl(&["-n", &own, "create", "configmap", "sluice-record-edge"])
+        .await?;
+    let label = ["-n", &own, "label", "configmap", "sluice-record-edge"];
+    let labels: Vec<&str> = label.into_iter().chain(labels.split(',')).collect();
+    world.kubectl(&labels).await?;
+    let folder = tempfile::tempdir()?;
+    let copy = WorkingCopy {
+        state: folder.path().to_owned(),
+        host: None,
+        pace: PACE,
+    };
+    KeptKeys::open(world.client(), own.clone(), Installation::none(), copy).await?;
+    let api: Api<Secret> = Api::namespaced(world.client(), &own);
+    let marks = api.get("sluice-keys").await?.metadata.annotations.unwrap_or_default();
+    ensure!(marks.contains_key("new-to.sluice.dev/edge"), "{marks:?}");
     Ok(())
 }
 

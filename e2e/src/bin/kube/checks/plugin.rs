@@ -236,6 +236,9 @@ impl Scene<'_> {
             "the status does not say so"
         );
         self.done(&self.operator, &["rollout", "resume"]).await?;
+        let said = self.done(&self.operator, &["rollout", "promote"]).await?;
+        let nothing = format!("promote {revision}: nothing to do: no rollout is in progress");
+        ensure!(said.contains(&nothing), "{said}");
         self.refused(
             &self.operator,
             &["rollout", "forget", "nobody.0a1b2c3d"],
@@ -259,7 +262,7 @@ impl Scene<'_> {
                 .filter_map(|entry| entry.request_object.as_ref())
                 .map(|body| body["metadata"]["annotations"]["sluice.dev/command"].clone())
                 .collect();
-            if verbs == ["pause", "abort", "resume", "forget"] {
+            if verbs == ["pause", "abort", "resume", "promote", "forget"] {
                 Ok(())
             } else {
                 Err(format!("{verbs:?}"))
@@ -297,6 +300,8 @@ impl Scene<'_> {
                 .filter(|line| line.starts_with(&pod.name) && line.contains("in rotation"));
             ensure!(rows.count() == 2, "{} has other than two endpoints: {pool}", pod.name);
         }
+        let fleets = format!("there is no fleet \"nope\"; there are: {FLEET}");
+        self.refused(&admin, &["instances", "nope"], &[&fleets]).await?;
         self.refused(
             &admin,
             &["pool", "nope", "-n", namespace],

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use sluice_e2e::client;
+use sluice_e2e::wait::wait_until;
 
 use super::served::Served;
 use crate::backend::Backend;
-use crate::sluice::{FLEET, HEALTH, NAMESPACE, Sluice};
+use crate::objects::condition;
+use crate::sluice::{FLEET, HEALTH, NAMESPACE, PATIENCE, Sluice};
 use crate::traffic::Traffic;
 use crate::world::World;
 
@@ -78,6 +80,7 @@ async fn rollout_again(world: &World, sluice: Sluice<'_>, shop: &Served) -> anyh
     again["status"].take();
     world.kubectl(&["-n", NAMESPACE, "delete", &rollout]).await?;
     sluice.every_instance_answers(&shop.host, "two").await?;
+    without_rollout(world, sluice, shop).await?;
     world
         .kubectl_with(&again.to_string(), &["-n", NAMESPACE, "create", "-f", "-"])
         .await?;
@@ -85,6 +88,39 @@ async fn rollout_again(world: &World, sluice: Sluice<'_>, shop: &Served) -> anyh
     sluice.every_instance_answers(&shop.host, "three").await?;
     sluice.calm().await?;
     risen(&before, &epochs(sluice).await?)
+}
+
+/// What serves on says so: the route with its revision, and every instance with the reason why it is not let in.
+async fn without_rollout(world: &World, sluice: Sluice<'_>, shop: &Served) -> anyhow::Result<()> {
+    wait_until("the route to miss its Rollout", PATIENCE, || async {
+        let route = world.object("ProxyRoute", &shop.namespace, &shop.name).await?;
+        let programmed = condition(&route, "Programmed").context("no condition")?;
+        ensure!(programmed["reason"] == "NoRollout", "{programmed:#}");
+        ensure!(route["status"]["liveIn"].is_string(), "{:#}", route["status"]);
+        anyhow::Ok(())
+    })
+    .await;
+    let gateways = sluice.gateways().await?;
+    wait_until("the instances not to be let in", PATIENCE, || async {
+        let instances = world.view(&sluice.leader().await, "/api/v2/instances").await?;
+        let listed = instances.as_array().context("no list")?;
+        for pod in &gateways {
+            let of_pod = |instance: &&Value| {
+                let name = instance["instance"].as_str().unwrap_or_default();
+                name.starts_with(&pod.name)
+            };
+            let instance = listed
+                .iter()
+                .find(of_pod)
+                .with_context(|| format!("{} is not listed", pod.name))?;
+            ensure!(instance["connected"] == false, "{instance:#}");
+            let reason = instance["reason"].as_str().unwrap_or_default();
+            ensure!(reason.contains("not let in"), "{instance:#}");
+        }
+        anyhow::Ok(())
+    })
+    .await;
+    Ok(())
 }
 
 /// Objects and record are those of before; instances have been further. They follow the objects, by orders that are new.

@@ -240,6 +240,23 @@ async fn values(world: &World, namespace: &str, watching: &mut Watching) -> anyh
         })
         .await?;
     world.say(&format!("values came {} ms after kubectl's end", took.as_millis()));
+    let external = r#"{"spec": {"type": "ExternalName", "externalName": "a.test"}}"#;
+    let patch = [
+        "-n",
+        namespace,
+        "patch",
+        "service",
+        "api",
+        "--type=merge",
+        "-p",
+        external,
+    ];
+    world.kubectl(&patch).await?;
+    watching
+        .value("that it has no endpoints by its kind", |values| {
+            matches!(values.service(&service), ServiceState::Unusable(_))
+        })
+        .await?;
     Ok(())
 }
 
