@@ -34,9 +34,9 @@ pub use proxyroute::{
     RouteMatch, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
 };
 pub use rollout::{
-    BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, InstancesStatus,
-    LabelExpression, LabelOperator, Listener, ListenerTls, Member, NamespaceSelector, OnIdle, OnNoData, PastStatus,
-    PausedStatus, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage, StageStatus,
+    BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, Http2,
+    InstancesStatus, LabelExpression, LabelOperator, Listener, ListenerTls, Member, NamespaceSelector, OnIdle,
+    OnNoData, PastStatus, PausedStatus, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage, StageStatus,
 };
 pub use values::{DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
 

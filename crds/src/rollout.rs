@@ -202,7 +202,7 @@ pub enum LabelOperator {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DataPlane {
-    /// The ports that instances listen on, each with HTTP/1.1: plain, or over TLS.
+    /// The ports that instances listen on, each with HTTP/1.1 and perhaps HTTP/2: plain, or over TLS.
     #[schemars(
         length(min = 1, max = bounds::LISTENERS_MAX_ITEMS),
         extend(
@@ -217,6 +217,7 @@ pub struct DataPlane {
 /// One port to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::PRIOR_KNOWLEDGE_IN_THE_CLEAR])))]
 pub struct Listener {
     /// Name of the listener, unique in the Rollout.
     #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
@@ -227,6 +228,20 @@ pub struct Listener {
     /// Makes this a TLS listener. Its certificates are those of the routes, chosen by the name that the client asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
+    /// Whether clients may speak HTTP/2 here, beside HTTP/1.1. Left out: over TLS those may who ask for it in the handshake
+    /// (ALPN), and in the clear none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http2: Option<Http2>,
+}
+
+/// Whether clients may speak HTTP/2 to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Http2 {
+    /// They may not, not even over TLS.
+    Off,
+    /// In the clear, to clients that begin with HTTP/2 because they know that they may (gRPC without TLS). Not on a listener
+    /// with TLS.
+    PriorKnowledge,
 }
 
 /// How a listener speaks TLS.

@@ -120,6 +120,13 @@ pub const LISTENER_PORTS_DIFFER: CelRule = CelRule {
     message: "each listener needs a port of its own",
     field: None,
 };
+/// With TLS the handshake says what is spoken.
+pub const PRIOR_KNOWLEDGE_IN_THE_CLEAR: CelRule = CelRule {
+    id: "prior-knowledge-in-the-clear",
+    cel: "!has(self.http2) || self.http2 != 'PriorKnowledge' || !has(self.tls)",
+    message: "with tls the handshake says what is spoken: leave http2 out, or turn it Off",
+    field: Some(".http2"),
+};
 /// A gate without a limit would always pass.
 pub const GATE_HAS_LIMIT: CelRule = CelRule {
     id: "gate-has-limit",
@@ -267,6 +274,7 @@ pub const ALL: &[CelRule] = &[
     TIMEOUT_RANGE,
     BAKE_TIME_RANGE,
     LISTENER_PORTS_DIFFER,
+    PRIOR_KNOWLEDGE_IN_THE_CLEAR,
     GATE_HAS_LIMIT,
     RATIO_FOR_LATENCY,
     INCREASE_FOR_RATES,
@@ -573,6 +581,17 @@ pub const CASES: &[Case] = &[
         LISTENER_PORTS_DIFFER,
         "Rollout",
         r#"{"dataPlane":{"listeners":[{"name":"a","port":80},{"name":"b","port":81}]}}"#,
+    ),
+    refused(
+        PRIOR_KNOWLEDGE_IN_THE_CLEAR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":443,"tls":{},"http2":"PriorKnowledge"}]}}"#,
+        "spec.dataPlane.listeners[0].http2",
+    ),
+    accepted(
+        PRIOR_KNOWLEDGE_IN_THE_CLEAR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":443,"tls":{},"http2":"Off"},{"name":"b","port":80,"http2":"PriorKnowledge"}]}}"#,
     ),
     refused(
         GATE_HAS_LIMIT,

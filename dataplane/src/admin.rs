@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use sluice_model::unit::Http2;
 use sluice_proto::live::{EndpointState, LiveEndpoint};
 use tokio::net::TcpListener;
 
@@ -130,9 +131,20 @@ impl Admin {
 fn current(admin: &Admin) -> Value {
     let live = admin.store.load();
     let listeners = admin.listeners.open();
-    let listeners = listeners.iter().map(|OpenListener { name, address, tls }| {
+    let listeners = listeners.iter().map(|listener| {
+        let OpenListener {
+            name,
+            address,
+            tls,
+            http2,
+        } = listener;
         let default = tls.as_ref().and_then(|tls| tls.default_certificate.as_ref());
-        json!({ "name": name, "address": address, "tls": tls.is_some(), "default_certificate": default })
+        let http2 = match (http2, tls) {
+            (Http2::Negotiated, Some(_)) => "negotiated",
+            (Http2::PriorKnowledge, _) => "prior_knowledge",
+            (Http2::Negotiated | Http2::Off, _) => "off",
+        };
+        json!({ "name": name, "address": address, "tls": tls.is_some(), "http2": http2, "default_certificate": default })
     });
     let revision = |generation: &Generation| {
         json!({

@@ -13,11 +13,11 @@ mod framer;
 pub(crate) mod gate;
 mod head;
 mod output;
-mod patience;
+pub(crate) mod patience;
 #[cfg(test)]
 mod properties;
 pub mod rule;
 pub(crate) mod stream;
-mod syntax;
+pub(crate) mod syntax;
 
 pub(crate) use output::Line;

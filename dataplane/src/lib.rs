@@ -8,7 +8,7 @@
 //!                     listener ─► tls, guard (leaves) └ record: telemetry, stats
 //! ```
 //!
-//! Leaves (`router`, `pool`, `middleware`, `tls`, `guard`) decide or hold and do not know each other; `proxy` acts, and it alone knows
+//! `http2` is to clients of HTTP/2 what the codec of HTTP/1.1 and its guard are to the others. Leaves (`router`, `pool`, `middleware`, `tls`, `guard`) decide or hold and do not know each other; `proxy` acts, and it alone knows
 //! the order. Only `config` writes `live`.
 #![cfg_attr(
     test,
@@ -23,6 +23,7 @@ pub mod drain;
 pub mod enrol;
 pub mod guard;
 pub mod health;
+mod http2;
 pub mod identity;
 pub mod instance;
 pub mod listener;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sluice_model::Name;
 use sluice_model::limits::LISTEN_BACKLOG;
-use sluice_model::unit::{Listener, ListenerTls};
+use sluice_model::unit::{Http2, Listener, ListenerTls};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 
@@ -111,6 +111,8 @@ pub struct OpenListener {
     pub address: SocketAddr,
     /// How it speaks TLS; `None`: in the clear.
     pub tls: Option<ListenerTls>,
+    /// Whether it speaks HTTP/2.
+    pub http2: Http2,
 }
 
 /// Sockets that are bound and do not listen yet. Dropping it gives them back.
@@ -213,13 +215,20 @@ impl Listeners {
     fn update(&self, wanted: &BTreeMap<Place, Listener>) -> Vec<(u64, Speech)> {
         let mut changed = Vec::new();
         for (place, Open { id, seen }) in self.lock().iter_mut() {
-            let Some(Listener { name, port: _, tls }) = wanted.get(place) else {
+            let Some(listener) = wanted.get(place) else {
                 continue;
             };
+            let Listener {
+                name,
+                port: _,
+                tls,
+                http2,
+            } = listener;
             seen.name.clone_from(name);
-            if seen.tls != *tls {
+            if seen.tls != *tls || seen.http2 != *http2 {
                 seen.tls.clone_from(tls);
-                changed.push((*id, Speech::of(tls.as_ref())));
+                seen.http2 = *http2;
+                changed.push((*id, Speech::of(listener)));
             }
         }
         changed
@@ -239,7 +248,12 @@ impl Listeners {
         local: SocketAddr,
         sockets: Vec<Socket>,
     ) -> Result<(), ListenError> {
-        let Listener { name, port: _, tls } = listener;
+        let Listener {
+            name,
+            port: _,
+            tls,
+            http2,
+        } = listener;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         for socket in &sockets {
             socket.listen(LISTEN_BACKLOG).map_err(|source| ListenError::Bind {
@@ -249,16 +263,17 @@ impl Listeners {
             })?;
         }
         for (worker, socket) in self.workers.iter().zip(sockets) {
-            let (socket, speech) = (socket.into(), Speech::of(tls.as_ref()));
+            let (socket, speech) = (socket.into(), Speech::of(listener));
             if worker.send(Command::Listen { id, socket, speech }).await.is_err() {
                 tracing::error!(listener = %name, "a worker is gone and does not accept");
             }
         }
-        tracing::info!(listener = %name, address = %local, tls = tls.is_some(), "listening");
+        tracing::info!(listener = %name, address = %local, tls = tls.is_some(), ?http2, "listening");
         let seen = OpenListener {
             name: name.clone(),
             address: local,
             tls: tls.clone(),
+            http2: *http2,
         };
         self.lock().insert(place, Open { id, seen });
         Ok(())
@@ -347,6 +362,7 @@ mod tests {
             name: name.parse().unwrap(),
             port,
             tls: None,
+            http2: Http2::default(),
         }
     }
 

@@ -9,14 +9,13 @@ mod drain;
 pub(crate) mod exchange;
 pub mod failure;
 pub(crate) mod forward;
-mod headers;
+pub(crate) mod headers;
 pub(crate) mod host;
 mod interim;
 mod redirect;
 pub(crate) mod respond;
 mod rewrite;
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -24,8 +23,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
 use sluice_model::{RequestFacts, unit::TimeoutMillis};
 
 use crate::live::ActionEntry;
@@ -34,7 +34,7 @@ use crate::middleware::{forwarded, modify};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 use admit::Way;
-use body::ResponseBody;
+use body::{ClientBody, ResponseBody};
 use exchange::Exchange;
 use failure::Failure;
 use forward::Lease;
@@ -58,14 +58,15 @@ pub(crate) enum Answer {
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+    request: Request<ClientBody>,
+) -> Response<ResponseBody> {
     let exchange = Exchange::begin(&worker, &connection, &request);
+    let id = exchange.request_id.clone();
     let answered = caught(answer(exchange, request)).await;
-    Ok(answered.unwrap_or_else(|()| respond::after_panic(&worker, &connection)))
+    answered.unwrap_or_else(|()| respond::after_panic(&worker, id))
 }
 
-async fn answer(mut exchange: Box<Exchange>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -> Response<ResponseBody> {
     let decided = decide(&mut exchange, &mut request);
     let answer = match decided {
         Ok(Decision::Forward(timeout)) => within(&mut exchange, timeout, request).await,
@@ -101,10 +102,11 @@ enum Decision {
     Elsewhere(Elsewhere),
 }
 
-fn decide(exchange: &mut Exchange, request: &mut Request<Incoming>) -> Result<Decision, Failure> {
+fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<Decision, Failure> {
     let chosen = exchange.choose_lane();
     exchange.refused()?;
     chosen?;
+    exchange.check_http2(request)?;
     let survey = Survey::of(request.headers());
     let admitted = admit::admit(request, &survey, exchange.connection.scheme());
     let admitted = admitted.map_err(|rule| exchange.broke_rule(rule))?;
@@ -114,7 +116,13 @@ fn decide(exchange: &mut Exchange, request: &mut Request<Incoming>) -> Result<De
     }
     let decision = route(exchange, request)?;
     if let Decision::Forward(_) = decision {
+        let coded = survey.transfer_encodings > 0 || lacks_length(request, &survey);
         prepare(exchange, &survey, request.headers_mut());
+        if coded {
+            // Said here so that the framing that goes on is ours, also for methods that usually have no body.
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
         rewrite::apply(exchange, request)?;
     }
     Ok(decision)
@@ -122,7 +130,7 @@ fn decide(exchange: &mut Exchange, request: &mut Request<Incoming>) -> Result<De
 
 /// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are
 /// of one generation.
-fn route(exchange: &mut Exchange, request: &Request<Incoming>) -> Result<Decision, Failure> {
+fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Decision, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let host = exchange.host.as_ref().map(Host::name);
     if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), host)
@@ -180,16 +188,17 @@ fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
         cleared.extend(names.map(|name| name.header().clone()));
     }
     exchange.nominated.append(&mut cleared);
-    if survey.transfer_encodings > 0 {
-        // Said here so that the framing that goes on is ours, also for methods that usually have no body.
-        headers.insert(http::header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
+}
+
+/// Whether only HTTP/2's frames say where its body ends.
+fn lacks_length(request: &Request<ClientBody>, survey: &Survey) -> bool {
+    request.version() == Version::HTTP_2 && survey.content_lengths == 0 && !request.body().is_end_stream()
 }
 
 async fn within(
     exchange: &mut Exchange,
     timeout: Option<TimeoutMillis>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Answer, Failure> {
     let Some(timeout) = timeout else {
         return forward::forward(exchange, request).await;

@@ -8,6 +8,7 @@ pub(crate) mod chance;
 pub(crate) mod connection;
 mod handshake;
 pub(crate) mod lane;
+mod socket;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -55,7 +56,7 @@ pub(crate) enum Command {
         /// Told when it is closed.
         done: oneshot::Sender<()>,
     },
-    /// Answer with `Connection: close` from now on.
+    /// Answer with `Connection: close`, or `GOAWAY`, from now on.
     AskToLeave,
     /// Close every connection as soon as it has no request.
     Finish,
@@ -105,7 +106,7 @@ pub(crate) struct Worker {
 pub(crate) enum Leaving {
     /// No.
     No,
-    /// Every response says `Connection: close`.
+    /// Every response says `Connection: close`, and connections of HTTP/2 say `GOAWAY`.
     Yes,
 }
 
@@ -142,7 +143,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
                 Some(Command::Listen { id, socket, speech }) => acceptors.listen(&worker, id, socket, speech),
                 Some(Command::Retune { id, speech }) => acceptors.retune(id, speech),
                 Some(Command::Unlisten { id, done }) => acceptors.unlisten(id, done),
-                Some(Command::AskToLeave) => worker.leaving.set(Leaving::Yes),
+                Some(Command::AskToLeave) => worker.ask_to_leave(),
                 Some(Command::Finish) => worker.wish_all(Wish::Finish),
                 Some(Command::Abort) | None => return,
             },
@@ -209,6 +210,13 @@ impl Worker {
         let mut idle = self.idle.borrow_mut();
         for address in &gone {
             idle.forget(address);
+        }
+    }
+
+    fn ask_to_leave(&self) {
+        self.leaving.set(Leaving::Yes);
+        for connection in self.connections.borrow().values() {
+            connection.ask_to_leave();
         }
     }
 

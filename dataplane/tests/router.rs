@@ -8,7 +8,7 @@ use sluice_dataplane::router::Router;
 use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
-use sluice_model::unit::{DataPlaneUnit, Listener, PoolUnit, RouteUnit, Rule, Unit};
+use sluice_model::unit::{DataPlaneUnit, Http2, Listener, PoolUnit, RouteUnit, Rule, Unit};
 use sluice_model::{RequestFacts, Snapshot, matcher};
 
 const LABELS: [&str; 6] = ["a", "b", "shop", "api", "x1", "com"];
@@ -102,6 +102,7 @@ fn snapshot(routes: Vec<RouteUnit>) -> Option<Snapshot> {
         name: "http".parse().unwrap(),
         port: 80,
         tls: None,
+        http2: Http2::default(),
     }];
     config.insert("Pool t/p".parse().unwrap(), Unit::Pool(PoolUnit::of_endpoints(vec![])));
     config.insert(

@@ -292,6 +292,13 @@ fn rollout_leaves() -> Vec<Leaf> {
             json!(8081),
             Seen::Live,
         ),
+        // In the clear: with TLS only `Off` differs from what is left out.
+        Leaf(
+            "dataPlane.listeners[].http2",
+            "/dataPlane/listeners/0/http2",
+            json!("PriorKnowledge"),
+            Seen::Live,
+        ),
         Leaf(
             "dataPlane.listeners[].tls.defaultCertificate.secretName",
             "/dataPlane/listeners/1/tls/defaultCertificate/secretName",
@@ -395,7 +402,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     });
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
-            {"name": "http", "port": 8080}, {"name": "https", "port": 8443, "tls": {"defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
+            {"name": "http", "port": 8080, "http2": "Off"}, {"name": "https", "port": 8443, "tls": {"defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
         ]},
         "members": [{"namespace": "demo", "serviceAccountName": "sidecar"}],
         "namespaces": {

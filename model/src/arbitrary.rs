@@ -23,8 +23,8 @@ use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
 use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 use crate::unit::{
-    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
-    TimeoutMillis, Timeouts, Unit, Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit,
+    Rule, TimeoutMillis, Timeouts, Unit, Weight,
 };
 
 /// A value that a list above is known to make; what is wrong with it is a bug of the list.
@@ -277,14 +277,29 @@ fn static_pools() -> impl Strategy<Value = PoolUnit> {
     })
 }
 
+/// Whether a listener speaks HTTP/2: `PriorKnowledge` only in the clear.
+fn http2(tls: &Option<ListenerTls>, choice: u8) -> Http2 {
+    match (choice % 3, tls) {
+        (0, _) | (2, Some(_)) => Http2::Negotiated,
+        (1, _) => Http2::Off,
+        (_, None) => Http2::PriorKnowledge,
+        (_, Some(_)) => Http2::Negotiated,
+    }
+}
+
 /// One to three listeners, some with TLS.
 pub fn data_planes() -> impl Strategy<Value = DataPlaneUnit> {
     let tls = option::weighted(0.3, option::of(certificates()));
-    btree_map(1_u16.., tls, 1..4).prop_map(|ports| {
-        let listener = |(index, (port, tls)): (usize, (u16, Option<Option<CertificateRef>>))| Listener {
-            name: known(format!("listener-{index}").parse()),
-            port,
-            tls: tls.map(|default_certificate| ListenerTls { default_certificate }),
+    btree_map(1_u16.., (tls, any::<u8>()), 1..4).prop_map(|ports| {
+        type Said = (Option<Option<CertificateRef>>, u8);
+        let listener = |(index, (port, (tls, choice))): (usize, (u16, Said))| {
+            let tls = tls.map(|default_certificate| ListenerTls { default_certificate });
+            Listener {
+                name: known(format!("listener-{index}").parse()),
+                port,
+                http2: http2(&tls, choice),
+                tls,
+            }
         };
         DataPlaneUnit {
             listeners: ports.into_iter().enumerate().map(listener).collect(),

@@ -293,6 +293,7 @@ mod tests {
             name: "http".parse().unwrap(),
             port: 80,
             tls: None,
+            http2: crate::unit::Http2::default(),
         };
         let config = Config::from_iter([
             ("ProxyRoute shop/api".parse().unwrap(), route("a.test", rules)),

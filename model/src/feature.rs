@@ -13,6 +13,8 @@ use serde::{Serialize, Serializer};
 pub enum Feature {
     /// Rules that change header fields.
     HeaderModifiers,
+    /// Listeners that say otherwise than by default whether they speak HTTP/2.
+    Http2Listeners,
     /// Named listeners on TCP ports.
     Listeners,
     /// Routes that ask for TLS.
@@ -40,8 +42,9 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::HeaderModifiers,
+        Self::Http2Listeners,
         Self::Listeners,
         Self::PlainHttp,
         Self::Pools,
@@ -57,6 +60,7 @@ impl Feature {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HeaderModifiers => "header-modifiers/v1",
+            Self::Http2Listeners => "http2-listeners/v1",
             Self::Listeners => "listeners/v1",
             Self::PlainHttp => "plain-http/v1",
             Self::Pools => "pools/v1",

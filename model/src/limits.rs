@@ -214,6 +214,65 @@ pub const DRAIN_MS: u64 = 1_000;
 /// What an upstream may send before and with the head of one response, interim responses included. The largest heads seen
 /// have 32 KiB of cookies; endless `100 Continue`s are an attack.
 pub const MAX_RESPONSE_HEAD_BYTES: usize = 128 << 10;
+/// Requests under way on one HTTP/2 connection: what RFC 9113 §6.5.2 recommends at least, and browsers ask for at a time.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+/// What a client may send of one body before it is taken: the protocol's default, and Envoy's figure for edges.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// The same of all bodies of one connection together; bounds what a connection pins while upstreams are slow.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// The largest frame that is taken: the least that the protocol allows to say.
+pub const HTTP2_FRAME_BYTES: u32 = 16 << 10;
+/// The table by which header fields are compressed, in each direction: the protocol's default. A larger one multiplies what
+/// a byte on the wire can stand for.
+pub const HTTP2_HEADER_TABLE_BYTES: u32 = 4096;
+/// The head of one request as HTTP/2 counts it, 32 bytes for each field included, beyond which the codec itself refuses it:
+/// twice ours, so that our own bounds are met first and say what was wrong.
+pub const HTTP2_HEADER_LIST_BYTES: u32 = 2 * MAX_REQUEST_HEAD_BYTES as u32;
+/// Fields in one header block beyond which a connection ends instead of a request: nobody sends four times what is allowed
+/// without wanting to hurt, and the memory that they take is known only when they are decoded.
+pub const HTTP2_BLOCK_FIELDS_MAX: usize = 4 * MAX_REQUEST_FIELDS;
+/// Fields that a connection may have decoded in one turn; what more came waits until the requests they belong to were looked at.
+pub const HTTP2_FIELDS_AT_A_TIME: usize = 1_000;
+/// Bytes that are read at a time where they are not data of a body: decoded, they are at most some 400 KiB of fields.
+pub const HTTP2_READ_BYTES: usize = 4 << 10;
+/// Heads of requests of one connection that no upstream has answered yet, counted as HTTP/2 does: a hundred browser
+/// requests with large cookies. With what is being decoded, a connection holds at most 1 MiB of fields.
+pub const HTTP2_HEADS_MAX_BYTES: usize = 768 << 10;
+/// What of one response may wait in the codec to be written.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 << 10;
+/// Streams that a client resets before they were looked at (Rapid Reset, CVE-2023-44487); the codec's own default.
+pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
+/// Streams that a client makes the codec reset (MadeYouReset, CVE-2025-8671).
+pub const HTTP2_CAUSED_RESETS_MAX: usize = 100;
+/// Frames of which a connection needs few are counted over so long, in milliseconds.
+pub const HTTP2_RATE_WINDOW_MS: u64 = 10_000;
+/// `PING`s in that time, and one more for each piece of a response: clients that measure their bandwidth ping while they
+/// receive. (The figures here are Sozu's.)
+pub const HTTP2_PINGS_MAX: u32 = 100;
+/// `SETTINGS` in that time: a client sends one, and one more if it changes its mind.
+pub const HTTP2_SETTINGS_MAX: u32 = 50;
+/// `DATA` without data that does not end a body, in that time.
+pub const HTTP2_EMPTY_DATA_MAX: u32 = 100;
+/// `RST_STREAM` in that time, and one more for each request that was answered in full: who cancels much also uses much.
+pub const HTTP2_RESETS_MAX: u32 = 100;
+/// `PRIORITY` in that time, and one more for each request.
+pub const HTTP2_PRIORITIES_MAX: u32 = 100;
+/// `WINDOW_UPDATE` in that time, and three more for each request and each piece of a response that the window did not cut short: a client
+/// that gives a byte at a time makes us send frames of a byte.
+pub const HTTP2_WINDOW_UPDATES_MAX: u32 = 100;
+/// `CONTINUATION` in that time; in one head the codec bounds them.
+pub const HTTP2_CONTINUATIONS_MAX: u32 = 100;
+/// Frames of unknown types in that time, and one more for each request (browsers send the priorities of RFC 9218 so).
+pub const HTTP2_OTHER_FRAMES_MAX: u32 = 100;
+/// Responses of one connection that were broken off because the client took nothing; one may be a paused video.
+pub const HTTP2_STALLED_STREAMS_MAX: u32 = 8;
+/// How long a stream that is let be silent (gRPC) may be so in both directions, in seconds: Envoy's figure.
+pub const HTTP2_STREAM_IDLE_SECONDS: u64 = 300;
+/// How long an HTTP/2 connection may rest. Longer than HTTP/1.1's, since one stands for six; it ends without a race.
+pub const HTTP2_IDLE_TIMEOUT_SECONDS: u64 = 300;
+/// How long a client that was told to leave may take to say that it heard, in seconds, when nothing is under way: a few
+/// round trips.
+pub const HTTP2_GOAWAY_WAIT_SECONDS: u64 = 2;
 /// From the first byte of a request head, or from accepting, to its last. Coarse: checked once a second.
 pub const HEADER_READ_TIMEOUT_SECONDS: u64 = 10;
 /// How long a client connection may rest between requests; longer than the 60 s of common load balancers, so that

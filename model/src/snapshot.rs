@@ -22,8 +22,8 @@ use crate::names::{Kind, ObjectKey};
 use crate::reference::{LiveSubject, ServicePort, ServiceRef};
 use crate::target::{PathChange, Redirect};
 use crate::unit::{
-    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
-    Unit,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit,
+    Rule, Unit,
 };
 
 /// A configuration that can be served. Cheap to clone only behind an `Arc`.
@@ -152,10 +152,7 @@ fn unit_features(unit: &Unit) -> Vec<Feature> {
             PoolSource::Static(_) => vec![Feature::Pools, Feature::StaticEndpoints],
             PoolSource::Service(_) => vec![Feature::Pools, Feature::ServicePools],
         },
-        Unit::DataPlane(plane) if plane.listeners.iter().all(|listener| listener.tls.is_none()) => {
-            vec![Feature::Listeners]
-        }
-        Unit::DataPlane(_) => vec![Feature::Listeners, Feature::TlsListeners],
+        Unit::DataPlane(plane) => data_plane_features(plane),
     }
 }
 
@@ -182,6 +179,21 @@ fn route_features(route: &RouteUnit) -> Vec<Feature> {
         .filter(|(_, used)| *used)
         .map(|(feature, _)| feature)
         .collect()
+}
+
+fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
+    let mut features = vec![Feature::Listeners];
+    if plane.listeners.iter().any(|listener| listener.tls.is_some()) {
+        features.push(Feature::TlsListeners);
+    }
+    if plane
+        .listeners
+        .iter()
+        .any(|listener| listener.http2 != Http2::default())
+    {
+        features.push(Feature::Http2Listeners);
+    }
+    features
 }
 
 fn live_subjects(config: &Config) -> BTreeSet<LiveSubject> {
@@ -430,9 +442,14 @@ fn check_endpoints(endpoints: &[Endpoint], errors: &mut Errors) {
 fn check_data_plane(plane: &DataPlaneUnit, errors: &mut Errors) {
     let DataPlaneUnit { listeners } = plane;
     errors.count("listeners", listeners.len(), MAX_LISTENERS);
-    for (index, Listener { name, port, tls }) in listeners.iter().enumerate() {
+    for (index, listener) in listeners.iter().enumerate() {
+        let Listener { name, port, tls, http2 } = listener;
         // Which certificate there is by default is any name; whether there is one is the live lane's to find out.
         let (None | Some(ListenerTls { default_certificate: _ })) = tls;
+        if *http2 == Http2::PriorKnowledge && tls.is_some() {
+            let known = "with tls the handshake says what is spoken: leave http2 out, or turn it Off";
+            errors.add(format!("listeners[{index}].http2"), known);
+        }
         if *port == 0 {
             errors.add(format!("listeners[{index}].port"), "must not be 0");
         }
@@ -503,6 +520,7 @@ mod tests {
             name: name.parse().unwrap(),
             port,
             tls: None,
+            http2: Http2::default(),
         }
     }
 
@@ -604,6 +622,7 @@ mod tests {
         );
         let features = snapshot.features();
         assert!(features.contains(&Feature::ServicePools) && features.contains(&Feature::TlsListeners));
+        assert!(!features.contains(&Feature::Http2Listeners));
         assert!(!features.contains(&Feature::StaticEndpoints));
     }
 

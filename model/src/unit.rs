@@ -228,6 +228,20 @@ pub struct Listener {
     pub port: u16,
     /// How it speaks TLS; `None`: in the clear.
     pub tls: Option<ListenerTls>,
+    /// Whether clients may speak HTTP/2 to it.
+    pub http2: Http2,
+}
+
+/// Whether clients may speak HTTP/2 to a listener. HTTP/1.1 they may speak always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Http2 {
+    /// Over TLS, if the client asks for it in the handshake (ALPN); not in the clear.
+    #[default]
+    Negotiated,
+    /// Not even over TLS.
+    Off,
+    /// In the clear, to clients that begin with the preface of HTTP/2 (RFC 9113 §3.3). Not with `tls`.
+    PriorKnowledge,
 }
 
 /// How a listener speaks TLS: with the certificates of the routes, chosen by the name that the client asks for.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
-    Action, DataPlaneUnit, Endpoint, Forward, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
     TimeoutMillis, Timeouts, Unit, Weight,
 };
 
@@ -222,11 +222,29 @@ fn data_plane_from(plane: pb::DataPlane) -> Result<DataPlaneUnit, DecodeError> {
 }
 
 fn listener_to(listener: &Listener) -> pb::Listener {
-    let Listener { name, port, tls } = listener;
+    let Listener { name, port, tls, http2 } = listener;
     pb::Listener {
         name: name.to_string(),
         port: u32::from(*port),
         tls: tls.as_ref().map(tls_to),
+        http2: http2_to(*http2).into(),
+    }
+}
+
+fn http2_to(http2: Http2) -> pb::Http2 {
+    match http2 {
+        Http2::Negotiated => pb::Http2::Unspecified,
+        Http2::Off => pb::Http2::Off,
+        Http2::PriorKnowledge => pb::Http2::PriorKnowledge,
+    }
+}
+
+fn http2_from(http2: i32) -> Result<Http2, DecodeError> {
+    match pb::Http2::try_from(http2) {
+        Ok(pb::Http2::Unspecified) => Ok(Http2::Negotiated),
+        Ok(pb::Http2::Off) => Ok(Http2::Off),
+        Ok(pb::Http2::PriorKnowledge) => Ok(Http2::PriorKnowledge),
+        Err(_) => Err(wrong("http2", format!("{http2} is none of its values"))),
     }
 }
 
@@ -245,11 +263,12 @@ fn tls_from(tls: pb::ListenerTls) -> Result<ListenerTls, DecodeError> {
 }
 
 fn listener_from(listener: pb::Listener) -> Result<Listener, DecodeError> {
-    let pb::Listener { name, port, tls } = listener;
+    let pb::Listener { name, port, tls, http2 } = listener;
     let port = u16::try_from(port).map_err(|_| wrong("port", format!("{port} is no port")))?;
     Ok(Listener {
         name: text("name", &name)?,
         port,
         tls: tls.map(tls_from).transpose().map_err(|error| error.within("tls"))?,
+        http2: http2_from(http2)?,
     })
 }

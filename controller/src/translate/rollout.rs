@@ -5,11 +5,12 @@ use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 use sluice_crds::{
-    DataPlane, Gate as GateSpec, GateMetric, LabelExpression, LabelOperator, ListenerTls as ListenerTlsSpec, Member,
-    NamespaceSelector, NumberOrText, OnIdle as OnIdleSpec, OnNoData as OnNoDataSpec, RolloutSpec, Stage as StageSpec,
+    DataPlane, Gate as GateSpec, GateMetric, Http2 as Http2Spec, LabelExpression, LabelOperator,
+    ListenerTls as ListenerTlsSpec, Member, NamespaceSelector, NumberOrText, OnIdle as OnIdleSpec,
+    OnNoData as OnNoDataSpec, RolloutSpec, Stage as StageSpec,
 };
 use sluice_model::Name;
-use sluice_model::unit::{DataPlaneUnit, Listener, ListenerTls, Unit};
+use sluice_model::unit::{DataPlaneUnit, Http2, Listener, ListenerTls, Unit};
 
 use super::{Findings, FleetPlan, Meaning, certificate, fleet, quantity};
 use crate::problem::FieldPath;
@@ -155,7 +156,8 @@ fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -
     let DataPlane { listeners } = spec;
     let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
     let mut units = Vec::with_capacity(listeners.len());
-    for (index, sluice_crds::Listener { name, port, tls }) in listeners.iter().enumerate() {
+    for (index, listener) in listeners.iter().enumerate() {
+        let sluice_crds::Listener { name, port, tls, http2 } = listener;
         if let Some(first) = ports.get(port) {
             let what = format!("{} has port {port} too", field.index(*first));
             findings.error(
@@ -170,9 +172,37 @@ fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -
         let tls = tls
             .as_ref()
             .map(|spec| listener_tls(&field.index(index).field("tls"), spec, findings));
-        units.push(Listener { name, port: *port, tls });
+        let http2 = listener_http2(&field.index(index).field("http2"), *http2, tls.as_ref(), findings);
+        units.push(Listener {
+            name,
+            port: *port,
+            tls,
+            http2,
+        });
     }
     Some(DataPlaneUnit { listeners: units })
+}
+
+fn listener_http2(
+    field: &FieldPath,
+    spec: Option<Http2Spec>,
+    tls: Option<&ListenerTls>,
+    findings: &mut Findings<'_>,
+) -> Http2 {
+    match (spec, tls) {
+        (Some(Http2Spec::PriorKnowledge), Some(_)) => {
+            findings.error(
+                field,
+                "this listener has tls, and with tls the handshake says what is spoken",
+                "leave http2 out, or turn it Off",
+            );
+            Http2::Negotiated
+        }
+        (Some(Http2Spec::PriorKnowledge), None) => Http2::PriorKnowledge,
+        (Some(Http2Spec::Off), Some(_)) => Http2::Off,
+        // In the clear it is off anyway: no reason to ask for builds that know the field.
+        (Some(Http2Spec::Off) | None, None) | (None, Some(_)) => Http2::Negotiated,
+    }
 }
 
 fn listener_tls(field: &FieldPath, spec: &ListenerTlsSpec, findings: &mut Findings<'_>) -> ListenerTls {

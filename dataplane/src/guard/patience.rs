@@ -7,7 +7,7 @@ use sluice_model::limits::{BODY_GRACE_MS, BODY_PATIENCE_MAX_MS, CLIENT_MIN_BYTES
 
 /// Patience with one direction of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     left: Duration,
     most: Duration,
     /// Since when it is the client who is waited for.
@@ -18,7 +18,7 @@ pub(super) struct Patience {
 
 impl Patience {
     /// For the body of a request.
-    pub(super) fn for_body() -> Self {
+    pub(crate) fn for_body() -> Self {
         Self {
             left: Duration::from_millis(BODY_GRACE_MS),
             most: Duration::from_millis(BODY_PATIENCE_MAX_MS),
@@ -28,7 +28,7 @@ impl Patience {
     }
 
     /// For a response.
-    pub(super) fn for_response() -> Self {
+    pub(crate) fn for_response() -> Self {
         let most = Duration::from_millis(RESPONSE_PATIENCE_MS);
         Self {
             left: most,
@@ -39,17 +39,17 @@ impl Patience {
     }
 
     /// Whether the client is waited for.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
     /// It is the client's turn, from `now` on.
-    pub(super) fn wait(&mut self, now: Instant) {
+    pub(crate) fn wait(&mut self, now: Instant) {
         self.waiting.get_or_insert(now);
     }
 
     /// The wait is over: so many bytes came, or went.
-    pub(super) fn earn(&mut self, bytes: usize, now: Instant) {
+    pub(crate) fn earn(&mut self, bytes: usize, now: Instant) {
         self.spent = self.is_over(now);
         let Some(since) = self.waiting.take() else { return };
         let earned = (bytes as u64).saturating_mul(1000) / CLIENT_MIN_BYTES_PER_SECOND;
@@ -58,7 +58,7 @@ impl Patience {
     }
 
     /// Whether it has run out.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.spent
             || self
                 .waiting

@@ -108,6 +108,32 @@ rules! {
     Expectation = "expectation" => ExpectationFailed,
     /// `Max-Forwards` is not a number, or there are several (§7.6.2).
     MaxForwards = "max_forwards" => BadRequest,
+    /// HTTP/2: too many heads at once for one connection.
+    HeadMemory = "head_memory" => HeadersTooLarge,
+    /// HTTP/2: not its connection preface (RFC 9113 §3.4).
+    H2Preface = "h2_preface" => BadRequest,
+    /// HTTP/2: a stream or a connection against the protocol (RFC 9113 §5.4).
+    H2Protocol = "h2_protocol" => BadRequest,
+    /// HTTP/2: more resets or fragments than the codec bears.
+    H2Calm = "h2_calm" => BadRequest,
+    /// HTTP/2: more `PING` than a connection needs.
+    H2Pings = "h2_pings" => BadRequest,
+    /// HTTP/2: more `SETTINGS` than a connection needs.
+    H2Settings = "h2_settings" => BadRequest,
+    /// HTTP/2: more `DATA` without data than a connection needs.
+    H2EmptyData = "h2_empty_data" => BadRequest,
+    /// HTTP/2: more `RST_STREAM` than a connection needs.
+    H2Resets = "h2_resets" => BadRequest,
+    /// HTTP/2: more `PRIORITY` than a connection needs.
+    H2Priorities = "h2_priorities" => BadRequest,
+    /// HTTP/2: more `WINDOW_UPDATE` than a connection needs.
+    H2WindowUpdates = "h2_window_updates" => BadRequest,
+    /// HTTP/2: more `CONTINUATION` than a connection needs.
+    H2Continuations = "h2_continuations" => BadRequest,
+    /// HTTP/2: more frames of unknown types than a connection needs.
+    H2OtherFrames = "h2_other_frames" => BadRequest,
+    /// HTTP/2: too many responses of one connection that nothing was taken of.
+    H2Stalled = "h2_stalled" => ClientClosed,
 }
 
 impl Rule {

@@ -122,7 +122,7 @@ fn check_authority(text: &[u8], otherwise: Rule) -> Result<(), Rule> {
 }
 
 /// What browsers send and the codec takes: RFC 3986 and a few characters beside it that are the same to everybody.
-fn check_path_and_query(text: &[u8]) -> Result<(), Rule> {
+pub(crate) fn check_path_and_query(text: &[u8]) -> Result<(), Rule> {
     let mut in_query = false;
     for &byte in text {
         match byte {

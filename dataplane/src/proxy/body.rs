@@ -18,6 +18,8 @@ use super::failure::Failure;
 use super::forward::Lease;
 use super::headers::clean_trailers;
 use crate::guard::rule::Rule;
+use crate::http2::incoming;
+use crate::http2::state::Stream;
 use crate::worker::connection::Closing;
 
 /// How far a request body has come.
@@ -40,17 +42,100 @@ pub(crate) struct Watch {
     pub(super) rule: Cell<Option<Rule>>,
 }
 
+/// The body of a request as its codec reads it.
+pub(crate) enum ClientBody {
+    /// Of HTTP/1.1.
+    Http1(Incoming),
+    /// Of HTTP/2.
+    Http2(incoming::Incoming),
+}
+
+/// Why a client's body did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// As the codec of HTTP/1.1 says.
+    #[error(transparent)]
+    Http1(hyper::Error),
+    /// As that of HTTP/2 does.
+    #[error(transparent)]
+    Http2(incoming::Broken),
+}
+
+impl Broken {
+    /// The rule that was broken.
+    fn rule(&self) -> Option<Rule> {
+        match self {
+            // The guard of the connection names it.
+            Self::Http1(error) => inner(error)?.get_ref()?.downcast_ref::<Rule>().copied(),
+            Self::Http2(incoming::Broken::Cut(rule)) => Some(*rule),
+            // A length that differs from the body, for one.
+            Self::Http2(incoming::Broken::Stream(error)) => error.is_library().then_some(Rule::H2Protocol),
+        }
+    }
+
+    /// Whether the client sent nonsense or went away.
+    fn failure(&self) -> Failure {
+        if let Some(rule) = self.rule() {
+            return rule.failure();
+        }
+        match self {
+            // The codec reports nonsense as invalid input or data.
+            Self::Http1(error) => match inner(error).map(io::Error::kind) {
+                Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Failure::BadRequest,
+                Some(_) | None => Failure::ClientClosed,
+            },
+            Self::Http2(_) => Failure::ClientClosed,
+        }
+    }
+}
+
+impl ClientBody {
+    /// The stream that it comes by, in HTTP/2.
+    pub(super) fn stream(&self) -> Option<&Rc<Stream>> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(incoming) => Some(incoming.stream()),
+        }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broken::Http1),
+            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broken::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
 /// A request body on its way to an upstream.
 pub(crate) enum RequestBody {
     /// There is none.
     Empty,
     /// The client's; of its trailers the fields with these names concern this hop only.
-    Client(Incoming, Rc<Watch>, Vec<HeaderName>),
+    Client(ClientBody, Rc<Watch>, Vec<HeaderName>),
 }
 
 impl RequestBody {
     /// The body of a request and, if there is one, its watch.
-    pub(super) fn new(incoming: Incoming, nominated: Vec<HeaderName>) -> (Self, Option<Rc<Watch>>) {
+    pub(super) fn new(incoming: ClientBody, nominated: Vec<HeaderName>) -> (Self, Option<Rc<Watch>>) {
         if incoming.is_end_stream() {
             return (Self::Empty, None);
         }
@@ -68,19 +153,6 @@ fn inner(error: &hyper::Error) -> Option<&io::Error> {
     error.source().and_then(|source| source.downcast_ref::<io::Error>())
 }
 
-/// The rule that the guard of the connection names.
-fn broken_rule(error: &hyper::Error) -> Option<Rule> {
-    inner(error)?.get_ref()?.downcast_ref::<Rule>().copied()
-}
-
-/// Whether the client sent nonsense or went away. The codec reports nonsense as invalid input or data.
-fn client_failure(error: &hyper::Error) -> Failure {
-    match inner(error).map(io::Error::kind) {
-        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Failure::BadRequest,
-        Some(_) | None => Failure::ClientClosed,
-    }
-}
-
 /// Whether the upstream sent nonsense or went away.
 pub(super) fn upstream_failure(error: &hyper::Error) -> Failure {
     let kind = inner(error).map(io::Error::kind);
@@ -93,9 +165,9 @@ pub(super) fn upstream_failure(error: &hyper::Error) -> Failure {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Self::Client(incoming, watch, nominated) = self.get_mut() else {
             return Poll::Ready(None);
         };
@@ -114,10 +186,8 @@ impl Body for RequestBody {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                let rule = broken_rule(&error);
-                watch.rule.set(rule);
-                let failure = rule.map_or_else(|| client_failure(&error), Rule::failure);
-                watch.progress.set(Progress::Broken(failure));
+                watch.rule.set(error.rule());
+                watch.progress.set(Progress::Broken(error.failure()));
                 Some(Err(error))
             }
             None => {
@@ -155,6 +225,8 @@ pub(crate) struct ResponseBody {
     /// `None` after a panic, when the exchange has ended before.
     exchange: Option<Box<Exchange>>,
     ended: bool,
+    /// Whoever was to send it did not send all that it got.
+    lost: bool,
 }
 
 impl ResponseBody {
@@ -164,6 +236,7 @@ impl ResponseBody {
             source: Source::Own(Some(content).filter(|content| !content.is_empty())),
             exchange,
             ended: false,
+            lost: false,
         }
     }
 
@@ -173,7 +246,13 @@ impl ResponseBody {
             source: Source::Upstream(incoming, Some(lease)),
             exchange: Some(exchange),
             ended: false,
+            lost: false,
         }
+    }
+
+    /// What it handed on did not all get to the client, although it may be at its end.
+    pub(crate) fn lose(&mut self) {
+        self.lost = true;
     }
 
     fn sent(&mut self, bytes: usize) {
@@ -186,7 +265,7 @@ impl ResponseBody {
     fn broke(&mut self, error: &hyper::Error) {
         if let Some(exchange) = &mut self.exchange {
             exchange.broke(upstream_failure(error));
-            if exchange.version != Version::HTTP_11 {
+            if matches!(exchange.version, Version::HTTP_09 | Version::HTTP_10) {
                 exchange.connection.closing.set(Closing::Reset);
             }
         }
@@ -237,6 +316,11 @@ impl Drop for ResponseBody {
                 }
             }
             Source::Upstream(_, _) => exchange.client_left(),
+        }
+        if self.lost
+            && let Some(exchange) = &mut self.exchange
+        {
+            exchange.client_left();
         }
     }
 }

@@ -5,26 +5,27 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
-use hyper::body::Incoming;
 
-use super::body::{Progress, Watch};
+use super::body::{ClientBody, Progress, Watch};
 use super::drain::Rest;
 use super::failure::{Failure, Whose};
 use super::host::Host;
 use crate::guard::Line as RequestLine;
 use crate::guard::gate::Refused;
 use crate::guard::rule::Rule;
+use crate::http2;
+use crate::http2::state::Stream;
 use crate::live::{ActionEntry, ForwardEntry, PoolEntry, RouteEntry, RuleEntry};
 use crate::middleware::request_id;
 use crate::pool::rotation::EndpointEntry;
 use crate::router::Destination;
 use crate::stats::Verdict;
 use crate::telemetry::access_log::Line;
-use crate::telemetry::counters::WorkerCounters;
+use crate::telemetry::counters::{Protocol, WorkerCounters};
 use crate::telemetry::names::{NONE, OTHER};
-use crate::worker::Worker;
 use crate::worker::connection::Connection;
 use crate::worker::lane::{Chosen, Lane};
+use crate::worker::{Leaving, Worker};
 
 /// Where a request was routed: indices in its generation.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Exchange {
     pub(super) rest: Rest,
     /// Fields that are taken out of its trailers too: what the client's `Connection` named, and what its rule sets or removes.
     pub(super) nominated: Vec<HeaderName>,
+    /// In HTTP/2: the stream it comes by.
+    stream: Option<Rc<Stream>>,
     refused: Option<Refused>,
     /// The rule it broke.
     rule: Option<Rule>,
@@ -69,12 +72,15 @@ fn micros_since(start: Instant) -> u64 {
 
 impl Exchange {
     /// A request has come.
-    pub(super) fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, request: &Request<Incoming>) -> Box<Self> {
+    pub(super) fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, request: &Request<ClientBody>) -> Box<Self> {
         connection.begin();
+        if worker.leaving.get() == Leaving::Yes {
+            connection.ask_to_leave();
+        }
         worker.counters.inflight.add(1);
         let fresh = || request_id::from_bits(worker.chance.next(), worker.chance.next());
         let request_id = request_id::of_client(request.headers()).unwrap_or_else(fresh);
-        *connection.request_id.borrow_mut() = Some(request_id.clone());
+        let stream = request.body().stream().cloned();
         Box::new(Self {
             worker: worker.clone(),
             connection: connection.clone(),
@@ -87,7 +93,11 @@ impl Exchange {
             request_body: None,
             rest: Rest::Gone,
             nominated: Vec::new(),
-            refused: connection.gate.pass(),
+            refused: match &stream {
+                Some(_) => None,
+                None => connection.gate.pass(),
+            },
+            stream,
             rule: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -116,6 +126,13 @@ impl Exchange {
         }
     }
 
+    /// Fails if it is of HTTP/2 and breaks one of the rules that the guard holds in HTTP/1.1.
+    pub(super) fn check_http2(&mut self, request: &mut Request<ClientBody>) -> Result<(), Failure> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        let checked = stream.fits().and_then(|()| http2::request::check(request));
+        checked.map_err(|rule| self.broke_rule(rule))
+    }
+
     /// It broke a rule, and fails with this.
     pub(super) fn broke_rule(&mut self, rule: Rule) -> Failure {
         self.rule = Some(rule);
@@ -123,17 +140,24 @@ impl Exchange {
     }
 
     /// Its target and host are canonical now.
-    pub(super) fn admitted(&mut self, request: &Request<Incoming>, host: Option<Host>) {
+    pub(super) fn admitted(&mut self, request: &Request<ClientBody>, host: Option<Host>) {
         self.uri = request.uri().clone();
         self.host = host;
     }
 
     /// Whether all of the request has come: if not, its connection cannot serve another.
-    pub(super) fn is_all_here(&self) -> bool {
+    pub(super) fn rest_of_request(&self) -> Rest {
         match &self.request_body {
-            Some(watch) => watch.progress.get() == Progress::Done,
-            None => self.rest == Rest::Gone,
+            Some(watch) if watch.progress.get() == Progress::Done => Rest::Gone,
+            Some(_) => Rest::Left,
+            None => self.rest,
         }
+    }
+
+    /// Whether its response says that it is the last of its connection. In HTTP/2 none does: streams end alone, and a
+    /// connection says itself that it ends.
+    pub(super) fn is_last(&self, rest: Rest) -> bool {
+        self.stream.is_none() && (rest == Rest::Left || self.worker.leaving.get() == Leaving::Yes)
     }
 
     /// Its way is known.
@@ -188,6 +212,9 @@ impl Exchange {
     /// The head of the upstream's response is there.
     pub(super) fn upstream_answered(&mut self) {
         self.upstream_micros = self.sent.map(micros_since);
+        if let Some(stream) = &self.stream {
+            stream.head_is_gone();
+        }
     }
 
     /// The head of the response goes to the client. From here on its outcome for the gates is decided, but for
@@ -236,7 +263,15 @@ impl Exchange {
         if self.failure.is_none() {
             self.failure = Some(Failure::ClientClosed);
             self.status = Some(Failure::ClientClosed.status());
-            self.rule = self.connection.gate.cut();
+            self.rule = self.cut();
+        }
+    }
+
+    /// The rule by which the client was cut off, if it was.
+    fn cut(&self) -> Option<Rule> {
+        match &self.stream {
+            Some(stream) => stream.cut(),
+            None => self.connection.cut(),
         }
     }
 
@@ -256,6 +291,9 @@ impl Exchange {
     }
 
     fn count(&self, counters: &WorkerCounters, micros: u64) {
+        if let Some(requests) = counters.protocol(Protocol::of(self.version)) {
+            requests.add(1);
+        }
         if let Some(refused) = self.rule.and_then(|rule| counters.refused(rule)) {
             refused.add(1);
         }
@@ -300,6 +338,7 @@ impl Exchange {
                 line.text("path", self.uri.path().as_bytes());
             }
         }
+        line.text("protocol", Protocol::of(self.version).as_str().as_bytes());
         if let Some(host) = &self.host {
             line.text("host", host.name().as_bytes());
         }

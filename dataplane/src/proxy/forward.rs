@@ -17,7 +17,7 @@ use sluice_model::limits::{UPSTREAM_CONNECT_TIMEOUT_MILLIS, UPSTREAM_TRUSTED_IDL
 use tokio::net::TcpStream;
 
 use super::Answer;
-use super::body::{Progress, RequestBody, upstream_failure};
+use super::body::{ClientBody, Progress, RequestBody, upstream_failure};
 use super::exchange::Exchange;
 use super::failure::{Failure, Retryable};
 use super::headers::Survey;
@@ -86,7 +86,7 @@ enum Miss {
 }
 
 /// Sends the request to the endpoint whose turn it is.
-pub(super) async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Answer, Failure> {
+pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<Answer, Failure> {
     let address = choose(exchange)?;
     let mut request = outgoing(exchange, request)?;
     let repeat = repeat(request.method(), request.body());
@@ -119,7 +119,7 @@ fn choose(exchange: &mut Exchange) -> Result<SocketAddr, Failure> {
 }
 
 /// The request as the upstream gets it.
-fn outgoing(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Request<RequestBody>, Failure> {
+fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<Request<RequestBody>, Failure> {
     let (mut parts, incoming) = request.into_parts();
     parts.version = Version::HTTP_11;
     parts.extensions.clear();

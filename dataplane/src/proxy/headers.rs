@@ -269,6 +269,15 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap, nominated: &[HeaderName])
     }
 }
 
+/// Takes out of a response's trailers what concerns only the hop before, or frames a message: HTTP/2 has no such fields.
+pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
+    let denied = |name: &HeaderName| is_of_hop_or_framing(name.as_str()) || *name == CONTENT_LENGTH;
+    let names: Vec<HeaderName> = trailers.keys().filter(|name| denied(name)).cloned().collect();
+    for name in names {
+        trailers.remove(name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,16 +8,18 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
+use super::drain::Rest;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::forward::Lease;
 use super::headers::Survey;
 use super::redirect::Elsewhere;
+use crate::guard::rule::Rule;
 use crate::middleware::modify;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::telemetry::names::NONE;
+use crate::worker::Worker;
 use crate::worker::connection::Connection;
-use crate::worker::{Leaving, Worker};
 
 /// The upstream's answer goes on.
 pub(super) fn upstream(
@@ -33,7 +35,7 @@ pub(super) fn upstream(
         modify::apply(&rule.response_headers, &mut parts.headers);
     }
     parts.headers.insert(X_REQUEST_ID, exchange.request_id.clone());
-    if exchange.worker.leaving.get() == Leaving::Yes {
+    if exchange.is_last(Rest::Gone) {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     parts.extensions.clear();
@@ -47,7 +49,7 @@ pub(super) fn upstream(
 pub(super) fn here(mut exchange: Box<Exchange>, status: StatusCode) -> Response<ResponseBody> {
     exchange.responded(status.as_u16());
     let id = exchange.request_id.clone();
-    let closes = !exchange.is_all_here() || exchange.worker.leaving.get() == Leaving::Yes;
+    let closes = exchange.is_last(exchange.rest_of_request());
     let mut response = Response::new(ResponseBody::own(Bytes::new(), Some(exchange)));
     *response.status_mut() = status;
     response.headers_mut().insert(X_REQUEST_ID, id);
@@ -75,8 +77,12 @@ pub(super) fn elsewhere(exchange: Box<Exchange>, elsewhere: Elsewhere) -> Respon
 pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response<ResponseBody> {
     exchange.failed(failure);
     let id = exchange.request_id.clone();
-    let leaving = exchange.worker.leaving.get();
-    let closes = failure.ends_connection() || !exchange.is_all_here() || leaving == Leaving::Yes;
+    let rest = if failure.ends_connection() {
+        Rest::Left
+    } else {
+        exchange.rest_of_request()
+    };
+    let closes = exchange.is_last(rest);
     let body = content(failure, &id);
     exchange.bytes_out = 0;
     let version = exchange.version;
@@ -96,16 +102,18 @@ pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response
 }
 
 /// A panic took the exchange with it; its id is left.
-pub(super) fn after_panic(worker: &Worker, connection: &Connection) -> Response<ResponseBody> {
-    let id = connection.request_id.borrow().clone();
-    let id = id.unwrap_or_else(|| HeaderValue::from_static("unknown"));
+pub(super) fn after_panic(worker: &Worker, id: HeaderValue) -> Response<ResponseBody> {
     tracing::error!(request_id = ?id, instance = %worker.instance, "a request ended in a panic: please report it");
     let body = content(Failure::Internal, &id);
     of_failure(Failure::Internal, id, ResponseBody::own(body, None))
 }
 
-/// The codec answered by itself: there was no request yet. Counted, and logged with what is known.
-pub(crate) fn refused_by_codec(worker: &Rc<Worker>, connection: &Connection, failure: Failure) {
+/// The codec answered by itself, or a connection was ended: there was no request, or there were several. Counted, and logged
+/// with what is known.
+pub(crate) fn refused_by_codec(worker: &Rc<Worker>, connection: &Connection, failure: Failure, rule: Option<Rule>) {
+    if let Some(refused) = rule.and_then(|rule| worker.counters.refused(rule)) {
+        refused.add(1);
+    }
     if let Some(none) = worker.counters.route(NONE) {
         if let Some(status) = none.status(failure.status()) {
             status.add(1);
@@ -118,6 +126,9 @@ pub(crate) fn refused_by_codec(worker: &Rc<Worker>, connection: &Connection, fai
         line.time("timestamp", std::time::SystemTime::now());
         line.number("status", u64::from(failure.status()));
         line.text("error_category", failure.category().as_bytes());
+        if let Some(rule) = rule {
+            line.text("refused_by", rule.as_str().as_bytes());
+        }
         line.text("client", connection.client.as_bytes());
         line.text("instance", worker.instance.as_bytes());
     });

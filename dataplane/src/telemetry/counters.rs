@@ -175,6 +175,40 @@ impl TlsCounters {
     }
 }
 
+/// A version of HTTP that clients speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// HTTP/1.0, or what came before it.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Protocol {
+    /// All, in the order of their counters.
+    pub const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::Http2];
+
+    /// Of a request.
+    pub fn of(version: http::Version) -> Self {
+        match version {
+            http::Version::HTTP_2 | http::Version::HTTP_3 => Self::Http2,
+            http::Version::HTTP_11 => Self::Http11,
+            _ => Self::Http10,
+        }
+    }
+
+    /// As logs and metrics write it: as ALPN does (RFC 7301 §6).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "http/1.0",
+            Self::Http11 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+}
+
 /// All counters of one worker.
 #[derive(Debug)]
 pub struct WorkerCounters {
@@ -184,6 +218,8 @@ pub struct WorkerCounters {
     pub tls: TlsCounters,
     /// Requests refused, by `Rule::index`.
     refused: [Counter; Rule::ALL.len()],
+    /// Requests, in the order of `Protocol::ALL`.
+    protocols: [Counter; Protocol::ALL.len()],
     /// Open client connections (a gauge).
     pub connections: Counter,
     /// Requests being answered (a gauge).
@@ -204,6 +240,7 @@ impl WorkerCounters {
             endpoints: (0..slots).map(|_| EndpointCounters::default()).collect(),
             tls: TlsCounters::default(),
             refused: std::array::from_fn(|_| Counter::default()),
+            protocols: Default::default(),
             connections: Counter::default(),
             inflight: Counter::default(),
             reconnects: Counter::default(),
@@ -220,6 +257,11 @@ impl WorkerCounters {
     /// The counter of one rule.
     pub fn refused(&self, rule: Rule) -> Option<&Counter> {
         self.refused.get(rule.index())
+    }
+
+    /// The counter of one version of HTTP.
+    pub fn protocol(&self, protocol: Protocol) -> Option<&Counter> {
+        self.protocols.get(protocol as usize)
     }
 
     /// Those of a (pool, endpoint) slot.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::counters::{Counter, DURATION_BOUNDS_MICROS, Durations, RouteCounters, Sizes, WorkerCounters};
+use super::counters::{Counter, DURATION_BOUNDS_MICROS, Durations, Protocol, RouteCounters, Sizes, WorkerCounters};
 use crate::guard::rule::Rule;
 use crate::live::LiveStore;
 use crate::proxy::failure::Failure;
@@ -57,6 +57,7 @@ impl Metrics {
         self.render_pools(&mut page);
         self.render_tls(&mut page);
         self.render_refused(&mut page);
+        self.render_protocols(&mut page);
         self.render_process(&mut page);
         self.render_beside(&mut page);
         page.text
@@ -241,6 +242,18 @@ impl Metrics {
                 0 => {}
                 count => page.sample("", &[("rule", rule.as_str())], count),
             }
+        }
+    }
+
+    fn render_protocols(&self, page: &mut Page) {
+        page.family(
+            "proxy_protocol_requests_total",
+            "counter",
+            "Requests that ended, by the version of HTTP that the client speaks.",
+        );
+        for protocol in Protocol::ALL {
+            let of = |worker: &WorkerCounters| worker.protocol(protocol).map_or(0, Counter::get);
+            page.sample("", &[("protocol", protocol.as_str())], self.sum(of));
         }
     }
 

@@ -23,6 +23,17 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_l
 
 /// What is spoken inside of TLS.
 const HTTP_1_1: &[u8] = b"http/1.1";
+/// The same (RFC 9113 §3.1).
+pub(crate) const HTTP_2: &[u8] = b"h2";
+
+/// Which versions of HTTP a handshake offers (ALPN).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offer {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2, and HTTP/1.1.
+    Either,
+}
 
 /// Why something is not a certificate that can be served. Says nothing of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +55,7 @@ pub enum CertificateError {
 /// A certificate that serves.
 pub struct Certificate {
     config: Arc<ServerConfig>,
+    without_http2: Arc<ServerConfig>,
     key: Arc<CertifiedKey>,
     hosts: BTreeSet<Box<str>>,
     /// Without their `*.`.
@@ -67,8 +79,12 @@ impl Certificate {
         let validity = parsed.validity();
         let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         let key = Arc::new(CertifiedKey::from_der(chain, key, &PROVIDER).map_err(refused)?);
+        let config = configuration(&key)?;
+        let mut without_http2 = config.clone();
+        without_http2.alpn_protocols = vec![HTTP_1_1.to_vec()];
         let mut certificate = Self {
-            config: configuration(&key)?,
+            config: Arc::new(config),
+            without_http2: Arc::new(without_http2),
             key,
             hosts: BTreeSet::new(),
             wildcards: BTreeSet::new(),
@@ -124,9 +140,12 @@ impl Certificate {
         self.key.key.choose_scheme(schemes).is_some()
     }
 
-    /// For a handshake.
-    pub fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+    /// For a handshake. Tickets are the same, whatever is offered.
+    pub fn config(&self, offer: Offer) -> Arc<ServerConfig> {
+        match offer {
+            Offer::Either => Arc::clone(&self.config),
+            Offer::Http1 => Arc::clone(&self.without_http2),
+        }
     }
 
     /// SHA-256 of the leaf.
@@ -160,18 +179,18 @@ impl fmt::Debug for Certificate {
     }
 }
 
-fn configuration(key: &Arc<CertifiedKey>) -> Result<Arc<ServerConfig>, CertificateError> {
+fn configuration(key: &Arc<CertifiedKey>) -> Result<ServerConfig, CertificateError> {
     let resolver = SingleCertAndKey::from(Arc::clone(key));
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_safe_default_protocol_versions()
         .map_err(refused)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
     // Tickets, which the client keeps: no table that workers share, and none that an attacker fills.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum: the library says it best

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_model::limits::MAX_CONNECTIONS_PER_WORKER;
-use sluice_model::unit::ListenerTls;
+use sluice_model::unit::{Http2, Listener, ListenerTls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
@@ -22,16 +22,26 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// What is spoken on the connections of a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Speech {
-    /// HTTP in the clear.
+    /// HTTP/1.1 in the clear.
     Clear,
-    /// HTTP in TLS.
+    /// In the clear, HTTP/2 with who begins with its preface, HTTP/1.1 with everybody else.
+    ClearEither,
+    /// In TLS, HTTP/1.1 alone.
     Tls(Arc<ListenerTls>),
+    /// In TLS, what the handshake agrees upon.
+    TlsEither(Arc<ListenerTls>),
 }
 
 impl Speech {
     /// As the listener is configured.
-    pub(crate) fn of(tls: Option<&ListenerTls>) -> Self {
-        tls.map_or(Self::Clear, |tls| Self::Tls(Arc::new(tls.clone())))
+    pub(crate) fn of(listener: &Listener) -> Self {
+        match (&listener.tls, listener.http2) {
+            (None, Http2::Negotiated | Http2::Off) => Self::Clear,
+            (None, Http2::PriorKnowledge) => Self::ClearEither,
+            (Some(tls), Http2::Off) => Self::Tls(Arc::new(tls.clone())),
+            // Prior knowledge is refused with TLS when a revision is checked.
+            (Some(tls), Http2::Negotiated | Http2::PriorKnowledge) => Self::TlsEither(Arc::new(tls.clone())),
+        }
     }
 }
 

@@ -1,34 +1,42 @@
-//! One client connection: its HTTP/1.1 codec, its coarse deadlines, and how it is asked to end.
+//! One client connection: what is spoken on it, its coarse deadlines, and how it is asked to end.
 //!
 //! Deadlines are checked once a second by the worker's sweep instead of by a timer per request: 10 s may become 11.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use sluice_model::limits::{
-    CLIENT_BUFFER_BYTES, CLIENT_IDLE_TIMEOUT_SECONDS, HEADER_READ_TIMEOUT_SECONDS, REQUEST_TOTAL_SECONDS,
+    CLIENT_BUFFER_BYTES, CLIENT_IDLE_TIMEOUT_SECONDS, HEADER_READ_TIMEOUT_SECONDS, HTTP2_IDLE_TIMEOUT_SECONDS,
+    REQUEST_TOTAL_SECONDS,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::accept::Speech;
+use super::socket::ClientStream;
 use super::{Worker, handshake};
 use crate::guard::gate::Gate;
 use crate::guard::rule::Rule;
 use crate::guard::stream::Guarded;
+use crate::http2;
+use crate::http2::preface::{Begins, Rewound};
+use crate::http2::state::{Due, Http2};
 use crate::middleware::forwarded::Scheme;
 use crate::proxy;
+use crate::proxy::body::ClientBody;
 use crate::proxy::failure::Failure;
+use crate::tls::certificate::Offer;
 use crate::tls::facts::Facts;
 
 /// What a connection is doing.
@@ -74,10 +82,14 @@ pub(crate) struct Connection {
     pub(crate) tls: OnceCell<Facts>,
     /// How the socket is to be closed.
     pub(crate) closing: Cell<Closing>,
-    /// The id of the request under way: what is left of it after a panic.
-    pub(crate) request_id: RefCell<Option<HeaderValue>>,
-    /// What the guard of its bytes says of its requests.
+    /// What the guard of its bytes says of its requests, in HTTP/1.1.
     pub(crate) gate: Rc<Gate>,
+    /// If it speaks HTTP/2.
+    http2: OnceCell<Rc<Http2>>,
+    /// Requests under way: more than one only in HTTP/2.
+    requests: Cell<u32>,
+    /// Whether it has had a request.
+    served: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     wish: Cell<Wish>,
@@ -92,8 +104,10 @@ impl Connection {
             cohort: cohort(ip),
             tls: OnceCell::new(),
             closing: Cell::new(Closing::Orderly),
-            request_id: RefCell::default(),
             gate: Rc::default(),
+            http2: OnceCell::new(),
+            requests: Cell::new(0),
+            served: Cell::new(false),
             phase: Cell::new(phase),
             since: Cell::new(Instant::now()),
             wish: Cell::new(Wish::Stay),
@@ -117,21 +131,47 @@ impl Connection {
         self.since.set(Instant::now());
     }
 
+    /// HTTP/2 is spoken on it from now on.
+    pub(crate) fn speaks_http2(&self) -> Rc<Http2> {
+        self.http2.get_or_init(Rc::default).clone()
+    }
+
+    /// The rule by which the client was cut off, if it was.
+    pub(crate) fn cut(&self) -> Option<Rule> {
+        match self.http2.get() {
+            Some(http2) => http2.broken(),
+            None => self.gate.cut(),
+        }
+    }
+
     /// A request begins.
     pub(crate) fn begin(&self) {
+        self.requests.set(self.requests.get().saturating_add(1));
+        self.served.set(true);
         self.phase.set(Phase::Busy);
         self.since.set(Instant::now());
     }
 
     /// A request is over.
     pub(crate) fn rest(&self) {
-        self.phase.set(Phase::Idle);
-        self.since.set(Instant::now());
+        self.requests.set(self.requests.get().saturating_sub(1));
+        if self.requests.get() == 0 {
+            self.phase.set(Phase::Idle);
+            self.since.set(Instant::now());
+        }
     }
 
-    /// Bytes came. The first after a rest begin a head.
-    fn received(&self) {
-        if self.phase.get() == Phase::Idle {
+    /// The worker wants its clients to go elsewhere. In HTTP/1.1 the next response says so; in HTTP/2 the connection does,
+    /// once it has had a request: a client that is sent away before it has asked for anything may give up.
+    pub(crate) fn ask_to_leave(&self) {
+        if self.http2.get().is_some() && self.served.get() {
+            self.wish(Wish::Finish);
+        }
+    }
+
+    /// Bytes came. The first after a rest begin a head, in HTTP/1.1.
+    pub(super) fn received(&self) {
+        if self.phase.get() == Phase::Idle && self.http2.get().is_none() {
             self.phase.set(Phase::Head);
             self.since.set(Instant::now());
         }
@@ -139,6 +179,9 @@ impl Connection {
 
     /// Ends the connection if it has been slow for too long.
     pub(super) fn check_pace(&self, now: Instant) {
+        if let Some(http2) = self.http2.get() {
+            return self.check_http2(http2, now);
+        }
         if let Some(rule) = self.gate.overdue(now) {
             return self.cut_off(rule, now);
         }
@@ -157,6 +200,39 @@ impl Connection {
         }
     }
 
+    fn check_http2(&self, http2: &Http2, now: Instant) {
+        let passed = |since: Instant, seconds| now.saturating_duration_since(since) >= Duration::from_secs(seconds);
+        match http2.check(now) {
+            Due::Nothing => {}
+            Due::Driver => return self.wake(),
+            Due::Reset(rule) => return self.reset(http2, rule),
+            Due::End => return self.wish(Wish::Abort),
+        }
+        if self.phase.get() == Phase::Head && http2.is_settled() {
+            self.phase.set(Phase::Idle);
+            self.since.set(now);
+        }
+        let slow_head = http2
+            .head_since()
+            .is_some_and(|since| passed(since, HEADER_READ_TIMEOUT_SECONDS));
+        if slow_head && http2.broken().is_none() {
+            http2.break_off(Rule::HeadSlow);
+            return self.wake();
+        }
+        match self.phase.get() {
+            Phase::Head if passed(self.since.get(), HEADER_READ_TIMEOUT_SECONDS) => self.wish(Wish::Abort),
+            Phase::Idle if passed(self.since.get(), HTTP2_IDLE_TIMEOUT_SECONDS) => self.wish(Wish::Finish),
+            Phase::Head | Phase::Idle | Phase::Busy | Phase::Handshake => {}
+        }
+    }
+
+    /// Ends it so that nothing of it stays in the kernel.
+    fn reset(&self, http2: &Http2, rule: Rule) {
+        http2.break_off(rule);
+        self.closing.set(Closing::Reset);
+        self.wish(Wish::Abort);
+    }
+
     /// Ends a client that is too slow: told why if it can still hear it, by the guard; else by a reset, since a client that
     /// does not take its response would have the kernel keep what is left of it.
     fn cut_off(&self, rule: Rule, now: Instant) {
@@ -172,9 +248,14 @@ impl Connection {
     }
 
     /// Asks the connection to end. A stronger wish replaces a weaker one.
-    pub(super) fn wish(&self, wish: Wish) {
+    pub(crate) fn wish(&self, wish: Wish) {
         self.wish.set(self.wish.get().max(wish));
         self.wake();
+    }
+
+    /// What it is asked.
+    pub(crate) fn wished(&self) -> Wish {
+        self.wish.get()
     }
 
     fn wake(&self) {
@@ -183,7 +264,8 @@ impl Connection {
         }
     }
 
-    fn remember(&self, waker: &Waker) {
+    /// The task that serves it.
+    pub(crate) fn remember(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());
@@ -223,8 +305,8 @@ pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, sp
     // Fails only on a connection that is dead already; the codec will notice.
     let _ = stream.set_nodelay(true);
     let phase = match speech {
-        Speech::Clear => Phase::Head,
-        Speech::Tls(_) => Phase::Handshake,
+        Speech::Clear | Speech::ClearEither => Phase::Head,
+        Speech::Tls(_) | Speech::TlsEither(_) => Phase::Handshake,
     };
     let connection = Rc::new(Connection::new(peer, phase));
     let admission = Admission {
@@ -232,21 +314,74 @@ pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, sp
         worker: worker.clone(),
     };
     let worker = worker.clone();
-    let stream = ClientStream {
-        stream,
-        connection: connection.clone(),
-    };
+    let stream = ClientStream::new(stream, connection.clone());
     match speech {
         Speech::Clear => tokio::task::spawn_local(async move { drive(&worker, &connection, stream, admission).await }),
+        Speech::ClearEither => {
+            tokio::task::spawn_local(async move { drive_either(&worker, &connection, stream, admission).await })
+        }
         Speech::Tls(tls) => {
-            let tls = tls.clone();
-            tokio::task::spawn_local(async move {
-                if let Some(stream) = handshake::perform(&worker, &connection, &tls, stream).await {
-                    drive(&worker, &connection, stream, admission).await;
-                }
-            })
+            let shake = handshake::Shake::new(tls.clone(), Offer::Http1);
+            tokio::task::spawn_local(async move { drive_tls(&worker, &connection, shake, stream, admission).await })
+        }
+        Speech::TlsEither(tls) => {
+            let shake = handshake::Shake::new(tls.clone(), Offer::Either);
+            tokio::task::spawn_local(async move { drive_tls(&worker, &connection, shake, stream, admission).await })
         }
     };
+}
+
+/// What the handshake agrees upon is spoken, and nothing else.
+async fn drive_tls(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    shake: handshake::Shake,
+    stream: ClientStream,
+    admission: Admission,
+) {
+    let Some(stream) = shake.perform(worker, connection, stream).await else {
+        return;
+    };
+    if !stream.agreed_on_http2() {
+        return drive(worker, connection, stream, admission).await;
+    }
+    match looked_at(connection, stream).await {
+        Some((Begins::Http2, stream)) => http2::serve::serve(worker, connection, stream).await,
+        Some((Begins::Otherwise, stream)) => {
+            http2::preface::refuse(stream).await;
+            let rule = Rule::H2Preface;
+            proxy::respond::refused_by_codec(worker, connection, rule.failure(), Some(rule));
+        }
+        None => {}
+    }
+    drop(admission);
+}
+
+/// HTTP/2 for who begins with its preface, and HTTP/1.1 for everybody else.
+async fn drive_either(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: ClientStream, admission: Admission) {
+    match looked_at(connection, stream).await {
+        Some((Begins::Http2, stream)) => http2::serve::serve(worker, connection, stream).await,
+        Some((Begins::Otherwise, stream)) => return drive(worker, connection, stream, admission).await,
+        None => {}
+    }
+    drop(admission);
+}
+
+/// How it begins; `None`: it ends before that is known. As slow as a head may be.
+async fn looked_at<S>(connection: &Connection, stream: S) -> Option<(Begins, Rewound<S>)>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut looking = pin!(http2::preface::look(stream));
+    poll_fn(|cx| {
+        connection.remember(cx.waker());
+        // Who was let in before the end is served, as with HTTP/1.1.
+        match connection.wish.get() {
+            Wish::Stay | Wish::Finish if connection.gate.cut().is_none() => looking.as_mut().poll(cx).map(Result::ok),
+            Wish::Stay | Wish::Finish | Wish::Abort => Poll::Ready(None),
+        }
+    })
+    .await
 }
 
 async fn drive<S>(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: S, admission: Admission)
@@ -256,7 +391,7 @@ where
     let ended = exchange(worker, connection, stream).await;
     drop(admission);
     if let Some(failure) = ended.err().and_then(|error| parse_failure(&error)) {
-        proxy::respond::refused_by_codec(worker, connection, failure);
+        proxy::respond::refused_by_codec(worker, connection, failure, None);
     }
 }
 
@@ -265,7 +400,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let io = TokioIo::new(Guarded::new(stream, connection.gate.clone()));
-    let service = service_fn(|request| proxy::serve(worker.clone(), connection.clone(), request));
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = proxy::serve(worker.clone(), connection.clone(), request.map(ClientBody::Http1));
+        async { Ok::<_, Infallible>(answer.await) }
+    });
     let mut builder = http1::Builder::new();
     builder
         .max_header_size(CLIENT_BUFFER_BYTES)
@@ -301,72 +439,6 @@ fn parse_failure(error: &hyper::Error) -> Option<Failure> {
         Some(Failure::BadRequest)
     } else {
         None
-    }
-}
-
-/// The socket, telling the connection when bytes come and closing as it says.
-pub(super) struct ClientStream {
-    stream: TcpStream,
-    connection: Rc<Connection>,
-}
-
-impl ClientStream {
-    /// The first byte that the client sends, which stays to be read. `None`: it sends none.
-    pub(super) async fn peek_first(&self) -> io::Result<Option<u8>> {
-        let mut first = [0];
-        let seen = self.stream.peek(&mut first).await?;
-        Ok((seen > 0).then_some(first[0]))
-    }
-}
-
-impl Drop for ClientStream {
-    fn drop(&mut self) {
-        if self.connection.closing.get() == Closing::Reset {
-            // If it fails the connection is closed in order, which the client may take for a complete body: said.
-            if let Err(error) = self.stream.set_zero_linger() {
-                tracing::warn!(%error, "a broken response could not be ended by a reset");
-            }
-        }
-    }
-}
-
-impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.connection.received();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.connection.closing.get() == Closing::Reset {
-            return Poll::Ready(Ok(())); // no FIN: the drop sends RST
-        }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

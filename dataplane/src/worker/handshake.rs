@@ -16,38 +16,79 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use super::Worker;
-use super::connection::{ClientStream, Closing, Connection};
+use super::connection::{Closing, Connection};
+use super::socket::ClientStream;
 use crate::proxy;
 use crate::proxy::failure::Failure;
-use crate::tls::certificate::Certificate;
+use crate::tls::certificate::{Certificate, HTTP_2, Offer};
 use crate::tls::facts::Facts;
 use crate::tls::failure::HandshakeFailure;
 use crate::tls::{self, Asked, plain};
 
 const LIMIT: Duration = Duration::from_secs(TLS_HANDSHAKE_TIMEOUT_SECONDS);
 
-/// Performs the handshake; `None`: it failed, and the client has been told as far as TLS has words for it.
-pub(super) async fn perform(
-    worker: &Rc<Worker>,
-    connection: &Rc<Connection>,
-    tls: &ListenerTls,
-    stream: ClientStream,
-) -> Option<Secured> {
-    let began = Instant::now();
-    let shaken = tokio::time::timeout(LIMIT, shake(worker, connection, tls, stream)).await;
-    let (stream, facts) = match shaken.unwrap_or(Err(HandshakeFailure::Slow)) {
-        Ok(done) => done,
-        Err(failure) => {
-            failed(worker, connection, failure);
-            return None;
+/// How a listener shakes hands.
+pub(super) struct Shake {
+    tls: Arc<ListenerTls>,
+    offer: Offer,
+}
+
+impl Shake {
+    /// With these certificates, offering these versions of HTTP.
+    pub(super) fn new(tls: Arc<ListenerTls>, offer: Offer) -> Self {
+        Self { tls, offer }
+    }
+
+    /// Performs the handshake; `None`: it failed, and the client has been told as far as TLS has words for it.
+    pub(super) async fn perform(
+        &self,
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        stream: ClientStream,
+    ) -> Option<Secured> {
+        let began = Instant::now();
+        let shaken = tokio::time::timeout(LIMIT, self.shake(worker, connection, stream)).await;
+        let (stream, facts) = match shaken.unwrap_or(Err(HandshakeFailure::Slow)) {
+            Ok(done) => done,
+            Err(failure) => {
+                failed(worker, connection, failure);
+                return None;
+            }
+        };
+        worker.counters.tls.record(&facts, began.elapsed());
+        connection.secured(facts);
+        Some(Secured {
+            stream,
+            connection: connection.clone(),
+        })
+    }
+
+    async fn shake(
+        &self,
+        worker: &Rc<Worker>,
+        connection: &Connection,
+        stream: ClientStream,
+    ) -> Result<Shaken, HandshakeFailure> {
+        let first = stream
+            .peek_first()
+            .await
+            .map_err(|error| HandshakeFailure::of(&error))?;
+        if first.ok_or(HandshakeFailure::ClientClosed).is_ok_and(plain::is_http) {
+            say(stream, plain::SPEAK_HTTPS).await;
+            return Err(HandshakeFailure::PlainHttp);
         }
-    };
-    worker.counters.tls.record(&facts, began.elapsed());
-    connection.secured(facts);
-    Some(Secured {
-        stream,
-        connection: connection.clone(),
-    })
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+        let hello = hello.map_err(|error| HandshakeFailure::of(&error))?;
+        let name: Option<Box<str>> = hello.client_hello().server_name().map(normal);
+        let Some(certificate) = choose(worker, connection, &self.tls, &hello, name.as_deref()) else {
+            say(hello.io, plain::UNRECOGNIZED_NAME).await;
+            return Err(HandshakeFailure::UnknownName);
+        };
+        let stream = hello.into_stream(certificate.config(self.offer)).await;
+        let stream = stream.map_err(|error| HandshakeFailure::of(&error))?;
+        let facts = Facts::of(stream.get_ref().1, name, certificate);
+        Ok((stream, facts))
+    }
 }
 
 fn failed(worker: &Rc<Worker>, connection: &Connection, failure: HandshakeFailure) {
@@ -55,38 +96,11 @@ fn failed(worker: &Rc<Worker>, connection: &Connection, failure: HandshakeFailur
     tracing::debug!(reason = failure.as_str(), client = ?connection.client, "a TLS handshake failed");
     if failure == HandshakeFailure::PlainHttp {
         // The one failure that is a request, and was answered as one.
-        proxy::respond::refused_by_codec(worker, connection, Failure::BadRequest);
+        proxy::respond::refused_by_codec(worker, connection, Failure::BadRequest, None);
     }
 }
 
 type Shaken = (TlsStream<ClientStream>, Facts);
-
-async fn shake(
-    worker: &Rc<Worker>,
-    connection: &Connection,
-    tls: &ListenerTls,
-    stream: ClientStream,
-) -> Result<Shaken, HandshakeFailure> {
-    let first = stream
-        .peek_first()
-        .await
-        .map_err(|error| HandshakeFailure::of(&error))?;
-    if first.ok_or(HandshakeFailure::ClientClosed).is_ok_and(plain::is_http) {
-        say(stream, plain::SPEAK_HTTPS).await;
-        return Err(HandshakeFailure::PlainHttp);
-    }
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
-    let hello = hello.map_err(|error| HandshakeFailure::of(&error))?;
-    let name: Option<Box<str>> = hello.client_hello().server_name().map(normal);
-    let Some(certificate) = choose(worker, connection, tls, &hello, name.as_deref()) else {
-        say(hello.io, plain::UNRECOGNIZED_NAME).await;
-        return Err(HandshakeFailure::UnknownName);
-    };
-    let stream = hello.into_stream(Arc::clone(certificate.config())).await;
-    let stream = stream.map_err(|error| HandshakeFailure::of(&error))?;
-    let facts = Facts::of(stream.get_ref().1, name, certificate);
-    Ok((stream, facts))
-}
 
 /// As certificates and routes write names.
 fn normal(name: &str) -> Box<str> {
@@ -133,6 +147,13 @@ async fn say(mut stream: ClientStream, word: &[u8]) {
 pub(super) struct Secured {
     stream: TlsStream<ClientStream>,
     connection: Rc<Connection>,
+}
+
+impl Secured {
+    /// Whether the handshake agreed on HTTP/2. A client that asked for nothing speaks HTTP/1.1.
+    pub(super) fn agreed_on_http2(&self) -> bool {
+        self.stream.get_ref().1.alpn_protocol() == Some(HTTP_2)
+    }
 }
 
 impl AsyncRead for Secured {

@@ -11,7 +11,7 @@ use sluice_dataplane::config::metrics::IntakeMetrics;
 use sluice_dataplane::config::target::{Blueprint, NewLive, NewValue, Target};
 use sluice_dataplane::config::{Answer, Delivered, Intake};
 use sluice_dataplane::identity::{Identity, TlsIdentity};
-use sluice_model::unit::{DataPlaneUnit, Endpoint, Listener, PoolUnit, Unit, Weight};
+use sluice_model::unit::{DataPlaneUnit, Endpoint, Http2, Listener, PoolUnit, Unit, Weight};
 use sluice_model::{Config, Digest, Kind, LiveSubject, ObjectKey, RevisionId, Snapshot};
 use sluice_proto::keys::{KeySet, Role, Signer};
 use sluice_proto::manifest::Manifest;
@@ -39,6 +39,7 @@ pub fn config(port: u16, pools: &[&str]) -> Config {
         name: "http".parse().unwrap(),
         port,
         tls: None,
+        http2: Http2::default(),
     }];
     let fleet: ObjectKey = "Rollout shop/edge".parse().unwrap();
     assert_eq!(fleet.kind, Kind::Rollout);

@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sluice_dataplane::tls::certificate::Certificate;
-use sluice_model::unit::{Listener, ListenerTls};
+use sluice_model::unit::{Http2, Listener, ListenerTls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -61,6 +61,8 @@ pub(super) fn https(default: Option<&str>) -> Listener {
         tls: Some(ListenerTls {
             default_certificate: default.map(|text| text.parse().unwrap()),
         }),
+        // These clients offer HTTP/2 too, and speak HTTP/1.1: what else there is to it is tested in http2.rs.
+        http2: Http2::Off,
     }
 }
 

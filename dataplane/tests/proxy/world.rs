@@ -16,7 +16,7 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    Action, DataPlaneUnit, Endpoint, Forward, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
     TimeoutMillis, Timeouts, Unit, Weight,
 };
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
@@ -123,6 +123,7 @@ pub(crate) fn listener(name: &str, port: u16) -> Listener {
         name: name.parse().unwrap(),
         port,
         tls: None,
+        http2: Http2::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sluice_model::Config;
 use sluice_model::host::HostPattern;
-use sluice_model::unit::{DataPlaneUnit, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
+use sluice_model::unit::{DataPlaneUnit, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
 use sluice_proto::delivery::{Downward, Refusal, UpwardMessage};
 use sluice_proto::live::{EndpointState, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, seal_live};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -78,6 +78,7 @@ fn configuration() -> Config {
         name: "https".parse().unwrap(),
         port: 443,
         tls: Some(ListenerTls::default()),
+        http2: Http2::default(),
     };
     let plane = DataPlaneUnit {
         listeners: vec![listener],

@@ -20,6 +20,7 @@ build_tools() {
         tool helm "" "" helm.sh/helm/v4/cmd/helm
         tool kubeconform "" "" github.com/yannh/kubeconform/cmd/kubeconform
         tool lua argocd-lua "" .
+        tool h2spec "" "" github.com/summerwind/h2spec/cmd/h2spec
     ) 9>"$cache/build.lock"
 }
 
