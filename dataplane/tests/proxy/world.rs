@@ -16,8 +16,8 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Http2, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit,
-    Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
+    TimeoutMillis, Timeouts, Unit, Weight,
 };
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -47,22 +47,19 @@ impl Setup {
     /// A route of the name of its pool.
     pub(crate) fn route(mut self, prefix: &str, pool: &str, timeout_ms: Option<u64>) -> Self {
         let rule = Rule {
-            name: None,
             matches: vec![RouteMatch {
                 path: PathMatch::prefix(prefix).unwrap(),
                 ..RouteMatch::default()
             }],
-            pool: key(&format!("Pool t/{pool}")),
-            timeouts: Arc::new(Timeouts {
-                request: timeout_ms.and_then(TimeoutMillis::new),
+            action: Action::Forward(Forward {
+                timeouts: Arc::new(Timeouts {
+                    request: timeout_ms.and_then(TimeoutMillis::new),
+                }),
+                ..Forward::to(key(&format!("Pool t/{pool}")))
             }),
+            ..Rule::to(key(&format!("Pool t/{pool}")))
         };
-        let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname("a.test").unwrap()],
-            rules: vec![rule],
-            certificates: vec![],
-        };
+        let unit = RouteUnit::of(vec![HostPattern::hostname("a.test").unwrap()], vec![rule]);
         self.config
             .insert(key(&format!("ProxyRoute t/{pool}")), Unit::Route(unit));
         self
@@ -70,19 +67,38 @@ impl Setup {
 
     /// A route of this name for one host, all of it to one pool, with certificates.
     pub(crate) fn host(mut self, name: &str, host: &str, pool: &str, certificates: &[&str]) -> Self {
+        let rules = vec![Rule::to(key(&format!("Pool t/{pool}")))];
         let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname(host).unwrap()],
-            rules: vec![Rule {
-                name: None,
-                matches: vec![RouteMatch::default()],
-                pool: key(&format!("Pool t/{pool}")),
-                timeouts: Arc::default(),
-            }],
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
+            ..RouteUnit::of(vec![HostPattern::hostname(host).unwrap()], rules)
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// A route of this name for one host, with these rules.
+    pub(crate) fn rules(mut self, name: &str, host: &str, rules: Vec<Rule>) -> Self {
+        let unit = RouteUnit::of(vec![HostPattern::hostname(host).unwrap()], rules);
+        self.config
+            .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// What becomes of the requests of the route of this name that come in the clear.
+    pub(crate) fn plain_http(mut self, name: &str, plain_http: PlainHttp) -> Self {
+        let key = key(&format!("ProxyRoute t/{name}"));
+        let Some(Unit::Route(route)) = self.config.get(&key).cloned() else {
+            panic!("no route {name}");
+        };
+        self.config.insert(key, Unit::Route(RouteUnit { plain_http, ..route }));
+        self
+    }
+
+    /// What its revision says of listeners; who listens where is another matter here.
+    pub(crate) fn listeners(mut self, listeners: Vec<Listener>) -> Self {
+        let unit = Unit::DataPlane(DataPlaneUnit { listeners });
+        self.config.insert(key("Rollout t/fleet"), unit);
         self
     }
 
@@ -95,10 +111,9 @@ impl Setup {
     }
 
     pub(crate) fn snapshot(mut self) -> Arc<Snapshot> {
-        let unit = DataPlaneUnit {
-            listeners: vec![listener("http", 80)],
-        };
-        self.config.insert(key("Rollout t/fleet"), Unit::DataPlane(unit));
+        if self.config.get(&key("Rollout t/fleet")).is_none() {
+            self = self.listeners(vec![listener("http", 80)]);
+        }
         Arc::new(Snapshot::check(self.config).unwrap())
     }
 }
