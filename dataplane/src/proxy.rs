@@ -12,7 +12,9 @@ pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod host;
 mod interim;
+mod redirect;
 pub(crate) mod respond;
+mod rewrite;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,14 +24,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::TRANSFER_ENCODING;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use sluice_model::RequestFacts;
 use sluice_model::unit::{ClientAuth, ClientAuthMode, TimeoutMillis};
 
-use crate::live::RouteEntry;
-use crate::middleware::forwarded;
+use crate::live::{ActionEntry, RouteEntry};
 use crate::middleware::request_id::X_REQUEST_ID;
+use crate::middleware::{forwarded, modify};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 use admit::Way;
@@ -39,6 +41,7 @@ use failure::Failure;
 use forward::Lease;
 use headers::Survey;
 use host::Host;
+use redirect::Elsewhere;
 
 /// How a request was answered.
 // Lives for one call: moving it once is cheaper than a box for every request.
@@ -48,6 +51,8 @@ pub(crate) enum Answer {
     Upstream(Response<Incoming>, Lease),
     /// By this hop, with nothing to say.
     Here,
+    /// By this hop, with a redirect.
+    Elsewhere(Elsewhere),
 }
 
 /// Answers one request. A panic on the way is a 500 for this request and concerns no other.
@@ -70,6 +75,10 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
             exchange.rest = drain::drain(request).await;
             Ok(Answer::Here)
         }
+        Ok(Decision::Elsewhere(elsewhere)) => {
+            exchange.rest = drain::drain(request).await;
+            Ok(Answer::Elsewhere(elsewhere))
+        }
         Err(failure) if failure.ends_connection() => Err(failure),
         Err(failure) => {
             exchange.rest = drain::drain(request).await;
@@ -78,7 +87,8 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
     };
     match answer {
         Ok(Answer::Upstream(response, lease)) => respond::upstream(exchange, response, lease),
-        Ok(Answer::Here) => respond::here(exchange),
+        Ok(Answer::Here) => respond::here(exchange, StatusCode::NO_CONTENT),
+        Ok(Answer::Elsewhere(elsewhere)) => respond::elsewhere(exchange, elsewhere),
         Err(failure) => respond::failure(exchange, failure),
     }
 }
@@ -89,6 +99,8 @@ enum Decision {
     Forward(Option<TimeoutMillis>),
     /// This hop answers it.
     Here,
+    /// Its client is sent elsewhere.
+    Elsewhere(Elsewhere),
 }
 
 fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<Decision, Failure> {
@@ -103,19 +115,23 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
     if admitted.way == Way::Here {
         return Ok(Decision::Here);
     }
-    let timeout = route(exchange, request)?;
-    let coded = survey.transfer_encodings > 0 || lacks_length(request, &survey);
-    prepare(exchange, &survey, request.headers_mut());
-    if coded {
-        // Said here so that the framing that goes on is ours, also for methods that usually have no body.
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    let decision = route(exchange, request)?;
+    if let Decision::Forward(_) = decision {
+        let coded = survey.transfer_encodings > 0 || lacks_length(request, &survey);
+        prepare(exchange, &survey, request.headers_mut());
+        if coded {
+            // Said here so that the framing that goes on is ours, also for methods that usually have no body.
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
+        rewrite::apply(exchange, request)?;
     }
-    Ok(Decision::Forward(timeout))
+    Ok(decision)
 }
 
-/// Finds the rule and its pool. Each step compares stamps: what it came from and what it leads to are of one generation.
-fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Option<TimeoutMillis>, Failure> {
+/// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are
+/// of one generation.
+fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Decision, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let host = exchange.host.as_ref().map(Host::name);
     if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), host)
@@ -134,15 +150,30 @@ fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Optio
     let to = generation.router.find(&facts).ok_or(Failure::NoRoute)?;
     let route = generation.routes.get(to.route as usize).ok_or(Failure::Internal)?;
     let rule = route.rules.get(to.rule as usize).ok_or(Failure::Internal)?;
-    let pool = generation.pools.get(rule.pool as usize).ok_or(Failure::Internal)?;
-    for stamp in [route.stamp, rule.stamp, pool.stamp] {
+    let pool = match &rule.action {
+        ActionEntry::Forward(forward) => {
+            let pool = generation.pools.get(forward.pool as usize);
+            Some((forward.pool, pool.ok_or(Failure::Internal)?))
+        }
+        ActionEntry::Redirect(_) => None,
+    };
+    let stamps = [route.stamp, rule.stamp, pool.map_or(rule.stamp, |(_, pool)| pool.stamp)];
+    for stamp in stamps {
         if stamp != generation.stamp {
             exchange.worker.counters.mixed.add(1);
         }
     }
-    exchange.routed(to.route, to.rule, rule.pool);
+    exchange.routed(to, pool.map(|(index, _)| index));
+    if let Some(elsewhere) = redirect::to_https(exchange, route, &generation.https, request.uri())? {
+        return Ok(Decision::Elsewhere(elsewhere));
+    }
     know_client(exchange, route)?;
-    Ok(rule.timeouts.request)
+    match &rule.action {
+        ActionEntry::Forward(forward) => Ok(Decision::Forward(forward.timeouts.request)),
+        ActionEntry::Redirect(redirect) => {
+            redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri()).map(Decision::Elsewhere)
+        }
+    }
 }
 
 /// Whether the client may come by this route. Asked of every request, after the route is known and by nothing but what this
@@ -186,6 +217,13 @@ fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
     let host = exchange.host.as_ref().map(Host::sent);
     forwarded::apply(headers, &connection.client, connection.scheme(), host);
     headers.insert(X_REQUEST_ID, exchange.request_id.clone());
+    let mut cleared = Vec::new();
+    if let Some(forward) = exchange.forward_entry() {
+        modify::apply(&forward.request_headers, headers);
+        let names = forward.request_headers.cleared();
+        cleared.extend(names.map(|name| name.header().clone()));
+    }
+    exchange.nominated.append(&mut cleared);
 }
 
 /// Whether only HTTP/2's frames say where its body ends.

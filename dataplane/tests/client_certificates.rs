@@ -21,7 +21,8 @@ use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use sluice_dataplane::tls::certificate::Certificate;
 use sluice_dataplane::tls::clients::Authorities;
-use sluice_model::unit::{ClientAuthMode, Http2, Listener, ListenerTls};
+use sluice_model::matching::{PathMatch, RouteMatch};
+use sluice_model::unit::{ClientAuth, ClientAuthMode, Http2, Listener, ListenerTls, PlainHttp, RouteUnit, Rule, Unit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -72,19 +73,40 @@ struct Site {
     plain: SocketAddr,
 }
 
+/// The route of this name asks its clients for certificates.
+fn ask_clients(setup: &mut Setup, name: &str, ca: &str, mode: ClientAuthMode) {
+    let key = key(&format!("ProxyRoute t/{name}"));
+    let Some(Unit::Route(route)) = setup.config.get(&key).cloned() else {
+        panic!("there is no {key}")
+    };
+    let ca = ca.parse().unwrap();
+    let client_auth = Some(ClientAuth { ca, mode });
+    setup
+        .config
+        .insert(key, Unit::Route(RouteUnit { client_auth, ..route }));
+}
+
 /// `open.test` asks nobody, `closed.test` asks for a certificate, so do the paths below `/other`, of somebody else's;
 /// `maybe.test` asks and does not insist.
 async fn setup() -> Setup {
-    let echo = echo().await;
-    Setup::default()
-        .pool("echo", &[echo])
+    let below = RouteMatch {
+        path: PathMatch::prefix("/other").unwrap(),
+        ..RouteMatch::default()
+    };
+    let other = Rule {
+        matches: vec![below],
+        ..Rule::to(key("Pool t/echo"))
+    };
+    let mut setup = Setup::default()
+        .pool("echo", &[echo().await])
         .host("open", "open.test", "echo", &["t/all"])
         .host("closed", "closed.test", "echo", &["t/all"])
-        .asking("closed", "t/clients", ClientAuthMode::Required)
-        .host_path("other", "closed.test", "/other", "echo")
-        .asking("other", "t/others", ClientAuthMode::Required)
-        .host("maybe", "maybe.test", "echo", &["t/all"])
-        .asking("maybe", "t/clients", ClientAuthMode::Optional)
+        .rules("other", "closed.test", vec![other])
+        .host("maybe", "maybe.test", "echo", &["t/all"]);
+    ask_clients(&mut setup, "closed", "t/clients", ClientAuthMode::Required);
+    ask_clients(&mut setup, "other", "t/others", ClientAuthMode::Required);
+    ask_clients(&mut setup, "maybe", "t/clients", ClientAuthMode::Optional);
+    setup
 }
 
 async fn site() -> Site {
@@ -294,6 +316,30 @@ async fn it_is_never_served_in_the_clear() {
         within(good.ask(request, None)).await.unwrap().status(),
         StatusCode::FORBIDDEN
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_route_says_of_requests_in_the_clear_comes_first() {
+    let site = site().await;
+    let https = Listener {
+        tls: Some(ListenerTls::default()),
+        ..listener("https", 443)
+    };
+    for (number, plain_http, expected) in [(2, PlainHttp::Redirect, "308"), (3, PlainHttp::Reject, "426")] {
+        let setup = setup().await.plain_http("closed", plain_http);
+        site.world
+            .serve(number, setup.listeners(vec![listener("http", 80), https.clone()]));
+        let mut stream = TcpStream::connect(site.plain).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: closed.test\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(status(&read_all(&mut stream).await), expected);
+        assert_eq!(
+            site.status(&site.config(None), "closed.test", "closed.test").await,
+            "403"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

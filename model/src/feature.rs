@@ -13,14 +13,22 @@ use serde::{Serialize, Serializer};
 pub enum Feature {
     /// Routes that ask clients for certificates.
     ClientCertificates,
+    /// Rules that change header fields.
+    HeaderModifiers,
     /// Listeners that say otherwise than by default whether they speak HTTP/2.
     Http2Listeners,
     /// Named listeners on TCP ports.
     Listeners,
+    /// Routes that ask for TLS.
+    PlainHttp,
     /// Named pools.
     Pools,
     /// Listeners to which load balancers introduce clients by the PROXY protocol.
     ProxyProtocol,
+    /// Rules that redirect.
+    Redirects,
+    /// Rules that rewrite hosts and paths.
+    Rewrites,
     /// Routes: hosts, matches, a pool, a request timeout.
     Routes,
     /// Pools whose endpoints are those of a Service.
@@ -40,12 +48,16 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::ClientCertificates,
+        Self::HeaderModifiers,
         Self::Http2Listeners,
         Self::Listeners,
+        Self::PlainHttp,
         Self::Pools,
         Self::ProxyProtocol,
+        Self::Redirects,
+        Self::Rewrites,
         Self::Routes,
         Self::ServicePools,
         Self::StaticEndpoints,
@@ -57,10 +69,14 @@ impl Feature {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientCertificates => "client-certificates/v1",
+            Self::HeaderModifiers => "header-modifiers/v1",
             Self::Http2Listeners => "http2-listeners/v1",
             Self::Listeners => "listeners/v1",
+            Self::PlainHttp => "plain-http/v1",
             Self::Pools => "pools/v1",
             Self::ProxyProtocol => "proxy-protocol/v1",
+            Self::Redirects => "redirects/v1",
+            Self::Rewrites => "rewrites/v1",
             Self::Routes => "routes/v1",
             Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",

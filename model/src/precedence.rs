@@ -162,10 +162,7 @@ mod tests {
     fn rank(case: &Case) -> Rank {
         let route = RouteUnit {
             created_at_seconds: case.created,
-            hosts: vec![],
-            rules: vec![],
-            certificates: vec![],
-            client_auth: None,
+            ..RouteUnit::of(vec![], vec![])
         };
         Rank::of(&case.host, &case.matched, &case.key, &route, case.place)
     }

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
-    ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit,
-    Rule, TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
+    Action, ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource,
+    PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
 };
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
+use crate::filters::{
+    header_changes_in, header_changes_to, plain_http_from, plain_http_to, redirect_from, redirect_to, rewrite_in,
+    rewrite_to,
+};
 use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
 use crate::matches::{host_from, host_to, match_from, match_to};
 use crate::pb;
@@ -62,6 +66,7 @@ fn route_to(route: &RouteUnit) -> pb::Route {
         rules,
         certificates,
         client_auth,
+        plain_http,
     } = route;
     pb::Route {
         created_at_seconds: *created_at_seconds,
@@ -69,6 +74,7 @@ fn route_to(route: &RouteUnit) -> pb::Route {
         rules: rules.iter().map(rule_to).collect(),
         certificates: certificates.iter().map(certificate_to).collect(),
         client_auth: client_auth.as_ref().map(client_auth_to),
+        plain_http: plain_http_to(*plain_http).map(i32::from),
     }
 }
 
@@ -79,6 +85,7 @@ fn route_from(route: pb::Route) -> Result<RouteUnit, DecodeError> {
         rules,
         certificates,
         client_auth,
+        plain_http,
     } = route;
     Ok(RouteUnit {
         created_at_seconds,
@@ -89,6 +96,7 @@ fn route_from(route: pb::Route) -> Result<RouteUnit, DecodeError> {
             .map(client_auth_from)
             .transpose()
             .map_err(|error| error.within("client_auth"))?,
+        plain_http: plain_http_from(plain_http)?,
     })
 }
 
@@ -123,14 +131,25 @@ fn rule_to(rule: &Rule) -> pb::Rule {
     let Rule {
         name,
         matches,
-        pool,
-        timeouts,
+        action,
+        response_headers,
     } = rule;
+    let (forward, redirect) = match action {
+        Action::Forward(forward) => (Some(forward), None),
+        Action::Redirect(redirect) => (None, Some(redirect_to(redirect))),
+    };
+    let timeouts = forward.map(|forward| &*forward.timeouts);
     pb::Rule {
         name: name.as_deref().map(str::to_owned),
         matches: matches.iter().map(match_to).collect(),
-        pool: Some(key_to(pool)),
-        timeouts: (**timeouts != Timeouts::default()).then(|| timeouts_to(timeouts)),
+        pool: forward.map(|forward| key_to(&forward.pool)),
+        timeouts: timeouts
+            .filter(|timeouts| **timeouts != Timeouts::default())
+            .map(timeouts_to),
+        request_headers: forward.and_then(|forward| header_changes_to(&forward.request_headers)),
+        response_headers: header_changes_to(response_headers),
+        redirect,
+        rewrite: forward.and_then(|forward| rewrite_to(&forward.rewrite)),
     }
 }
 
@@ -140,12 +159,27 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         matches,
         pool,
         timeouts,
+        request_headers,
+        response_headers,
+        redirect,
+        rewrite,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
         matches: each("matches", matches, match_from)?,
-        pool: key_in("pool", pool)?,
-        timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+        action: match redirect {
+            // What stands beside it would not come out again, and so is refused.
+            Some(redirect) => Action::Redirect(Arc::new(
+                redirect_from(redirect).map_err(|error| error.within("redirect"))?,
+            )),
+            None => Action::Forward(Forward {
+                pool: key_in("pool", pool)?,
+                timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+                request_headers: header_changes_in("request_headers", request_headers)?,
+                rewrite: rewrite_in(rewrite)?,
+            }),
+        },
+        response_headers: header_changes_in("response_headers", response_headers)?,
     })
 }
 

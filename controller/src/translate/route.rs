@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use sluice_crds::{
     ClientAuth as ClientAuthSpec, ClientAuthMode as ClientAuthModeSpec, HeaderMatch as HeaderSpec,
-    PathMatch as PathSpec, PathMatchType, ProxyRouteSpec, QueryParamMatch, RouteMatch as MatchSpec, RouteRule,
-    RouteTimeouts, RouteTls, ValueMatchType,
+    PathMatch as PathSpec, PathMatchType, PlainHttp as PlainHttpSpec, ProxyRouteSpec, QueryParamMatch,
+    RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, SecretReference, ValueMatchType,
 };
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
-use sluice_model::unit::{ClientAuth, ClientAuthMode, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
+use sluice_model::unit::{
+    Action, ClientAuth, ClientAuthMode, Forward, PlainHttp, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit,
+};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
+use super::filters::{self, header_changes};
 use super::{Findings, Meaning, certificate, fleet, quantity};
 use crate::objects::Object;
 use crate::problem::FieldPath;
@@ -37,20 +40,20 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
         .collect();
     let client_auth = tls.as_ref().and_then(|spec| spec.client_auth.as_ref());
     let client_auth = client_auth.map(|spec| client_auth_of(&field.field("tls").field("clientAuth"), spec, findings));
-    let certificates = tls
-        .as_ref()
-        .map(|spec| certificates(&field.field("tls"), spec, findings));
+    let tls = tls.as_ref().map(|spec| tls_of(&field.field("tls"), spec, findings));
+    let (certificates, plain_http) = tls.unwrap_or_default();
     let fleet = fleet(fleet_name, findings)?;
     let unit = RouteUnit {
         created_at_seconds: object.created_at_seconds,
         hosts,
         rules,
-        certificates: certificates.unwrap_or_default(),
+        certificates,
         // One that cannot be read must not become one that was not asked for.
         client_auth: match client_auth {
             None => None,
             Some(auth) => Some(auth?),
         },
+        plain_http,
     };
     Some(Meaning::Route {
         fleet,
@@ -58,12 +61,32 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
     })
 }
 
-fn certificates(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> Vec<CertificateRef> {
+fn tls_of(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> (Vec<CertificateRef>, PlainHttp) {
     let RouteTls {
-        certificates,
+        certificates: written,
+        plain_http,
         client_auth: _,
     } = spec;
-    let field = field.field("certificates");
+    if written.is_empty() && plain_http.is_none() {
+        let fix = "add one, or leave tls out";
+        findings.error(field, "there are neither certificates nor plainHttp", fix);
+    }
+    let plain_http = match plain_http {
+        None | Some(PlainHttpSpec::Allow) => PlainHttp::Allow,
+        Some(PlainHttpSpec::Redirect) => PlainHttp::Redirect,
+        Some(PlainHttpSpec::Reject) => PlainHttp::Reject,
+    };
+    (
+        certificates(&field.field("certificates"), written, findings),
+        plain_http,
+    )
+}
+
+fn certificates(
+    field: &FieldPath,
+    certificates: &[SecretReference],
+    findings: &mut Findings<'_>,
+) -> Vec<CertificateRef> {
     let mut found: Vec<CertificateRef> = Vec::with_capacity(certificates.len());
     for (index, one) in certificates.iter().enumerate() {
         let Some(certificate) = certificate(&field.index(index), one, findings) else {
@@ -120,31 +143,93 @@ const REGEX_FIX: &str = "correct the regular expression; it must match the whole
 fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Findings<'_>) -> Option<Rule> {
     let RouteRule {
         name,
-        matches,
-        pool,
-        timeouts,
+        matches: written,
+        pool: _,
+        request_redirect: _,
+        timeouts: _,
+        url_rewrite: _,
+        request_headers: _,
+        response_headers,
     } = spec;
-    let numbered = matches.iter().enumerate();
-    let found: Vec<RouteMatch> = numbered
+    let numbered = written.iter().enumerate();
+    let mut matches: Vec<RouteMatch> = numbered
         .filter_map(|(index, one)| route_match(&field.field("matches").index(index), one, findings))
         .collect();
-    let timeouts = timeouts
-        .as_ref()
-        .map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
-    let pool = findings.ok(
-        &field.field("pool"),
-        pool.parse(),
-        "use the name of a Pool in this namespace",
-    )?;
+    if written.is_empty() {
+        matches.push(RouteMatch::default());
+    }
+    let response_headers = header_changes(&field.field("responseHeaders"), response_headers.as_ref(), findings);
+    let action = action(object, field, spec, &matches, findings)?;
     Some(Rule {
         name: Some(name.as_str().into()),
-        matches: if matches.is_empty() {
-            vec![RouteMatch::default()]
-        } else {
-            found
-        },
-        pool: ObjectKey::new(Kind::Pool, object.key.namespace.clone(), pool),
+        matches,
+        action,
+        response_headers,
+    })
+}
+
+/// What becomes of the requests of a rule with these matches.
+fn action(
+    object: &Object,
+    field: &FieldPath,
+    spec: &RouteRule,
+    matches: &[RouteMatch],
+    findings: &mut Findings<'_>,
+) -> Option<Action> {
+    match (&spec.pool, &spec.request_redirect) {
+        (Some(pool), None) => {
+            let pool = pool_of(object, &field.field("pool"), pool, findings);
+            forward(pool?, field, spec, matches, findings).map(Action::Forward)
+        }
+        (None, Some(redirect)) => {
+            let field = field.field("requestRedirect");
+            if spec.timeouts.is_some() || spec.request_headers.is_some() || spec.url_rewrite.is_some() {
+                findings.error(
+                    &field,
+                    "requestHeaders, timeouts and urlRewrite are for requests that go to a pool",
+                    "leave them out beside a requestRedirect",
+                );
+            }
+            let redirect = filters::redirect(&field, redirect, matches, findings)?;
+            Some(Action::Redirect(Arc::new(redirect)))
+        }
+        (None, None) => {
+            findings.error(
+                field,
+                "there is neither a pool nor a requestRedirect",
+                "add one of the two",
+            );
+            None
+        }
+        (Some(_), Some(_)) => {
+            findings.error(field, "there are a pool and a requestRedirect", "remove one of the two");
+            None
+        }
+    }
+}
+
+fn pool_of(object: &Object, field: &FieldPath, text: &str, findings: &mut Findings<'_>) -> Option<ObjectKey> {
+    let name = findings.ok(field, text.parse(), "use the name of a Pool in this namespace")?;
+    Some(ObjectKey::new(Kind::Pool, object.key.namespace.clone(), name))
+}
+
+fn forward(
+    pool: ObjectKey,
+    field: &FieldPath,
+    spec: &RouteRule,
+    matches: &[RouteMatch],
+    findings: &mut Findings<'_>,
+) -> Option<Forward> {
+    let timeouts = spec.timeouts.as_ref();
+    let timeouts = timeouts.map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
+    let headers = field.field("requestHeaders");
+    let request_headers = header_changes(&headers, spec.request_headers.as_ref(), findings);
+    let rewrite = filters::rewrite(&field.field("urlRewrite"), spec.url_rewrite.as_ref(), matches, findings);
+    Some(Forward {
+        pool,
         timeouts: Arc::new(timeouts.unwrap_or_default()),
+        request_headers,
+        rewrite: rewrite?,
     })
 }
 

@@ -58,7 +58,7 @@ impl World {
 fn addresses(fake: &Fake) -> Vec<String> {
     match fake.value(API) {
         Some(LiveValue::Endpoints { endpoints, .. }) => endpoints.iter().map(|one| one.address.to_string()).collect(),
-        Some(LiveValue::Certificate { .. }) => panic!("a certificate"),
+        Some(LiveValue::Certificate { .. } | LiveValue::Authorities { .. }) => panic!("a certificate"),
         None => vec![],
     }
 }

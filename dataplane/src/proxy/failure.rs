@@ -26,6 +26,10 @@ pub enum Failure {
     ClientCertificateRequired,
     /// No rule takes it.
     NoRoute,
+    /// It came in the clear, and its route wants TLS.
+    TlsRequired,
+    /// The redirect of its rule leads to where it came.
+    RedirectLoop,
     /// Its pool has no endpoint with a weight.
     NoEndpoint,
     /// There is no verified revision yet.
@@ -70,7 +74,7 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -82,6 +86,8 @@ impl Failure {
         Self::Misdirected,
         Self::ClientCertificateRequired,
         Self::NoRoute,
+        Self::TlsRequired,
+        Self::RedirectLoop,
         Self::NoEndpoint,
         Self::NotReady,
         Self::RequestTimeout,
@@ -106,6 +112,8 @@ impl Failure {
             Self::Misdirected => "misdirected",
             Self::ClientCertificateRequired => "client_certificate_required",
             Self::NoRoute => "no_route",
+            Self::TlsRequired => "tls_required",
+            Self::RedirectLoop => "redirect_loop",
             Self::NoEndpoint => "no_endpoint",
             Self::NotReady => "not_ready",
             Self::RequestTimeout => "request_timeout",
@@ -131,6 +139,8 @@ impl Failure {
             Self::Misdirected => 421,
             Self::ClientCertificateRequired => 403,
             Self::NoRoute => 404,
+            Self::TlsRequired => 426,
+            Self::RedirectLoop => 508,
             Self::NoEndpoint | Self::NotReady => 503,
             Self::RequestTimeout => 504,
             Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => 502,
@@ -153,11 +163,12 @@ impl Failure {
             | Self::Misdirected
             | Self::ClientCertificateRequired
             | Self::NoRoute
+            | Self::TlsRequired
             | Self::ClientClosed => Whose::Client,
             Self::RequestTimeout | Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => {
                 Whose::Upstream
             }
-            Self::NoEndpoint => Whose::Operator,
+            Self::RedirectLoop | Self::NoEndpoint => Whose::Operator,
             Self::NotReady | Self::Internal => Whose::Proxy,
         }
     }
@@ -178,6 +189,8 @@ impl Failure {
             | Self::Misdirected
             | Self::ClientCertificateRequired
             | Self::NoRoute
+            | Self::TlsRequired
+            | Self::RedirectLoop
             | Self::NoEndpoint
             | Self::NotReady
             | Self::RequestTimeout
@@ -201,6 +214,8 @@ impl Failure {
             Self::Misdirected => "this connection was opened for another host; use one of its own",
             Self::ClientCertificateRequired => "this needs a client certificate that is trusted here, over TLS",
             Self::NoRoute => "no route takes this request",
+            Self::TlsRequired => "this is served over TLS only; use https",
+            Self::RedirectLoop => "the redirect that is configured leads back to this address",
             Self::NoEndpoint => "no endpoint is configured for this request",
             Self::NotReady => "no configuration is active yet",
             Self::RequestTimeout => "the upstream did not answer in time",
@@ -226,6 +241,8 @@ impl Failure {
             | Self::Misdirected
             | Self::ClientCertificateRequired
             | Self::NoRoute
+            | Self::TlsRequired
+            | Self::RedirectLoop
             | Self::NoEndpoint
             | Self::NotReady
             | Self::RequestTimeout

@@ -105,11 +105,8 @@ pub(crate) mod tests {
             hosts.push(HostPattern::Any);
         }
         RouteUnit {
-            created_at_seconds: None,
-            hosts,
-            rules: Vec::new(),
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
-            client_auth: None,
+            ..RouteUnit::of(hosts, Vec::new())
         }
     }
 

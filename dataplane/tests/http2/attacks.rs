@@ -329,15 +329,10 @@ async fn responses_that_nobody_takes() {
     paused
         .send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/")))
         .await;
-    let rss = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-    };
     tokio::time::sleep(Duration::from_secs(5)).await;
     println!(
         "200 responses of 1 MiB waiting: {} MiB in this process, upstream and clients included",
-        rss()
+        resident_kib() / 1024
     );
     for attacker in attackers {
         assert_eq!(attacker.await.unwrap(), Some(ENHANCE_YOUR_CALM as u8));
@@ -450,4 +445,58 @@ async fn slow_heads_bodies_and_silence() {
         .await;
     assert_eq!(raw.next_on(3).await.unwrap().status(), Some(200));
     bystander.well().await;
+}
+
+/// What this process takes of memory.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// With the client's end, which is in the same process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures the memory of this process, so nothing else may run in it"]
+async fn what_a_connection_costs() {
+    const IDLE: u64 = 2_000;
+    const BOMBS: u64 = 20;
+    let world = world(says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc").await).await;
+    let ask = frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/"));
+    let mut idle = Vec::new();
+    let before = resident_kib();
+    for _ in 0..IDLE {
+        let mut raw = Raw::connect(world.address, &[]).await;
+        raw.send(&ask).await;
+        assert_eq!(raw.next_on(1).await.unwrap().status(), Some(200));
+        idle.push(raw);
+    }
+    println!(
+        "{IDLE} connections at rest: {} KiB each",
+        (resident_kib() - before) / IDLE
+    );
+    drop(idle);
+    world.metric_is("proxy_connections", 0).await;
+
+    // As many cookies as pass, by a byte each, on all streams, none of whose windows opens.
+    let seed = [get("/"), b"\x40\x06cookie\x3c".to_vec(), vec![b'a'; 60]].concat();
+    let bomb = [get("/"), vec![0xbe; 90]].concat();
+    let before = resident_kib();
+    let mut bombs = Vec::new();
+    for _ in 0..BOMBS {
+        let mut raw = Raw::connect(world.address, &[(4, 0)]).await;
+        let mut all = frame(HEADERS, END_HEADERS | END_STREAM, 1, &seed);
+        for id in (3..200_u32).step_by(2) {
+            all.extend(frame(HEADERS, END_HEADERS | END_STREAM, id, &bomb));
+        }
+        raw.send(&all).await;
+        let mut answered = 0;
+        while answered < 100 {
+            raw.next_of(HEADERS).await.unwrap();
+            answered += 1;
+        }
+        bombs.push(raw);
+    }
+    let each = resident_kib().saturating_sub(before) / BOMBS;
+    println!("{BOMBS} bombs of 100 streams and 9,000 fields: {each} KiB each, upstream connections included");
+    assert!(each < 4 << 10);
 }

@@ -18,16 +18,16 @@ use tokio_rustls::client::TlsStream;
 use super::world::*;
 
 /// Who vouches for all certificates here, and whom clients believe.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn issue(&self, hosts: &[&str]) -> (CertificateDer<'static>, Arc<Certificate>) {
+    pub(super) fn issue(&self, hosts: &[&str]) -> (CertificateDer<'static>, Arc<Certificate>) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let signed = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
@@ -49,12 +49,12 @@ impl Authority {
         Arc::new(config)
     }
 
-    fn usual_client(&self) -> Arc<ClientConfig> {
+    pub(super) fn usual_client(&self) -> Arc<ClientConfig> {
         self.client(rustls::ALL_VERSIONS, &["h2", "http/1.1"])
     }
 }
 
-fn https(default: Option<&str>) -> Listener {
+pub(super) fn https(default: Option<&str>) -> Listener {
     Listener {
         name: "https".parse().unwrap(),
         port: 443,
@@ -68,19 +68,23 @@ fn https(default: Option<&str>) -> Listener {
     }
 }
 
-fn hold(world: &World, reference: &str, certificate: &Arc<Certificate>) {
+pub(super) fn hold(world: &World, reference: &str, certificate: &Arc<Certificate>) {
     let certificates = &world.store.values().certificates;
     certificates.replace(reference.parse().unwrap(), certificate.clone());
 }
 
-async fn connect(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+pub(super) async fn connect(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     within(TlsConnector::from(config.clone()).connect(name, stream)).await
 }
 
 /// One request and the head of its answer; the connection stays.
-async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> String {
+pub(super) async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> String {
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let head = read_until(stream, "\r\n\r\n").await;

@@ -16,7 +16,7 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Http2, Listener, PoolSource, PoolUnit, RouteUnit, Rule,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
     TimeoutMillis, Timeouts, Unit, Weight,
 };
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
@@ -26,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// A configuration in the making.
 #[derive(Default, Clone)]
 pub(crate) struct Setup {
-    config: Config,
+    pub(crate) config: Config,
 }
 
 pub(crate) fn key(text: &str) -> ObjectKey {
@@ -47,23 +47,19 @@ impl Setup {
     /// A route of the name of its pool.
     pub(crate) fn route(mut self, prefix: &str, pool: &str, timeout_ms: Option<u64>) -> Self {
         let rule = Rule {
-            name: None,
             matches: vec![RouteMatch {
                 path: PathMatch::prefix(prefix).unwrap(),
                 ..RouteMatch::default()
             }],
-            pool: key(&format!("Pool t/{pool}")),
-            timeouts: Arc::new(Timeouts {
-                request: timeout_ms.and_then(TimeoutMillis::new),
+            action: Action::Forward(Forward {
+                timeouts: Arc::new(Timeouts {
+                    request: timeout_ms.and_then(TimeoutMillis::new),
+                }),
+                ..Forward::to(key(&format!("Pool t/{pool}")))
             }),
+            ..Rule::to(key(&format!("Pool t/{pool}")))
         };
-        let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname("a.test").unwrap()],
-            rules: vec![rule],
-            certificates: vec![],
-            client_auth: None,
-        };
+        let unit = RouteUnit::of(vec![HostPattern::hostname("a.test").unwrap()], vec![rule]);
         self.config
             .insert(key(&format!("ProxyRoute t/{pool}")), Unit::Route(unit));
         self
@@ -71,57 +67,38 @@ impl Setup {
 
     /// A route of this name for one host, all of it to one pool, with certificates.
     pub(crate) fn host(mut self, name: &str, host: &str, pool: &str, certificates: &[&str]) -> Self {
+        let rules = vec![Rule::to(key(&format!("Pool t/{pool}")))];
         let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname(host).unwrap()],
-            rules: vec![Rule {
-                name: None,
-                matches: vec![RouteMatch::default()],
-                pool: key(&format!("Pool t/{pool}")),
-                timeouts: Arc::default(),
-            }],
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
-            client_auth: None,
+            ..RouteUnit::of(vec![HostPattern::hostname(host).unwrap()], rules)
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
         self
     }
 
-    /// A route of this name for the paths below one of a host.
-    pub(crate) fn host_path(mut self, name: &str, host: &str, prefix: &str, pool: &str) -> Self {
-        let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname(host).unwrap()],
-            rules: vec![Rule {
-                name: None,
-                matches: vec![RouteMatch {
-                    path: PathMatch::prefix(prefix).unwrap(),
-                    ..RouteMatch::default()
-                }],
-                pool: key(&format!("Pool t/{pool}")),
-                timeouts: Arc::default(),
-            }],
-            certificates: vec![],
-            client_auth: None,
-        };
+    /// A route of this name for one host, with these rules.
+    pub(crate) fn rules(mut self, name: &str, host: &str, rules: Vec<Rule>) -> Self {
+        let unit = RouteUnit::of(vec![HostPattern::hostname(host).unwrap()], rules);
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
         self
     }
 
-    /// The route of this name asks its clients for certificates.
-    pub(crate) fn asking(mut self, name: &str, ca: &str, mode: ClientAuthMode) -> Self {
+    /// What becomes of the requests of the route of this name that come in the clear.
+    pub(crate) fn plain_http(mut self, name: &str, plain_http: PlainHttp) -> Self {
         let key = key(&format!("ProxyRoute t/{name}"));
-        let Some(Unit::Route(route)) = self.config.get(&key) else {
-            panic!("there is no {key}")
+        let Some(Unit::Route(route)) = self.config.get(&key).cloned() else {
+            panic!("no route {name}");
         };
-        let mut route = route.clone();
-        route.client_auth = Some(ClientAuth {
-            ca: ca.parse().unwrap(),
-            mode,
-        });
-        self.config.insert(key, Unit::Route(route));
+        self.config.insert(key, Unit::Route(RouteUnit { plain_http, ..route }));
+        self
+    }
+
+    /// What its revision says of listeners; who listens where is another matter here.
+    pub(crate) fn listeners(mut self, listeners: Vec<Listener>) -> Self {
+        let unit = Unit::DataPlane(DataPlaneUnit { listeners });
+        self.config.insert(key("Rollout t/fleet"), unit);
         self
     }
 
@@ -134,10 +111,9 @@ impl Setup {
     }
 
     pub(crate) fn snapshot(mut self) -> Arc<Snapshot> {
-        let unit = DataPlaneUnit {
-            listeners: vec![listener("http", 80)],
-        };
-        self.config.insert(key("Rollout t/fleet"), Unit::DataPlane(unit));
+        if self.config.get(&key("Rollout t/fleet")).is_none() {
+            self = self.listeners(vec![listener("http", 80)]);
+        }
         Arc::new(Snapshot::check(self.config).unwrap())
     }
 }

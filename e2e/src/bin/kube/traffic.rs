@@ -31,6 +31,15 @@ pub(crate) struct Seen {
     pub(crate) outcomes: Outcomes,
 }
 
+/// Waits until all of these together have had `count` requests answered.
+pub(crate) async fn reach_together(all: &[Traffic], count: u64) {
+    wait_until(&format!("{count} requests altogether"), PATIENCE, || async {
+        let answered: u64 = all.iter().map(Traffic::answered).sum();
+        if answered >= count { Ok(()) } else { Err(answered) }
+    })
+    .await;
+}
+
 impl Traffic {
     /// Starts sending; `name` tells it from other load of the same check.
     pub(crate) fn start(name: &'static str, plan: Plan) -> Self {

@@ -14,7 +14,7 @@ use crate::install::GATEWAYS;
 use crate::objects;
 use crate::pods::Pod;
 use crate::sluice::{CONTROLLER, GATEWAY, HEALTH, NAMESPACE, PATIENCE, Sluice};
-use crate::traffic::Traffic;
+use crate::traffic::{self, Traffic};
 use crate::world::World;
 
 /// How long the slow answers take: longer than a restart needs to notice, shorter than the drain.
@@ -42,11 +42,8 @@ pub(crate) async fn nothing_is_lost(world: &World) -> anyhow::Result<()> {
         world.ready_pods(NAMESPACE, GATEWAY, GATEWAYS).await;
         shop.backend.restart(world).await?;
     }
-    let mut answered = 0;
-    for traffic in &traffic {
-        traffic.reach(requests / 3).await;
-        answered += traffic.answered();
-    }
+    traffic::reach_together(&traffic, requests).await;
+    let answered: u64 = traffic.iter().map(Traffic::answered).sum();
     for traffic in traffic {
         traffic.stop().await.answered_by(world, &["shop", "slow"])?;
     }
