@@ -173,8 +173,8 @@ pub const CERTIFICATES_DIFFER: CelRule = CelRule {
 /// A `tls` with nothing in it was meant to have something.
 pub const TLS_SAYS_SOMETHING: CelRule = CelRule {
     id: "tls-says-something",
-    cel: "(has(self.certificates) && size(self.certificates) > 0) || has(self.plainHttp)",
-    message: "tls needs certificates or plainHttp",
+    cel: "(has(self.certificates) && size(self.certificates) > 0) || has(self.plainHttp) || has(self.clientAuth)",
+    message: "tls needs certificates, plainHttp or clientAuth",
     field: None,
 };
 /// A rule leaves alone what frames a message, concerns one connection, or is Sluice's own word about a request. The same
@@ -881,6 +881,11 @@ pub const CASES: &[Case] = &[
         TLS_SAYS_SOMETHING,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"plainHttp":"Redirect"}}"#,
+    ),
+    accepted(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"clientAuth":{"ca":{"secretName":"clients"}}}}"#,
     ),
     accepted(
         TLS_SAYS_SOMETHING,

@@ -65,11 +65,15 @@ fn tls_of(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> (V
     let RouteTls {
         certificates: written,
         plain_http,
-        client_auth: _,
+        client_auth,
     } = spec;
-    if written.is_empty() && plain_http.is_none() {
+    if written.is_empty() && plain_http.is_none() && client_auth.is_none() {
         let fix = "add one, or leave tls out";
-        findings.error(field, "there are neither certificates nor plainHttp", fix);
+        findings.error(
+            field,
+            "there are neither certificates nor plainHttp nor clientAuth",
+            fix,
+        );
     }
     let plain_http = match plain_http {
         None | Some(PlainHttpSpec::Allow) => PlainHttp::Allow,

@@ -7,9 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair};
 use sluice_dataplane::config::{Answer, Delivered};
+use sluice_model::host::HostPattern;
 use sluice_model::limits::MAX_CLOCK_SKEW_SECONDS;
-use sluice_model::unit::{ClientAuth, ClientAuthMode, ListenerTls, PoolSource, PoolUnit, RouteUnit, Unit};
-use sluice_model::{Config, Kind, LiveSubject};
+use sluice_model::unit::{ClientAuth, ClientAuthMode, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
+use sluice_model::{Config, LiveSubject};
 use sluice_proto::delivery::Refusal as WireReason;
 use sluice_proto::live::{
     EndpointState, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, SealedLive, seal_live,
@@ -195,20 +196,15 @@ fn authorities_are_taken_kept_and_refused_if_nobody_could_be_trusted_by_them() {
         certificates: vec![der.clone()],
     };
     let mut config = referring();
-    let route = config
-        .units
-        .keys()
-        .find(|key| key.kind == Kind::ProxyRoute)
-        .unwrap()
-        .clone();
-    let Some(Unit::Route(unit)) = config.get(&route).cloned() else {
-        panic!("no route")
-    };
     let client_auth = Some(ClientAuth {
         ca: "shop/clients".parse().unwrap(),
         mode: ClientAuthMode::Required,
     });
-    config.insert(route, Unit::Route(RouteUnit { client_auth, ..unit }));
+    let route = RouteUnit {
+        client_auth,
+        ..RouteUnit::of(vec![HostPattern::Any], vec![Rule::to(pool_key("api"))])
+    };
+    config.insert("ProxyRoute shop/clients".parse().unwrap(), Unit::Route(route));
     let two = world.revision(2, config);
     assert_eq!(send(&mut world, 50, value(&pair.0)), "used");
     let order = world.signers.order(epoch(2), &two, None);
