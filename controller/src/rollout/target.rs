@@ -209,6 +209,7 @@ impl Turn<'_> {
                 .map_or_else(BTreeMap::new, |counts| BTreeMap::from([(ScopeId::Fleet, counts)])),
             compared: Compared::No,
             served_before: 0,
+            served_before_ms: 0,
             waved: None,
         });
         self.commit_stage(0);

@@ -1072,6 +1072,38 @@ fn a_candidate_to_whom_nobody_came_before_is_not_starved() {
     );
 }
 
+/// Somebody who asks one instance after the other, slowly: that nobody asks the candidate for some seconds says nothing.
+#[test]
+fn a_candidate_is_starved_only_of_what_comes_in_the_time_of_a_bake() {
+    fn slow(_: Role) -> Vec<(ScopeId, u64, u64)> {
+        vec![(ScopeId::Fleet, 3, 0)]
+    }
+    fn elsewhere(role: Role) -> Vec<(ScopeId, u64, u64)> {
+        if role == Role::Stable { good(role) } else { nobody(role) }
+    }
+    let mut bench = three();
+    bench.seconds(60, slow);
+    bench.offer(2, &["shop"]);
+    bench.seconds(6, elsewhere);
+    assert_eq!(
+        bench.phase(),
+        Phase::Stalled,
+        "15 were due in 5 s: {:#?}",
+        bench.stories
+    );
+    bench.seconds(6, elsewhere);
+    assert!(
+        matches!(
+            bench.last(),
+            PastResult::RolledBack {
+                failure: Failure::Starved { .. },
+                ..
+            }
+        ),
+        "30 were due in 10 s"
+    );
+}
+
 /// The change makes a route miss what it took: the candidate serves, but not on it.
 #[test]
 fn a_route_that_gets_nothing_of_the_candidates_traffic_is_starved() {
