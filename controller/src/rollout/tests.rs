@@ -574,6 +574,30 @@ fn what_takes_the_place_of_nothing_goes_to_everybody_at_once_and_still_needs_the
         (Some(revision(2)), &PastResult::Promoted)
     );
 
+    // The next change waits for that, and goes stage by stage: there is something to lose now.
+    let mut next = three();
+    next.deaf.insert("i-1".parse().unwrap());
+    let target = first_routes(&next);
+    next.step(Event::NewTarget(target));
+    let target = Target {
+        revision: revision(3),
+        ..first_routes(&next)
+    };
+    next.step(Event::NewTarget(target));
+    let record = next.record();
+    let tried = record.rollout.as_ref().map(|rollout| rollout.target.revision);
+    assert_eq!((tried, record.queued.is_some()), (Some(revision(2)), true));
+    // Who has fallen silent is not waited for, and takes nothing from the others.
+    next.mute.insert("i-1".parse().unwrap());
+    next.seconds(62, nobody);
+    assert_eq!(
+        (next.record().stable, next.last()),
+        (Some(revision(2)), &PastResult::Promoted),
+        "{:#?}",
+        next.stories
+    );
+    assert!(next.recompiles > 0, "what waits was compiled against nothing");
+
     let mut refused = three();
     let [one, other] = ["i-0", "i-1"].map(|name| name.parse::<InstanceId>().unwrap());
     refused.deaf.extend([one.clone(), other]);
