@@ -109,6 +109,11 @@ impl<'a> Chooser<'a> {
         }
     }
 
+    /// Whether the objects are a cluster's.
+    pub(super) fn is_in_cluster(&self) -> bool {
+        self.view.cluster.is_some()
+    }
+
     pub(super) fn stable_snapshot(&self) -> Option<&'a Snapshot> {
         self.state.stable.as_ref().map(|stable| stable.snapshot.as_ref())
     }
@@ -142,8 +147,8 @@ impl<'a> Chooser<'a> {
         self.braked.clear();
         if let Some(told) = brake::apply(self, &mut forms) {
             self.braked = told.kept;
-            problems.retain(|problem| *problem != told.problem);
-            problems.push(told.problem);
+            problems.retain(|problem| !told.problems.contains(problem));
+            problems.extend(told.problems);
         }
         loop {
             match self.add_pools(&forms) {

@@ -142,6 +142,14 @@ fn only_rollouts_of_the_controllers_namespace_govern_and_consent() {
     let base = [rollout(), pool("api", 80)].concat();
     let mut world = World::in_cluster(&in_cluster(&[base.clone(), routes].concat()));
     let (_, problems) = world.compile(&in_cluster(&base));
+    let on_rollout = problems
+        .iter()
+        .find(|problem| problem.object == Some(key("Rollout shop/edge")));
+    let on_rollout = on_rollout.expect("said where people look");
+    assert!(
+        !on_rollout.is_error() && on_rollout.fix.contains(CONSENT_ANNOTATION),
+        "{on_rollout}"
+    );
     let token = problems[0].fix.split('"').nth(1).unwrap().to_owned();
     let stranger = rollout()
         .replace(
