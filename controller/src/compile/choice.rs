@@ -63,7 +63,7 @@ pub(super) struct Chooser<'a> {
     view: &'a View,
     translation: &'a Translation,
     governing: &'a Governing<'a>,
-    /// Objects with an Error.
+    /// Objects with an Error, and those that this fleet alone does not take.
     errors: BTreeSet<&'a ObjectKey>,
     /// Objects that did not fit the others.
     lifted: BTreeMap<ObjectKey, Lifted>,
@@ -87,7 +87,7 @@ impl<'a> Chooser<'a> {
         view: &'a View,
         translation: &'a Translation,
         governing: &'a Governing<'a>,
-        problems: &[Problem],
+        (problems, refused): (&[Problem], Option<&'a BTreeSet<ObjectKey>>),
         digest: UnitDigest,
     ) -> Self {
         let wrong: BTreeSet<&ObjectKey> = problems
@@ -95,7 +95,8 @@ impl<'a> Chooser<'a> {
             .filter(|problem| problem.is_error())
             .filter_map(|problem| problem.object.as_ref())
             .collect();
-        let errors = translation.items.keys().filter(|key| wrong.contains(key)).collect();
+        let wrong = translation.items.keys().filter(|key| wrong.contains(key));
+        let errors = wrong.chain(refused.into_iter().flatten()).collect();
         Self {
             fleet,
             digest,
