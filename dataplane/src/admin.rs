@@ -179,6 +179,7 @@ fn routes(generation: &Generation) -> Value {
                 "matches": rule.matches.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "pool": rule.pool,
                 "request_timeout_ms": rule.timeouts.request.map(|timeout| timeout.get()),
+                "upgrades": rule.upgrades.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
         };
         route.rules.iter().map(one).collect()

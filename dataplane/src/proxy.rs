@@ -13,6 +13,8 @@ pub(crate) mod headers;
 pub(crate) mod host;
 mod interim;
 pub(crate) mod respond;
+pub(crate) mod tunnel;
+pub(crate) mod upgrade;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +28,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use sluice_model::{RequestFacts, unit::TimeoutMillis};
 
+use crate::guard::hold::Held;
 use crate::middleware::forwarded;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::worker::Worker;
@@ -37,6 +40,7 @@ use failure::Failure;
 use forward::Lease;
 use headers::Survey;
 use host::Host;
+use upgrade::Far;
 
 /// How a request was answered.
 // Lives for one call: moving it once is cheaper than a box for every request.
@@ -44,6 +48,8 @@ use host::Host;
 pub(crate) enum Answer {
     /// By an upstream, over the connection leased.
     Upstream(Response<Incoming>, Lease),
+    /// By an upstream that goes over to the protocol that was asked for.
+    Tunnel(Response<Incoming>, Far),
     /// By this hop, with nothing to say.
     Here,
 }
@@ -57,6 +63,8 @@ pub(crate) async fn serve(
     let exchange = Exchange::begin(&worker, &connection, &request);
     let id = exchange.request_id.clone();
     let answered = caught(answer(exchange, request)).await;
+    // Whatever was asked for: unless the answer was a tunnel, what follows is the next request.
+    connection.gate.settle(Held::Request);
     answered.unwrap_or_else(|()| respond::after_panic(&worker, id))
 }
 
@@ -76,6 +84,7 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
     };
     match answer {
         Ok(Answer::Upstream(response, lease)) => respond::upstream(exchange, response, lease),
+        Ok(Answer::Tunnel(response, far)) => upgrade::respond(exchange, response, far),
         Ok(Answer::Here) => respond::here(exchange),
         Err(failure) => respond::failure(exchange, failure),
     }
@@ -101,9 +110,12 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
     if admitted.way == Way::Here {
         return Ok(Decision::Here);
     }
-    let timeout = route(exchange, request)?;
+    let timeout = route(exchange, &survey, request)?;
     let coded = survey.transfer_encodings > 0 || lacks_length(request, &survey);
     prepare(exchange, &survey, request.headers_mut());
+    if let Some(token) = &exchange.upgrade {
+        upgrade::ask(request.headers_mut(), token);
+    }
     if coded {
         // Said here so that the framing that goes on is ours, also for methods that usually have no body.
         let chunked = HeaderValue::from_static("chunked");
@@ -113,7 +125,11 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
 }
 
 /// Finds the rule and its pool. Each step compares stamps: what it came from and what it leads to are of one generation.
-fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Option<TimeoutMillis>, Failure> {
+fn route(
+    exchange: &mut Exchange,
+    survey: &Survey,
+    request: &Request<ClientBody>,
+) -> Result<Option<TimeoutMillis>, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let host = exchange.host.as_ref().map(Host::name);
     if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), host)
@@ -139,6 +155,7 @@ fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Optio
         }
     }
     exchange.routed(to.route, to.rule, rule.pool);
+    exchange.upgrade = upgrade::wanted(exchange, survey, request, &rule.upgrades);
     Ok(rule.timeouts.request)
 }
 

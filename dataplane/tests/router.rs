@@ -85,6 +85,7 @@ fn route(hosts: usize) -> impl Strategy<Value = RouteUnit> {
             matches,
             pool: "Pool t/p".parse().unwrap(),
             timeouts: Arc::default(),
+            upgrades: Arc::default(),
         };
         RouteUnit {
             created_at_seconds,

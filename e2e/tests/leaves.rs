@@ -64,6 +64,12 @@ fn route_leaves() -> Vec<Leaf> {
             Seen::Live,
         ),
         Leaf(
+            "rules[].upgrades[]",
+            "/rules/0/upgrades/0",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
             "rules[].matches[].path.type",
             "/rules/0/matches/0/path/type",
             json!("Exact"),
@@ -242,7 +248,7 @@ fn rollout_leaves() -> Vec<Leaf> {
 fn full_example() -> BTreeMap<&'static str, Value> {
     let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "sluice.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "demo"}, "spec": spec});
     let rule = json!({
-        "name": "api", "pool": "first", "timeouts": {"request": "3s"},
+        "name": "api", "pool": "first", "timeouts": {"request": "3s"}, "upgrades": ["websocket"],
         "matches": [{
             "path": {"type": "PathPrefix", "value": "/v1"}, "methods": ["GET"],
             "headers": [{"name": "x-version", "type": "Exact", "value": "v."}],
@@ -399,7 +405,10 @@ fn decide(generation: &Generation, (host, path, method, header, query): &Probe) 
     };
     let rule = &generation.routes[found.route as usize].rules[found.rule as usize];
     let pool = &generation.pools[rule.pool as usize];
-    format!("{} -> {} within {:?}", rule.text, pool.text, rule.timeouts)
+    format!(
+        "{} -> {} within {:?}, or over to {:?}",
+        rule.text, pool.text, rule.timeouts, rule.upgrades
+    )
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::unit::{
     DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis,
     Timeouts, Unit, Weight,
 };
+use crate::upgrade::UpgradeToken;
 
 /// A value that a list above is known to make; what is wrong with it is a bug of the list.
 fn known<T, E: std::fmt::Debug>(value: Result<T, E>) -> T {
@@ -117,22 +118,37 @@ pub fn timeouts() -> impl Strategy<Value = Timeouts> {
     })
 }
 
+/// Protocols to go over to, often none.
+pub fn upgrades() -> impl Strategy<Value = Arc<[UpgradeToken]>> {
+    btree_set(select(vec!["websocket", "x-own"]), 0..2)
+        .prop_map(|tokens| tokens.into_iter().map(|text| known(UpgradeToken::new(text))).collect())
+}
+
 /// Routes that are valid where these pools are (at least one).
 pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
-    let rule = (any::<bool>(), vec(matches(), 1..4), select(pools), timeouts());
+    let rule = (
+        any::<bool>(),
+        vec(matches(), 1..4),
+        select(pools),
+        timeouts(),
+        upgrades(),
+    );
     let created = option::of(prop_oneof![0_u64..4, Just(u64::MAX), Just(1_800_000_000)]);
     let certificates = btree_set(certificates(), 0..2);
     (created, btree_set(hosts(), 1..4), vec(rule, 1..4), certificates).prop_map(
         |(created_at_seconds, hosts, rules, certificates)| {
-            let rule =
-                |(index, (named, matches, pool, timeouts)): (usize, (bool, Vec<RouteMatch>, ObjectKey, Timeouts))| {
-                    Rule {
-                        name: named.then(|| Arc::from(format!("rule-{index}"))),
-                        matches,
-                        pool,
-                        timeouts: Arc::new(timeouts),
-                    }
-                };
+            let rule = |(index, (named, matches, pool, timeouts, upgrades)): (
+                usize,
+                (bool, Vec<RouteMatch>, ObjectKey, Timeouts, Arc<[UpgradeToken]>),
+            )| {
+                Rule {
+                    name: named.then(|| Arc::from(format!("rule-{index}"))),
+                    matches,
+                    pool,
+                    timeouts: Arc::new(timeouts),
+                    upgrades,
+                }
+            };
             RouteUnit {
                 created_at_seconds,
                 hosts: hosts.into_iter().collect(),

@@ -41,6 +41,9 @@ pub struct Candidate {
     pub demands: String,
     /// Where its requests go.
     pub pool: ObjectKey,
+    /// Protocols that its clients may go over to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<String>,
 }
 
 /// A match that did not take the request.
@@ -101,6 +104,7 @@ fn candidate(found: &Found<'_>, matched: &RouteMatch) -> Candidate {
         host: found.host.to_string(),
         demands: matched.to_string(),
         pool: found.rule_unit.pool.clone(),
+        upgrades: found.rule_unit.upgrades.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -154,7 +158,12 @@ impl fmt::Display for Because {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.winner {
-            Some(winner) => writeln!(f, "goes to {}\n  by {winner}", winner.pool)?,
+            Some(winner) => {
+                writeln!(f, "goes to {}\n  by {winner}", winner.pool)?;
+                if !winner.upgrades.is_empty() {
+                    writeln!(f, "  may go over to {}", winner.upgrades.join(", "))?;
+                }
+            }
             None => writeln!(f, "goes nowhere: 404 no_route")?,
         }
         for Loser { candidate, because } in &self.others {
@@ -186,6 +195,7 @@ mod tests {
             matches: vec![one],
             pool: "Pool shop/api".parse().unwrap(),
             timeouts: Arc::new(Timeouts::default()),
+            upgrades: Arc::default(),
         }
     }
 

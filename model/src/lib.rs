@@ -35,6 +35,7 @@ pub mod reference;
 pub mod request;
 pub mod snapshot;
 pub mod unit;
+pub mod upgrade;
 
 pub use config::Config;
 pub use digest::{Digest, RevisionId};

@@ -14,7 +14,7 @@ use crate::host::HostPattern;
 use crate::limits::{
     MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_MATCHES, MAX_HOST_REGEXES_PER_ROUTE,
     MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_QUERY_MATCHES,
-    MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
+    MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS, MAX_UPGRADES_PER_RULE,
 };
 use crate::matching::RouteMatch;
 use crate::names::{Kind, ObjectKey};
@@ -141,8 +141,7 @@ impl Snapshot {
 
 fn unit_features(unit: &Unit) -> Vec<Feature> {
     match unit {
-        Unit::Route(route) if route.certificates.is_empty() => vec![Feature::Routes],
-        Unit::Route(_) => vec![Feature::Routes, Feature::TlsListeners],
+        Unit::Route(route) => route_features(route),
         Unit::Pool(PoolUnit { source }) => match source {
             PoolSource::Static(endpoints) if endpoints.is_empty() => vec![Feature::Pools],
             PoolSource::Static(_) => vec![Feature::Pools, Feature::StaticEndpoints],
@@ -150,6 +149,17 @@ fn unit_features(unit: &Unit) -> Vec<Feature> {
         },
         Unit::DataPlane(plane) => data_plane_features(plane),
     }
+}
+
+fn route_features(route: &RouteUnit) -> Vec<Feature> {
+    let mut features = vec![Feature::Routes];
+    if !route.certificates.is_empty() {
+        features.push(Feature::TlsListeners);
+    }
+    if route.rules.iter().any(|rule| !rule.upgrades.is_empty()) {
+        features.push(Feature::Upgrades);
+    }
+    features
 }
 
 fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
@@ -304,6 +314,7 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
         matches,
         pool,
         timeouts: _,
+        upgrades,
     } = rule;
     if let Some(name) = name {
         let good = !name.is_empty()
@@ -318,6 +329,10 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
     errors.count(&format!("{place}.matches"), matches.len(), MAX_MATCHES_PER_RULE);
     for (index, one) in matches.iter().enumerate() {
         check_match(&format!("{place}.matches[{index}]"), one, errors);
+    }
+    errors.at_most(&format!("{place}.upgrades"), upgrades.len(), MAX_UPGRADES_PER_RULE);
+    for token in duplicates(upgrades) {
+        errors.add(format!("{place}.upgrades"), format!("{token} is there twice"));
     }
     match config.get(pool) {
         Some(Unit::Pool(_)) => {}
@@ -430,6 +445,7 @@ mod tests {
             matches: vec![RouteMatch::default()],
             pool: key("Pool a/pool"),
             timeouts: Arc::new(Timeouts::default()),
+            upgrades: Arc::default(),
         };
         RouteUnit {
             created_at_seconds: None,

@@ -12,6 +12,7 @@ use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
 use crate::reference::{CertificateRef, ServiceRef};
+use crate::upgrade::UpgradeToken;
 
 /// What one object means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +49,8 @@ pub struct Rule {
     pub pool: ObjectKey,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// Protocols that its clients may go over to; none twice.
+    pub upgrades: Arc<[UpgradeToken]>,
 }
 
 /// How long the parts of an exchange may take.

@@ -8,6 +8,7 @@ use sluice_model::unit::{
     DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis,
     Timeouts, Unit, Weight,
 };
+use sluice_model::upgrade::UpgradeToken;
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
 use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
@@ -91,12 +92,14 @@ fn rule_to(rule: &Rule) -> pb::Rule {
         matches,
         pool,
         timeouts,
+        upgrades,
     } = rule;
     pb::Rule {
         name: name.as_deref().map(str::to_owned),
         matches: matches.iter().map(match_to).collect(),
         pool: Some(key_to(pool)),
         timeouts: (**timeouts != Timeouts::default()).then(|| timeouts_to(timeouts)),
+        upgrades: upgrades.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -106,13 +109,19 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         matches,
         pool,
         timeouts,
+        upgrades,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
         matches: each("matches", matches, match_from)?,
         pool: key_in("pool", pool)?,
         timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+        upgrades: each("upgrades", upgrades, upgrade_from)?.into(),
     })
+}
+
+fn upgrade_from(text: String) -> Result<UpgradeToken, DecodeError> {
+    UpgradeToken::new(&text).map_err(|error| wrong("", error.to_string()))
 }
 
 fn timeouts_to(timeouts: &Timeouts) -> pb::Timeouts {

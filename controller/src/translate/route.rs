@@ -10,6 +10,7 @@ use sluice_crds::{
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
 use sluice_model::unit::{RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
+use sluice_model::upgrade::{UpgradeToken, UpgradeTokenError};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
 use super::{Findings, Meaning, certificate, fleet, quantity};
@@ -101,6 +102,7 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         matches,
         pool,
         timeouts,
+        upgrades,
     } = spec;
     let numbered = matches.iter().enumerate();
     let found: Vec<RouteMatch> = numbered
@@ -109,6 +111,7 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
     let timeouts = timeouts
         .as_ref()
         .map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
+    let upgrades = upgrades_of(&field.field("upgrades"), upgrades, findings);
     let pool = findings.ok(
         &field.field("pool"),
         pool.parse(),
@@ -123,7 +126,19 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         },
         pool: ObjectKey::new(Kind::Pool, object.key.namespace.clone(), pool),
         timeouts: Arc::new(timeouts.unwrap_or_default()),
+        upgrades,
     })
+}
+
+fn upgrades_of(field: &FieldPath, names: &[String], findings: &mut Findings<'_>) -> Arc<[UpgradeToken]> {
+    let numbered = names.iter().enumerate();
+    numbered
+        .filter_map(|(index, text)| match UpgradeToken::new(text) {
+            // Said of the whole list, as CEL does.
+            Err(never @ UpgradeTokenError::Never(_)) => findings.ok(field, Err(never), "leave it out"),
+            token => findings.ok(&field.index(index), token, "write it as websocket"),
+        })
+        .collect()
 }
 
 fn timeouts_of(field: &FieldPath, spec: &RouteTimeouts, findings: &mut Findings<'_>) -> Timeouts {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use sluice_model::unit::{PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
+use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
 use super::values::LiveValues;
@@ -46,6 +47,8 @@ pub struct RuleEntry {
     pub pool: u32,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// Protocols that its clients may go over to.
+    pub upgrades: Arc<[UpgradeToken]>,
 }
 
 /// One route.
@@ -231,6 +234,7 @@ fn route_entry(
             text: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
             pool: *pools.get(&rule.pool).ok_or_else(no_pool)?,
             timeouts: rule.timeouts.clone(),
+            upgrades: rule.upgrades.clone(),
         })
     };
     Ok(RouteEntry {

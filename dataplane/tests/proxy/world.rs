@@ -56,6 +56,7 @@ impl Setup {
             timeouts: Arc::new(Timeouts {
                 request: timeout_ms.and_then(TimeoutMillis::new),
             }),
+            upgrades: Arc::default(),
         };
         let unit = RouteUnit {
             created_at_seconds: None,
@@ -78,6 +79,7 @@ impl Setup {
                 matches: vec![RouteMatch::default()],
                 pool: key(&format!("Pool t/{pool}")),
                 timeouts: Arc::default(),
+                upgrades: Arc::default(),
             }],
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
         };

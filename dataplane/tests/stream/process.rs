@@ -92,6 +92,7 @@ fn configuration() -> Config {
             matches: vec![RouteMatch::default()],
             pool: "Pool shop/api".parse().unwrap(),
             timeouts: Arc::default(),
+            upgrades: Arc::default(),
         }],
         certificates: vec!["shop/tls".parse().unwrap()],
     };
