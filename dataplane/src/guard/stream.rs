@@ -423,6 +423,96 @@ mod tests {
         assert!(more.is_err(), "nothing more is read: {more:?}");
     }
 
+    const ASK: &str = "GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn what_follows_a_request_for_another_protocol_waits_for_its_answer() {
+        let (mut client, mut guard, gate) = guarded();
+        let next = "GET /b HTTP/1.1\r\nX:  1\r\n\r\n";
+        client
+            .write_all(format!("{ASK}{next}{ASK}\x00raw").as_bytes())
+            .await
+            .unwrap();
+        let head = read(&mut guard).await.unwrap();
+        assert_eq!(head, "GET /a HTTP/1.1\r\nConnection:upgrade\r\nUpgrade:x\r\n\r\n");
+        let early = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+        assert!(early.is_err(), "{early:?}");
+        gate.pass();
+        assert!(gate.holds());
+        gate.settle(Held::Request);
+        let framed = read(&mut guard).await.unwrap();
+        assert_eq!(framed, format!("GET /b HTTP/1.1\r\nX:1\r\n\r\n{head}"));
+        gate.pass();
+        assert!(!gate.holds(), "that is the request before");
+        gate.settle(Held::Tunnel);
+        gate.pass();
+        assert!(gate.holds(), "which decides nothing about the next");
+        gate.settle(Held::Tunnel);
+        gate.settle(Held::Request);
+        assert_eq!(read(&mut guard).await.unwrap(), "\x00raw");
+        client.write_all(b"more\x00").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(read(&mut guard).await.unwrap(), "more\x00");
+        assert_eq!(read(&mut guard).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_ends_its_side_behind_such_a_request() {
+        for (behind, held, expected) in [
+            ("raw", Held::Tunnel, ["raw", ""]),
+            (
+                "GET /b HTTP/1.1\r\n\r\n",
+                Held::Request,
+                ["GET /b HTTP/1.1\r\n\r\n", ""],
+            ),
+            (
+                "GET /b HT",
+                Held::Request,
+                ["GET / HTTP/1.1\r\nconnection:close\r\n\r\n", ""],
+            ),
+        ] {
+            let (mut client, mut guard, gate) = guarded();
+            client.write_all(format!("{ASK}{behind}").as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            assert!(read(&mut guard).await.unwrap().starts_with("GET /a "));
+            let early = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+            assert!(early.is_err(), "{early:?}");
+            gate.pass();
+            gate.settle(held);
+            assert_eq!(read(&mut guard).await.unwrap(), expected[0], "{behind}");
+            let last = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+            assert!(last.is_err() || last.unwrap().unwrap() == expected[1], "{behind}");
+        }
+        let (mut client, mut guard, _) = guarded();
+        client.write_all(ASK.as_bytes()).await.unwrap();
+        assert!(read(&mut guard).await.unwrap().starts_with("GET /a "));
+        client.shutdown().await.unwrap();
+        assert_eq!(read(&mut guard).await.unwrap(), "", "who just waits and leaves is gone");
+    }
+
+    #[tokio::test]
+    async fn what_has_a_body_or_is_the_last_is_never_held_back() {
+        for (fields, body) in [
+            ("Content-Length: 2\r\n", "ab"),
+            ("Content-Length: 0\r\n", ""),
+            ("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        ] {
+            let (mut client, mut guard, gate) = guarded();
+            let ask = ASK.replace("Upgrade: x", &format!("Upgrade: x\r\n{}", fields.trim_end()));
+            client.write_all(format!("{ask}{body}{ASK}").as_bytes()).await.unwrap();
+            let all = read(&mut guard).await.unwrap();
+            assert_eq!(all.matches("GET /a ").count(), 2, "{fields}: {all}");
+            gate.pass();
+            assert!(!gate.holds(), "{fields}");
+        }
+        let (mut client, mut guard, gate) = guarded();
+        let last = ASK.replace("upgrade", "upgrade, close");
+        client.write_all(last.as_bytes()).await.unwrap();
+        read(&mut guard).await.unwrap();
+        gate.pass();
+        assert!(!gate.holds());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn closing_lingers_within_bounds_after_a_refusal() {
         let (mut client, mut guard, _) = guarded();

@@ -19,6 +19,7 @@ use sluice_model::unit::{
     DataPlaneUnit, Endpoint, Http2, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit,
     Weight,
 };
+use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,6 +86,20 @@ impl Setup {
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// What clients of a route may go over to.
+    pub(crate) fn upgrades(mut self, route: &str, tokens: &[&str]) -> Self {
+        let key = key(&format!("ProxyRoute t/{route}"));
+        let Some(Unit::Route(route)) = self.config.get(&key) else {
+            panic!("no {key}")
+        };
+        let mut route = route.clone();
+        for rule in &mut route.rules {
+            rule.upgrades = tokens.iter().map(|text| UpgradeToken::new(text).unwrap()).collect();
+        }
+        self.config.insert(key, Unit::Route(route));
         self
     }
 
