@@ -3,6 +3,7 @@
 //! Each object is translated on its own; what concerns several at once is `validate`'s. Every CEL rule of the CRDs has
 //! its twin here, since CEL does not run in the directory source; `sluice_crds::rules::CASES` drives both.
 
+mod filters;
 mod pool;
 mod quantity;
 mod rollout;
@@ -280,6 +281,7 @@ mod tests {
             (api::METHODS_MAX_ITEMS, model::MAX_METHODS),
             (api::UPGRADES_MAX_ITEMS, model::MAX_UPGRADES_PER_RULE),
             (api::UPGRADE_MAX_BYTES, model::MAX_UPGRADE_TOKEN_BYTES),
+            (api::HEADER_CHANGES_MAX_ITEMS, model::MAX_HEADER_CHANGES),
             (api::PATH_MAX_BYTES, model::MAX_PATH_MATCH_BYTES),
             (api::REGEX_MAX_BYTES, model::MAX_REGEX_BYTES),
             (api::HEADER_VALUE_MAX_BYTES, model::MAX_VALUE_MATCH_BYTES),
@@ -294,6 +296,14 @@ mod tests {
             assert_eq!(size(api), model);
         }
         assert_eq!(api::WEIGHT_MAX, model::MAX_WEIGHT);
+    }
+
+    #[test]
+    fn the_fields_that_no_rule_may_change_are_the_models() {
+        let cel = sluice_crds::rules::HEADER_MAY_CHANGE.cel;
+        let (_, list) = cel.split_once('[').unwrap();
+        let named: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(named, sluice_model::header_changes::OWNED);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod governing;
 mod hosts;
+mod plain_http;
 mod reach;
 mod shares;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::RouteMatch;
 use sluice_model::precedence::Rank;
-use sluice_model::unit::{RouteUnit, Unit};
+use sluice_model::unit::{RouteUnit, Rule, Unit};
 use sluice_model::{FleetName, Kind, Name, ObjectKey, Snapshot};
 
 use crate::members::Memberships;
@@ -54,6 +55,7 @@ pub fn validate(
         let strangers = hosts::owned_by_others(translation, view, routes, serving.get(fleet));
         problems.extend(matches_that_never_win(routes, &strangers));
         problems.extend(strangers);
+        problems.extend(plain_http::without_tls(translation, fleet, routes));
         problems.extend(pool_references(translation, view, routes, serving.get(fleet)));
     }
     problems.extend(not_served);
@@ -201,9 +203,10 @@ fn pool_references(
     let mut problems = Vec::new();
     for route in routes {
         for (index, rule) in route.unit.rules.iter().enumerate() {
-            if !translation.items.contains_key(&rule.pool) && !unseen(&rule.pool) {
+            let Some(pool) = rule.pool() else { continue };
+            if !translation.items.contains_key(pool) && !unseen(pool) {
                 let field = FieldPath::root("spec").field("rules").index(index).field("pool");
-                let (message, fix) = no_pool(translation, view, &rule.pool);
+                let (message, fix) = no_pool(translation, view, pool);
                 problems.push(route.object.problem(Severity::Error, field, message, fix));
             }
         }
@@ -247,7 +250,7 @@ fn unused_pools(translation: &Translation, view: &View) -> Vec<Problem> {
     let mut unknown: BTreeSet<&Name> = BTreeSet::new();
     for (key, item) in translation.items.iter().filter(|(key, _)| key.kind == Kind::ProxyRoute) {
         match item.meaning.as_ref().map(|meaning| meaning.unit().as_ref()) {
-            Some(Unit::Route(route)) => used.extend(route.rules.iter().map(|rule| &rule.pool)),
+            Some(Unit::Route(route)) => used.extend(route.rules.iter().filter_map(Rule::pool)),
             Some(Unit::Pool(_) | Unit::DataPlane(_)) | None => drop(unknown.insert(&key.namespace)),
         }
     }

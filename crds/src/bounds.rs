@@ -34,6 +34,8 @@ pub const QUERY_PARAMS_MAX_ITEMS: u32 = 16;
 pub const HEADER_NAME_MAX_BYTES: u32 = 256;
 /// A header or parameter value to compare with.
 pub const HEADER_VALUE_MAX_BYTES: u32 = 4096;
+/// Header fields that a rule sets, adds or removes, each, as in Gateway API.
+pub const HEADER_CHANGES_MAX_ITEMS: u32 = 16;
 /// A path to compare with, as in Gateway API.
 pub const PATH_MAX_BYTES: u32 = 1024;
 /// Static endpoints of one pool.
@@ -101,12 +103,17 @@ pub const PORT_NAME_PATTERN: &str = r"^([0-9][-0-9]*)?[a-z]([-a-z0-9]*[a-z0-9])?
 /// A host name, or `*.` before one. Lower case, no port.
 pub const HOSTNAME_PATTERN: &str =
     r"^(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+/// A host name without wildcard. Lower case, no port.
+pub const PRECISE_HOSTNAME_PATTERN: &str =
+    r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
 /// A method in upper case. Methods are case-sensitive (RFC 9110 §9.1): `get` would never match.
 pub const METHOD_PATTERN: &str = r"^[A-Z][A-Z0-9-]*$";
 /// The name of a protocol, without a version, in lower case: compared without regard to case.
 pub const UPGRADE_PATTERN: &str = r"^[a-z0-9][a-z0-9._-]*$";
 /// A token (RFC 9110 §5.6.2): what a header name is made of.
 pub const TOKEN_PATTERN: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+/// The value of a header field that a rule sets or adds: printable ASCII, with no space at either end.
+pub const FIELD_VALUE_PATTERN: &str = r"^[!-~]([ \t!-~]*[!-~])?$";
 /// `5s`, `1h30m`: the form of Gateway API's GEP-2257.
 pub const DURATION_PATTERN: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 /// `0.5%`, with at most four decimals so that it is exact in integers.
@@ -143,6 +150,10 @@ pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
         "a host name in lower case without a port, such as shop.example.com, or *.example.com for every host below it",
     ),
     (
+        PRECISE_HOSTNAME_PATTERN,
+        "a host name in lower case without a port, such as www.example.com",
+    ),
+    (
         METHOD_PATTERN,
         "a method in upper case, such as GET; methods are case-sensitive",
     ),
@@ -153,6 +164,10 @@ pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
     (
         TOKEN_PATTERN,
         "a header name, such as x-api-version: letters, digits and hyphens, no spaces or colons",
+    ),
+    (
+        FIELD_VALUE_PATTERN,
+        "a header value of printable ASCII characters, without spaces at either end",
     ),
     (DURATION_PATTERN, "a duration, such as 500ms, 5s or 1h30m"),
     (PERCENT_PATTERN, "a percentage from 0 to 100, such as 10 or \"0.5%\""),

@@ -1,7 +1,7 @@
 //! What users *write*: the three kinds of `sluice.dev/v1alpha1`, one file each, and their CRD YAML.
 //!
 //! ```text
-//!  bounds ─► values ─► proxyroute │ pool │ rollout ─► generate ─► yaml/*.sluice.dev.yaml
+//!  bounds ─► values ─► proxyroute (filters) │ pool │ rollout ─► generate ─► yaml/*.sluice.dev.yaml
 //!                  rules (CEL, with cases) ┘
 //! ```
 //!
@@ -16,6 +16,7 @@
 
 pub mod bounds;
 pub mod condition;
+pub mod filters;
 pub mod generate;
 pub mod pool;
 pub mod proxyroute;
@@ -24,10 +25,13 @@ pub mod rules;
 pub mod values;
 
 pub use condition::Condition;
+pub use filters::{
+    ChangedName, HeaderChanges, HeaderField, PathChange, PathChangeType, RedirectScheme, RequestRedirect, UrlRewrite,
+};
 pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus, RemovalBrake, ServiceReference};
 pub use proxyroute::{
-    HeaderMatch, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch, RouteMatch,
-    RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
+    HeaderMatch, PathMatch, PathMatchType, PlainHttp, ProxyRoute, ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch,
+    RouteMatch, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
 };
 pub use rollout::{
     BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, Http2,

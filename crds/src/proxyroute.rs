@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds;
 use crate::condition::{self, Condition};
+use crate::filters::{HeaderChanges, RequestRedirect, UrlRewrite};
 use crate::rules;
 use crate::values::{DurationText, SecretReference};
 
@@ -91,30 +92,53 @@ pub struct ProxyRouteSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub rules: Vec<RouteRule>,
-    /// What clients that come over TLS are shown. For listeners with `tls`.
+    /// What clients that come over TLS are shown, and what becomes of those that do not. For listeners with `tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RouteTls>,
 }
 
-/// What clients that come over TLS are shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What clients that come over TLS are shown, and what becomes of those that do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::TLS_SAYS_SOMETHING])))]
 pub struct RouteTls {
     /// Secrets of type kubernetes.io/tls for the hosts of this route. Each certificate serves those of the hosts that it
-    /// names.
+    /// names. Without any, hosts are served with the certificates of other routes that name them, or the listener's default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(min = 1, max = bounds::CERTIFICATES_MAX_ITEMS),
+        length(max = bounds::CERTIFICATES_MAX_ITEMS),
         extend(
             "x-kubernetes-list-type" = "atomic",
             "x-kubernetes-validations" = rules::attach(&[rules::CERTIFICATES_DIFFER])
         )
     )]
     pub certificates: Vec<SecretReference>,
+    /// What becomes of this route's requests that come in the clear: Allow (they are served), Redirect (their clients are sent
+    /// to HTTPS, with status 308) or Reject (426). Without it Allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_http: Option<PlainHttp>,
+}
+
+/// What becomes of requests that come in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PlainHttp {
+    /// They are served.
+    Allow,
+    /// Their clients are sent to HTTPS.
+    Redirect,
+    /// They are refused.
+    Reject,
 }
 
 /// One rule: the requests it matches, and where they go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[
+    rules::POOL_OR_REDIRECT,
+    rules::REDIRECT_ALONE,
+    rules::PREFIX_TO_REDIRECT,
+    rules::PREFIX_TO_REWRITE,
+])))]
 pub struct RouteRule {
     /// Name of the rule, unique in the route. Metrics, logs and gates speak of it.
     #[schemars(length(min = 1, max = bounds::LABEL_MAX_BYTES), regex(pattern = bounds::LABEL_PATTERN))]
@@ -123,9 +147,13 @@ pub struct RouteRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = bounds::MATCHES_MAX_ITEMS), extend("x-kubernetes-list-type" = "atomic"))]
     pub matches: Vec<RouteMatch>,
-    /// Name of the Pool, in this route's namespace, that answers.
+    /// Name of the Pool, in this route's namespace, that answers. Either this or requestRedirect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = bounds::NAME_MAX_BYTES), regex(pattern = bounds::NAME_PATTERN))]
-    pub pool: String,
+    pub pool: Option<String>,
+    /// Sends the client elsewhere instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_redirect: Option<RequestRedirect>,
     /// How long things may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,
@@ -138,6 +166,16 @@ pub struct RouteRule {
         extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = rules::attach(&[rules::UPGRADE_IS_NOT_HTTP]))
     )]
     pub upgrades: Vec<String>,
+    /// Gives the pool another host or path than the client asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_rewrite: Option<UrlRewrite>,
+    /// What of a request's header fields is changed before the pool gets them. Matches look at what the client sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_headers: Option<HeaderChanges>,
+    /// What of the answer's header fields is changed before the client gets them. Sluice's own answers to requests that
+    /// failed are left as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_headers: Option<HeaderChanges>,
 }
 
 /// Conditions that a request must meet, all of them.

@@ -170,6 +170,100 @@ pub const CERTIFICATES_DIFFER: CelRule = CelRule {
     message: "each certificate may stand here once",
     field: None,
 };
+/// A `tls` with nothing in it was meant to have something.
+pub const TLS_SAYS_SOMETHING: CelRule = CelRule {
+    id: "tls-says-something",
+    cel: "(has(self.certificates) && size(self.certificates) > 0) || has(self.plainHttp)",
+    message: "tls needs certificates or plainHttp",
+    field: None,
+};
+/// A rule leaves alone what frames a message, concerns one connection, or is Sluice's own word about a request. The same
+/// names as `sluice_model::header_changes::OWNED`; `_` counts as `-`, as many servers have it.
+pub const HEADER_MAY_CHANGE: CelRule = CelRule {
+    id: "header-may-change",
+    cel: "!(self.lowerAscii().replace('_', '-') in ['host', 'content-length', 'transfer-encoding', 'te', 'trailer', \
+          'connection', 'keep-alive', 'upgrade', 'expect', 'max-forwards', 'proxy-connection', 'proxy-authenticate', \
+          'proxy-authorization', 'http2-settings', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', \
+          'x-request-id'])",
+    message: "no rule may change this field: it frames messages, concerns one connection, or is what Sluice vouches for",
+    field: None,
+};
+
+/// A rule sends its requests to a pool or elsewhere.
+pub const POOL_OR_REDIRECT: CelRule = CelRule {
+    id: "pool-or-redirect",
+    cel: "has(self.pool) != has(self.requestRedirect)",
+    message: "a rule needs either a pool or a requestRedirect, and not both",
+    field: None,
+};
+/// Nobody would get the request that is changed, or answer in time.
+pub const REDIRECT_ALONE: CelRule = CelRule {
+    id: "redirect-alone",
+    cel: "!has(self.requestRedirect) || !(has(self.requestHeaders) || has(self.timeouts) || has(self.urlRewrite) || (has(self.upgrades) && size(self.upgrades) > 0))",
+    message: "requestHeaders, timeouts, upgrades and urlRewrite are for requests that go to a pool, not for a requestRedirect",
+    field: Some(".requestRedirect"),
+};
+/// A prefix is replaced only where one is matched.
+pub const PREFIX_TO_REDIRECT: CelRule = CelRule {
+    id: "prefix-to-redirect",
+    cel: "!(has(self.requestRedirect) && has(self.requestRedirect.path) && \
+          self.requestRedirect.path.type == 'ReplacePrefixMatch') || !has(self.matches) || \
+          self.matches.all(m, !has(m.path) || !has(m.path.type) || m.path.type == 'PathPrefix')",
+    message: "ReplacePrefixMatch needs matches whose paths are all of type PathPrefix",
+    field: Some(".requestRedirect.path"),
+};
+/// A prefix is replaced only where one is matched.
+pub const PREFIX_TO_REWRITE: CelRule = CelRule {
+    id: "prefix-to-rewrite",
+    cel: "!(has(self.urlRewrite) && has(self.urlRewrite.path) && \
+          self.urlRewrite.path.type == 'ReplacePrefixMatch') || !has(self.matches) || \
+          self.matches.all(m, !has(m.path) || !has(m.path.type) || m.path.type == 'PathPrefix')",
+    message: "ReplacePrefixMatch needs matches whose paths are all of type PathPrefix",
+    field: Some(".urlRewrite.path"),
+};
+/// A rewrite that says nothing was meant to say something.
+pub const REWRITE_CHANGES_SOMETHING: CelRule = CelRule {
+    id: "rewrite-changes-something",
+    cel: "has(self.hostname) || has(self.path)",
+    message: "a rewrite needs a hostname or a path",
+    field: None,
+};
+/// A redirect that changes nothing leads in a circle.
+pub const REDIRECT_LEADS_ELSEWHERE: CelRule = CelRule {
+    id: "redirect-leads-elsewhere",
+    cel: "has(self.scheme) || has(self.hostname) || has(self.port) || has(self.path)",
+    message: "a redirect needs a scheme, hostname, port or path: without any it leads to itself",
+    field: None,
+};
+/// The statuses of redirects to a place that is named. 304 and 305 mean something else, 306 nothing.
+pub const REDIRECT_STATUS: CelRule = CelRule {
+    id: "redirect-status",
+    cel: "self in [301, 302, 303, 307, 308]",
+    message: "must be 301, 302, 303, 307 or 308",
+    field: None,
+};
+/// The new host is a name, not an IP address.
+pub const NEW_HOST_IS_NAME: CelRule = CelRule {
+    id: "new-host-is-name",
+    cel: "!self.matches('^[0-9.]+$')",
+    message: "must be a host name, not an IP address",
+    field: None,
+};
+/// One type, and what belongs to it.
+pub const PATH_CHANGE_BY_TYPE: CelRule = CelRule {
+    id: "path-change-by-type",
+    cel: "has(self.replaceFullPath) == (self.type == 'ReplaceFullPath') && \
+          has(self.replacePrefixMatch) == (self.type == 'ReplacePrefixMatch')",
+    message: "type ReplaceFullPath goes with replaceFullPath, type ReplacePrefixMatch with replacePrefixMatch",
+    field: None,
+};
+/// A new path is as a normalised request path is.
+pub const NEW_PATH: CelRule = CelRule {
+    id: "new-path",
+    cel: r"self == '' || (self.startsWith('/') && !self.matches(r'[^!-~]|[?#\\]|//|/[.][.]?(/|$)'))",
+    message: "a path begins with '/' and has no '?', '#', '\\', '//', '/./', '/../', spaces or non-ASCII characters",
+    field: None,
+};
 
 /// Every rule.
 pub const ALL: &[CelRule] = &[
@@ -194,6 +288,18 @@ pub const ALL: &[CelRule] = &[
     INCREASE_FOR_RATES,
     VALUES_BY_OPERATOR,
     CERTIFICATES_DIFFER,
+    TLS_SAYS_SOMETHING,
+    HEADER_MAY_CHANGE,
+    POOL_OR_REDIRECT,
+    REDIRECT_ALONE,
+    PREFIX_TO_REDIRECT,
+    PREFIX_TO_REWRITE,
+    REWRITE_CHANGES_SOMETHING,
+    REDIRECT_LEADS_ELSEWHERE,
+    REDIRECT_STATUS,
+    NEW_HOST_IS_NAME,
+    PATH_CHANGE_BY_TYPE,
+    NEW_PATH,
 ];
 
 /// `rules` as the value of `x-kubernetes-validations`.
@@ -566,6 +672,220 @@ pub const CASES: &[Case] = &[
         CERTIFICATES_DIFFER,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"},{"secretName":"b"}]}}"#,
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"set":[{"name":"X_Forwarded-For","value":"1"}]}}]}"#,
+        "spec.rules[0].requestHeaders.set[0].name",
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","responseHeaders":{"add":[{"name":"Content-Length","value":"1"}]}}]}"#,
+        "spec.rules[0].responseHeaders.add[0].name",
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"remove":["x-a","Host"]}}]}"#,
+        "spec.rules[0].requestHeaders.remove[1]",
+    ),
+    accepted(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"set":[{"name":"X-Env","value":"a b"}],"add":[{"name":"x-forwarded-prefix","value":"/a"}],"remove":["x_secret","forwarded"]},"responseHeaders":{"remove":["Server"]}}]}"#,
+    ),
+    refused(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[]}]}"#,
+        "spec.rules[0]",
+    ),
+    refused(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestRedirect":{"scheme":"https"}}]}"#,
+        "spec.rules[0]",
+    ),
+    accepted(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https","statusCode":308}}]}"#,
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"timeouts":{"request":"1s"}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"upgrades":["websocket"]}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"requestHeaders":{"remove":["x-a"]}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    accepted(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"www.example.com"},"responseHeaders":{"remove":["x-a"]}}]}"#,
+    ),
+    refused(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"value":"/a"}},{"path":{"type":"Exact","value":"/b"}}],"requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    accepted(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"value":"/a"}},{"path":{"type":"PathPrefix","value":"/b"}},{"methods":["GET"]}],"requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+    ),
+    accepted(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"type":"Exact","value":"/b"}}],"requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/c"}}}]}"#,
+    ),
+    refused(
+        REDIRECT_LEADS_ELSEWHERE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"statusCode":301}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    accepted(
+        REDIRECT_LEADS_ELSEWHERE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"port":8443}}]}"#,
+    ),
+    refused(
+        REDIRECT_STATUS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https","statusCode":304}}]}"#,
+        "spec.rules[0].requestRedirect.statusCode",
+    ),
+    accepted(
+        REDIRECT_STATUS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"http","statusCode":303}}]}"#,
+    ),
+    refused(
+        NEW_HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"10.0.0.1"}}]}"#,
+        "spec.rules[0].requestRedirect.hostname",
+    ),
+    accepted(
+        NEW_HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"10.example.com"}}]}"#,
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/a","replacePrefixMatch":"/a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replaceFullPath":"/a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    accepted(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":""}}}]}"#,
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replaceFullPath",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/a?b"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replaceFullPath",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"//evil.example.com"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replacePrefixMatch",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/a/../b"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replacePrefixMatch",
+    ),
+    accepted(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/a%20b/..c/"}}}]}"#,
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"urlRewrite":{"hostname":"in.example.com"}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        PREFIX_TO_REWRITE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"RegularExpression","value":"/b.*"}}],"urlRewrite":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+        "spec.rules[0].urlRewrite.path",
+    ),
+    accepted(
+        PREFIX_TO_REWRITE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/b"}}],"urlRewrite":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/"}}}]}"#,
+    ),
+    refused(
+        REWRITE_CHANGES_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","urlRewrite":{}}]}"#,
+        "spec.rules[0].urlRewrite",
+    ),
+    accepted(
+        REWRITE_CHANGES_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","urlRewrite":{"hostname":"in.example.com","path":{"type":"ReplaceFullPath","replaceFullPath":"/"}}}]}"#,
+    ),
+    refused(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{}}"#,
+        "spec.tls",
+    ),
+    refused(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[]}}"#,
+        "spec.tls",
+    ),
+    accepted(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"plainHttp":"Redirect"}}"#,
+    ),
+    accepted(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"}]}}"#,
     ),
 ];
 

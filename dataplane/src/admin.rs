@@ -19,6 +19,8 @@ use sluice_model::unit::Http2;
 use sluice_proto::live::{EndpointState, LiveEndpoint};
 use tokio::net::TcpListener;
 
+use sluice_model::unit::{Action, PlainHttp};
+
 use crate::listener::{Listeners, OpenListener};
 use crate::live::{Endpoints, Generation, LiveStore};
 use crate::pool::rotation::EndpointEntry;
@@ -177,16 +179,36 @@ fn routes(generation: &Generation) -> Value {
             json!({
                 "name": rule.name,
                 "matches": rule.matches.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "pool": rule.pool,
-                "request_timeout_ms": rule.timeouts.request.map(|timeout| timeout.get()),
-                "upgrades": rule.upgrades.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "pool": rule.pool(),
+                "action": action(&rule.action),
+                "response_headers": rule.response_headers,
             })
         };
         route.rules.iter().map(one).collect()
     };
     units
-        .map(|(key, route)| json!({ "route": key, "hosts": route.hosts, "rules": rules(route) }))
+        .map(|(key, route)| json!({ "route": key, "hosts": route.hosts, "plain_http": plain_http(route.plain_http), "rules": rules(route) }))
         .collect()
+}
+
+fn plain_http(plain_http: PlainHttp) -> &'static str {
+    match plain_http {
+        PlainHttp::Allow => "allow",
+        PlainHttp::Redirect => "redirect",
+        PlainHttp::Reject => "reject",
+    }
+}
+
+fn action(action: &Action) -> Value {
+    match action {
+        Action::Forward(forward) => json!({
+            "request_timeout_ms": forward.timeouts.request.map(|timeout| timeout.get()),
+            "upgrades": forward.upgrades.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "request_headers": forward.request_headers,
+            "rewrite": forward.rewrite,
+        }),
+        Action::Redirect(redirect) => json!({ "redirect": redirect }),
+    }
 }
 
 fn pools(generation: &Generation) -> Value {

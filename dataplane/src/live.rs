@@ -15,7 +15,9 @@ use arc_swap::ArcSwapOption;
 pub use crate::stats::Role;
 use crate::stats::Stats;
 use crate::telemetry::names::Names;
-pub use generation::{BuildError, Endpoints, Generation, PoolEntry, RouteEntry, RuleEntry, Slots, Stamp};
+pub use generation::{
+    ActionEntry, BuildError, Endpoints, ForwardEntry, Generation, Https, PoolEntry, RouteEntry, RuleEntry, Slots, Stamp,
+};
 use values::LiveValues;
 
 /// What an instance serves.

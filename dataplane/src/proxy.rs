@@ -12,7 +12,9 @@ pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod host;
 mod interim;
+mod redirect;
 pub(crate) mod respond;
+mod rewrite;
 pub(crate) mod tunnel;
 pub(crate) mod upgrade;
 
@@ -24,13 +26,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::TRANSFER_ENCODING;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use sluice_model::{RequestFacts, unit::TimeoutMillis};
 
 use crate::guard::hold::Held;
-use crate::middleware::forwarded;
+use crate::live::ActionEntry;
 use crate::middleware::request_id::X_REQUEST_ID;
+use crate::middleware::{forwarded, modify};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 use admit::Way;
@@ -40,6 +43,7 @@ use failure::Failure;
 use forward::Lease;
 use headers::Survey;
 use host::Host;
+use redirect::Elsewhere;
 use upgrade::Far;
 
 /// How a request was answered.
@@ -52,6 +56,8 @@ pub(crate) enum Answer {
     Tunnel(Response<Incoming>, Far),
     /// By this hop, with nothing to say.
     Here,
+    /// By this hop, with a redirect.
+    Elsewhere(Elsewhere),
 }
 
 /// Answers one request. A panic on the way is a 500 for this request and concerns no other.
@@ -76,6 +82,10 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
             exchange.rest = drain::drain(request).await;
             Ok(Answer::Here)
         }
+        Ok(Decision::Elsewhere(elsewhere)) => {
+            exchange.rest = drain::drain(request).await;
+            Ok(Answer::Elsewhere(elsewhere))
+        }
         Err(failure) if failure.ends_connection() => Err(failure),
         Err(failure) => {
             exchange.rest = drain::drain(request).await;
@@ -85,7 +95,8 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
     match answer {
         Ok(Answer::Upstream(response, lease)) => respond::upstream(exchange, response, lease),
         Ok(Answer::Tunnel(response, far)) => upgrade::respond(exchange, response, far),
-        Ok(Answer::Here) => respond::here(exchange),
+        Ok(Answer::Here) => respond::here(exchange, StatusCode::NO_CONTENT),
+        Ok(Answer::Elsewhere(elsewhere)) => respond::elsewhere(exchange, elsewhere),
         Err(failure) => respond::failure(exchange, failure),
     }
 }
@@ -96,6 +107,8 @@ enum Decision {
     Forward(Option<TimeoutMillis>),
     /// This hop answers it.
     Here,
+    /// Its client is sent elsewhere.
+    Elsewhere(Elsewhere),
 }
 
 fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<Decision, Failure> {
@@ -110,26 +123,26 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
     if admitted.way == Way::Here {
         return Ok(Decision::Here);
     }
-    let timeout = route(exchange, &survey, request)?;
-    let coded = survey.transfer_encodings > 0 || lacks_length(request, &survey);
-    prepare(exchange, &survey, request.headers_mut());
-    if let Some(token) = &exchange.upgrade {
-        upgrade::ask(request.headers_mut(), token);
+    let decision = route(exchange, &survey, request)?;
+    if let Decision::Forward(_) = decision {
+        let coded = survey.transfer_encodings > 0 || lacks_length(request, &survey);
+        prepare(exchange, &survey, request.headers_mut());
+        if coded {
+            // Said here so that the framing that goes on is ours, also for methods that usually have no body.
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
+        if let Some(token) = &exchange.upgrade {
+            upgrade::ask(request.headers_mut(), token);
+        }
+        rewrite::apply(exchange, request)?;
     }
-    if coded {
-        // Said here so that the framing that goes on is ours, also for methods that usually have no body.
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
-    }
-    Ok(Decision::Forward(timeout))
+    Ok(decision)
 }
 
-/// Finds the rule and its pool. Each step compares stamps: what it came from and what it leads to are of one generation.
-fn route(
-    exchange: &mut Exchange,
-    survey: &Survey,
-    request: &Request<ClientBody>,
-) -> Result<Option<TimeoutMillis>, Failure> {
+/// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are
+/// of one generation.
+fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>) -> Result<Decision, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let host = exchange.host.as_ref().map(Host::name);
     if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), host)
@@ -148,15 +161,32 @@ fn route(
     let to = generation.router.find(&facts).ok_or(Failure::NoRoute)?;
     let route = generation.routes.get(to.route as usize).ok_or(Failure::Internal)?;
     let rule = route.rules.get(to.rule as usize).ok_or(Failure::Internal)?;
-    let pool = generation.pools.get(rule.pool as usize).ok_or(Failure::Internal)?;
-    for stamp in [route.stamp, rule.stamp, pool.stamp] {
+    let pool = match &rule.action {
+        ActionEntry::Forward(forward) => {
+            let pool = generation.pools.get(forward.pool as usize);
+            Some((forward.pool, pool.ok_or(Failure::Internal)?))
+        }
+        ActionEntry::Redirect(_) => None,
+    };
+    let stamps = [route.stamp, rule.stamp, pool.map_or(rule.stamp, |(_, pool)| pool.stamp)];
+    for stamp in stamps {
         if stamp != generation.stamp {
             exchange.worker.counters.mixed.add(1);
         }
     }
-    exchange.routed(to.route, to.rule, rule.pool);
-    exchange.upgrade = upgrade::wanted(exchange, survey, request, &rule.upgrades);
-    Ok(rule.timeouts.request)
+    exchange.routed(to, pool.map(|(index, _)| index));
+    if let Some(elsewhere) = redirect::to_https(exchange, route, &generation.https, request.uri())? {
+        return Ok(Decision::Elsewhere(elsewhere));
+    }
+    match &rule.action {
+        ActionEntry::Forward(forward) => {
+            exchange.upgrade = upgrade::wanted(exchange, survey, request, &forward.upgrades);
+            Ok(Decision::Forward(forward.timeouts.request))
+        }
+        ActionEntry::Redirect(redirect) => {
+            redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri()).map(Decision::Elsewhere)
+        }
+    }
 }
 
 /// What the upstream gets to see: nothing that concerned only the hop before, and what this hop vouches for.
@@ -166,6 +196,13 @@ fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
     let host = exchange.host.as_ref().map(Host::sent);
     forwarded::apply(headers, &connection.client, connection.scheme(), host);
     headers.insert(X_REQUEST_ID, exchange.request_id.clone());
+    let mut cleared = Vec::new();
+    if let Some(forward) = exchange.forward_entry() {
+        modify::apply(&forward.request_headers, headers);
+        let names = forward.request_headers.cleared();
+        cleared.extend(names.map(|name| name.header().clone()));
+    }
+    exchange.nominated.append(&mut cleared);
 }
 
 /// Whether only HTTP/2's frames say where its body ends.

@@ -4,6 +4,8 @@
 #[path = "proxy/world.rs"]
 mod world;
 
+#[path = "proxy/filters.rs"]
+mod filters;
 #[path = "proxy/services.rs"]
 mod services;
 #[path = "proxy/tls.rs"]

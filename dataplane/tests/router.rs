@@ -1,8 +1,6 @@
 //! The compiled router answers exactly as the slow matcher does, over random tables of up to 500 hosts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -81,17 +79,12 @@ fn route(hosts: usize) -> impl Strategy<Value = RouteUnit> {
         hosts.sort();
         hosts.dedup();
         let rule = |matches| Rule {
-            name: None,
             matches,
-            pool: "Pool t/p".parse().unwrap(),
-            timeouts: Arc::default(),
-            upgrades: Arc::default(),
+            ..Rule::to("Pool t/p".parse().unwrap())
         };
         RouteUnit {
             created_at_seconds,
-            hosts,
-            rules: rules.into_iter().map(rule).collect(),
-            certificates: vec![],
+            ..RouteUnit::of(hosts, rules.into_iter().map(rule).collect())
         }
     })
 }

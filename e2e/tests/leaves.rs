@@ -14,7 +14,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sluice_controller::compile::Compiler;
 use sluice_controller::source::folder::Folder;
-use sluice_dataplane::live::{Generation, LiveStore, Role};
+use sluice_dataplane::live::{ActionEntry, Generation, LiveStore, Role};
+use sluice_dataplane::middleware::modify;
+use sluice_model::target::{Asked, Scheme};
 use sluice_model::{Digest, RequestFacts, RevisionId};
 use sluice_proto::live::{EndpointState, LiveEndpoint};
 
@@ -48,6 +50,7 @@ fn route_leaves() -> Vec<Leaf> {
             json!("changed"),
             Seen::Live,
         ),
+        Leaf("tls.plainHttp", "/tls/plainHttp", json!("Reject"), Seen::Live),
         // The other certificate of the route is of another namespace, which shares it.
         Leaf(
             "tls.certificates[].namespace",
@@ -67,6 +70,132 @@ fn route_leaves() -> Vec<Leaf> {
             "rules[].upgrades[]",
             "/rules/0/upgrades/0",
             json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.set[].name",
+            "/rules/0/requestHeaders/set/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.set[].value",
+            "/rules/0/requestHeaders/set/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.add[].name",
+            "/rules/0/requestHeaders/add/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.add[].value",
+            "/rules/0/requestHeaders/add/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestHeaders.remove[]",
+            "/rules/0/requestHeaders/remove/0",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.set[].name",
+            "/rules/0/responseHeaders/set/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.set[].value",
+            "/rules/0/responseHeaders/set/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.add[].name",
+            "/rules/0/responseHeaders/add/0/name",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.add[].value",
+            "/rules/0/responseHeaders/add/0/value",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].responseHeaders.remove[]",
+            "/rules/0/responseHeaders/remove/0",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.scheme",
+            "/rules/3/requestRedirect/scheme",
+            json!("http"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.hostname",
+            "/rules/3/requestRedirect/hostname",
+            json!("changed.example.com"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.port",
+            "/rules/3/requestRedirect/port",
+            json!(8444),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.statusCode",
+            "/rules/3/requestRedirect/statusCode",
+            json!(308),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.path.type",
+            "/rules/3/requestRedirect/path",
+            json!({"type": "ReplaceFullPath", "replaceFullPath": "/new"}),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.path.replaceFullPath",
+            "/rules/3/requestRedirect/path",
+            json!({"type": "ReplaceFullPath", "replaceFullPath": "/changed"}),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requestRedirect.path.replacePrefixMatch",
+            "/rules/3/requestRedirect/path/replacePrefixMatch",
+            json!("/changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].urlRewrite.hostname",
+            "/rules/1/urlRewrite/hostname",
+            json!("changed.example.com"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].urlRewrite.path.type",
+            "/rules/1/urlRewrite/path",
+            json!({"type": "ReplaceFullPath", "replaceFullPath": "/new"}),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].urlRewrite.path.replaceFullPath",
+            "/rules/1/urlRewrite/path",
+            json!({"type": "ReplaceFullPath", "replaceFullPath": "/changed"}),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].urlRewrite.path.replacePrefixMatch",
+            "/rules/1/urlRewrite/path/replacePrefixMatch",
+            json!("/changed"),
             Seen::Live,
         ),
         Leaf(
@@ -254,11 +383,28 @@ fn full_example() -> BTreeMap<&'static str, Value> {
             "headers": [{"name": "x-version", "type": "Exact", "value": "v."}],
             "queryParams": [{"name": "preview", "type": "Exact", "value": "1."}],
         }],
+        "requestHeaders": {
+            "set": [{"name": "x-env", "value": "prod"}], "add": [{"name": "x-tag", "value": "a"}], "remove": ["x-secret"],
+        },
+        "responseHeaders": {
+            "set": [{"name": "x-frame-options", "value": "DENY"}], "add": [{"name": "x-tag", "value": "b"}], "remove": ["server"],
+        },
+    });
+    let rest = json!({
+        "name": "rest", "pool": "second",
+        "urlRewrite": {"hostname": "in.example.com", "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/base"}},
+    });
+    let moved = json!({
+        "name": "moved", "matches": [{"path": {"value": "/old"}}],
+        "requestRedirect": {
+            "scheme": "https", "hostname": "www.example.com", "port": 8443, "statusCode": 301,
+            "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"},
+        },
     });
     let route = json!({
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
-        "rules": [rule, {"name": "rest", "pool": "second"}, {"name": "third", "pool": "third"}],
-        "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}]},
+        "rules": [rule, rest, {"name": "third", "pool": "third"}, moved],
+        "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}], "plainHttp": "Redirect"},
     });
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
@@ -384,11 +530,13 @@ fn probes() -> Vec<Probe> {
         (base.0, base.1, http::Method::POST, base.3, base.4),
         // Taken only once the header's or the parameter's value is a regular expression.
         (base.0, base.1, get.clone(), "v2", base.4),
-        (base.0, base.1, get, base.3, "preview=12"),
+        (base.0, base.1, get.clone(), base.3, "preview=12"),
+        (base.0, "/old/items", get, base.3, base.4),
     ]
 }
 
-fn decide(generation: &Generation, (host, path, method, header, query): &Probe) -> String {
+fn decide(generation: &Generation, probe: &Probe) -> String {
+    let (host, path, method, header, query) = probe;
     let headers = http::HeaderMap::from_iter([(
         http::HeaderName::from_static("x-version"),
         http::HeaderValue::from_static(header),
@@ -403,11 +551,36 @@ fn decide(generation: &Generation, (host, path, method, header, query): &Probe) 
     let Some(found) = generation.router.find(&facts) else {
         return "no route".to_owned();
     };
-    let rule = &generation.routes[found.route as usize].rules[found.rule as usize];
-    let pool = &generation.pools[rule.pool as usize];
+    let route = &generation.routes[found.route as usize];
+    let rule = &route.rules[found.rule as usize];
+    let forward = match &rule.action {
+        ActionEntry::Forward(forward) => forward,
+        ActionEntry::Redirect(redirect) => {
+            let asked = Asked {
+                scheme: Scheme::Http,
+                host,
+                port: None,
+                path,
+                query: None,
+            };
+            let location = redirect.location(&asked, rule.prefix(found.matched)).unwrap();
+            return format!("{} -> {} {location}", rule.text, redirect.status.code());
+        }
+    };
+    let pool = &generation.pools[forward.pool as usize];
+    let path = forward.rewrite.path.as_ref();
+    let path = path.map(|change| change.apply(probe.1, rule.prefix(found.matched)));
+    let mut request = headers.clone();
+    let mut response = http::HeaderMap::new();
+    for name in ["x-secret", "server"] {
+        request.insert(name, http::HeaderValue::from_static("1"));
+        response.insert(name, http::HeaderValue::from_static("1"));
+    }
+    modify::apply(&forward.request_headers, &mut request);
+    modify::apply(&rule.response_headers, &mut response);
     format!(
-        "{} -> {} within {:?}, or over to {:?}",
-        rule.text, pool.text, rule.timeouts, rule.upgrades
+        "{} -> {} within {:?}, or over to {:?}: {:?}{path:?} {request:?} {response:?} {:?}",
+        rule.text, pool.text, forward.timeouts, forward.upgrades, forward.host, route.plain_http
     )
 }
 

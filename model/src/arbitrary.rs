@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -13,15 +14,17 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::config::Config;
+use crate::header_changes::{Field, FieldName, HeaderChanges};
 use crate::host::HostPattern;
 use crate::matching::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
 use crate::names::{Kind, Name, ObjectKey};
 use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
+use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 use crate::unit::{
-    DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis,
-    Timeouts, Unit, Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit,
+    Rule, TimeoutMillis, Timeouts, Unit, Weight,
 };
 use crate::upgrade::UpgradeToken;
 
@@ -124,36 +127,118 @@ pub fn upgrades() -> impl Strategy<Value = Arc<[UpgradeToken]>> {
         .prop_map(|tokens| tokens.into_iter().map(|text| known(UpgradeToken::new(text))).collect())
 }
 
+/// Changes of a few header fields, often none.
+pub fn header_changes() -> impl Strategy<Value = HeaderChanges> {
+    let names = btree_set(select(vec!["x-a", "x-b", "x_c", "server"]), 0..4);
+    let way = (0_u8..3, select(vec!["1", "a b", "max-age=5; x"]));
+    let changes = (names, vec(way, 4)).prop_map(|(names, ways)| {
+        let mut changes = HeaderChanges::default();
+        for (name, (way, value)) in names.into_iter().zip(ways) {
+            match way {
+                0 => changes.set.push(known(Field::new(name, value))),
+                1 => changes.add.push(known(Field::new(name, value))),
+                _ => changes.remove.push(known(FieldName::new(name))),
+            }
+        }
+        changes
+    });
+    option::weighted(0.3, changes).prop_map(Option::unwrap_or_default)
+}
+
+/// Ways to another place, for rules that match prefixes only or do not.
+fn redirects() -> impl Strategy<Value = Redirect> {
+    let scheme = option::of(select(vec![Scheme::Http, Scheme::Https]));
+    let host = option::of(select(vec!["c.test", "www.a.test"]).prop_map(|text| known(text.parse())));
+    let status = select(&RedirectStatus::ALL[..]);
+    (scheme, host, option::of(any::<NonZeroU16>()), path_changes(), status).prop_map(
+        |(scheme, host, port, path, status)| Redirect {
+            scheme,
+            host,
+            port,
+            path: Some(path),
+            status,
+        },
+    )
+}
+
+fn rewrites() -> impl Strategy<Value = Rewrite> {
+    let host = option::weighted(
+        0.2,
+        select(vec!["in.test", "www.a.test"]).prop_map(|text| known(text.parse())),
+    );
+    (host, option::weighted(0.2, path_changes())).prop_map(|(host, path)| Rewrite { host, path })
+}
+
+fn path_changes() -> impl Strategy<Value = PathChange> {
+    let path = select(vec!["/", "/x", "/x/y/"]);
+    (any::<bool>(), path).prop_map(|(whole, text)| match whole {
+        true => known(PathChange::full(text)),
+        false => known(PathChange::prefix(text)),
+    })
+}
+
+/// A change that goes with these matches.
+fn fitting(change: Option<PathChange>, matches: &[RouteMatch]) -> Option<PathChange> {
+    let whole = || known(PathChange::full("/x"));
+    change.map(|change| if change.fits(matches) { change } else { whole() })
+}
+
+/// Rules without a name that lead to one of these pools, or elsewhere.
+pub fn rules(pools: Vec<ObjectKey>) -> impl Strategy<Value = Rule> {
+    let forward = (select(pools), timeouts(), upgrades(), header_changes(), rewrites());
+    let forward = forward.prop_map(|(pool, timeouts, upgrades, headers, rewrite)| {
+        Action::Forward(Forward {
+            pool,
+            timeouts: Arc::new(timeouts),
+            upgrades,
+            request_headers: Arc::new(headers),
+            rewrite: Arc::new(rewrite),
+        })
+    });
+    let redirect = redirects().prop_map(|redirect| Action::Redirect(Arc::new(redirect)));
+    let action = prop_oneof![4 => forward, 1 => redirect];
+    (vec(matches(), 1..4), action, header_changes()).prop_map(|(matches, action, response_headers)| Rule {
+        name: None,
+        action: match action {
+            Action::Forward(forward) => Action::Forward(Forward {
+                rewrite: Arc::new(Rewrite {
+                    path: fitting(forward.rewrite.path.clone(), &matches),
+                    ..Rewrite::clone(&forward.rewrite)
+                }),
+                ..forward
+            }),
+            Action::Redirect(redirect) => Action::Redirect(Arc::new(Redirect {
+                path: fitting(redirect.path.clone(), &matches),
+                ..Redirect::clone(&redirect)
+            })),
+        },
+        matches,
+        response_headers: Arc::new(response_headers),
+    })
+}
+
 /// Routes that are valid where these pools are (at least one).
 pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
-    let rule = (
-        any::<bool>(),
-        vec(matches(), 1..4),
-        select(pools),
-        timeouts(),
-        upgrades(),
-    );
     let created = option::of(prop_oneof![0_u64..4, Just(u64::MAX), Just(1_800_000_000)]);
+    let rules = vec((any::<bool>(), rules(pools)), 1..4);
     let certificates = btree_set(certificates(), 0..2);
-    (created, btree_set(hosts(), 1..4), vec(rule, 1..4), certificates).prop_map(
-        |(created_at_seconds, hosts, rules, certificates)| {
-            let rule = |(index, (named, matches, pool, timeouts, upgrades)): (
-                usize,
-                (bool, Vec<RouteMatch>, ObjectKey, Timeouts, Arc<[UpgradeToken]>),
-            )| {
-                Rule {
-                    name: named.then(|| Arc::from(format!("rule-{index}"))),
-                    matches,
-                    pool,
-                    timeouts: Arc::new(timeouts),
-                    upgrades,
-                }
+    let plain = prop_oneof![
+        3 => Just(PlainHttp::Allow),
+        1 => Just(PlainHttp::Redirect),
+        1 => Just(PlainHttp::Reject),
+    ];
+    (created, btree_set(hosts(), 1..4), rules, certificates, plain).prop_map(
+        |(created_at_seconds, hosts, rules, certificates, plain_http)| {
+            let rule = |(index, (named, rule)): (usize, (bool, Rule))| Rule {
+                name: named.then(|| Arc::from(format!("rule-{index}"))),
+                ..rule
             };
             RouteUnit {
                 created_at_seconds,
                 hosts: hosts.into_iter().collect(),
                 rules: rules.into_iter().enumerate().map(rule).collect(),
                 certificates: certificates.into_iter().collect(),
+                plain_http,
             }
         },
     )

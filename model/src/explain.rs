@@ -6,12 +6,16 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::header_changes::HeaderChanges;
 use crate::matcher::{Found, find, for_host};
 use crate::matching::RouteMatch;
 use crate::names::ObjectKey;
 use crate::precedence::Criterion;
 use crate::request::{RequestFacts, Unmet};
 use crate::snapshot::Snapshot;
+use crate::target::PathChange;
+use crate::unit::{Action, PlainHttp, Rule};
+use crate::upgrade::UpgradeToken;
 
 /// Where a request goes and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -39,11 +43,12 @@ pub struct Candidate {
     pub host: String,
     /// What it demands, for people.
     pub demands: String,
-    /// Where its requests go.
-    pub pool: ObjectKey,
-    /// Protocols that its clients may go over to.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub upgrades: Vec<String>,
+    /// The pool that its requests go to, if they do.
+    pub pool: Option<ObjectKey>,
+    /// The redirect that its clients get instead, for people.
+    pub redirect: Option<String>,
+    /// What else is done to them and to their answers, for people.
+    pub changes: Vec<String>,
 }
 
 /// A match that did not take the request.
@@ -82,20 +87,20 @@ pub fn explain(snapshot: &Snapshot, request: &RequestFacts<'_>) -> Explanation {
         .filter_map(|(found, matched)| {
             let because = why_not(&found, matched, winner.as_ref(), request)?;
             Some(Loser {
-                candidate: candidate(&found, matched),
+                candidate: candidate(&found, matched, request),
                 because,
             })
         })
         .collect();
     let for_others = |hosts: &[crate::host::HostPattern]| !hosts.iter().any(|host| host.matches(request.host));
     Explanation {
-        winner: winner.and_then(|found| Some(candidate(&found, found.rule_unit.matches.get(found.matched)?))),
+        winner: winner.and_then(|found| Some(candidate(&found, found.rule_unit.matches.get(found.matched)?, request))),
         others,
         routes_for_other_hosts: snapshot.routes().filter(|(_, route)| for_others(&route.hosts)).count(),
     }
 }
 
-fn candidate(found: &Found<'_>, matched: &RouteMatch) -> Candidate {
+fn candidate(found: &Found<'_>, matched: &RouteMatch, request: &RequestFacts<'_>) -> Candidate {
     Candidate {
         route: found.route.clone(),
         rule: found.rule,
@@ -103,8 +108,56 @@ fn candidate(found: &Found<'_>, matched: &RouteMatch) -> Candidate {
         matched: found.matched,
         host: found.host.to_string(),
         demands: matched.to_string(),
-        pool: found.rule_unit.pool.clone(),
-        upgrades: found.rule_unit.upgrades.iter().map(ToString::to_string).collect(),
+        pool: found.rule_unit.pool().cloned(),
+        redirect: match &found.rule_unit.action {
+            Action::Forward(_) => None,
+            Action::Redirect(redirect) => Some(redirect.to_string()),
+        },
+        changes: changes(found.unit.plain_http, found.rule_unit, matched, request),
+    }
+}
+
+/// What a rule does besides choosing where a request goes, one line each.
+fn changes(plain_http: PlainHttp, rule: &Rule, matched: &RouteMatch, request: &RequestFacts<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.push(match plain_http {
+        PlainHttp::Allow => String::new(),
+        PlainHttp::Redirect => "in the clear: redirected to https".to_owned(),
+        PlainHttp::Reject => "in the clear: refused with tls_required".to_owned(),
+    });
+    // What becomes of a path is only known of one that matches.
+    let becomes = |change: &Option<PathChange>| match change {
+        Some(change) if matched.path.matches(request.path) => {
+            format!(
+                "the path becomes {}",
+                change.apply(request.path, matched.path.as_prefix())
+            )
+        }
+        Some(_) | None => String::new(),
+    };
+    match &rule.action {
+        Action::Forward(forward) => {
+            if !forward.rewrite.is_empty() {
+                lines.push(format!("rewritten: {}", forward.rewrite));
+                lines.push(becomes(&forward.rewrite.path));
+            }
+            let tokens: Vec<&str> = forward.upgrades.iter().map(UpgradeToken::as_str).collect();
+            if !tokens.is_empty() {
+                lines.push(format!("clients may go over to {}", tokens.join(", ")));
+            }
+            lines.push(of_headers("request", &forward.request_headers));
+        }
+        Action::Redirect(redirect) => lines.push(becomes(&redirect.path)),
+    }
+    lines.push(of_headers("response", &rule.response_headers));
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+fn of_headers(of: &str, changes: &HeaderChanges) -> String {
+    match changes.is_empty() {
+        true => String::new(),
+        false => format!("{of} headers: {changes}"),
     }
 }
 
@@ -159,9 +212,14 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.winner {
             Some(winner) => {
-                writeln!(f, "goes to {}\n  by {winner}", winner.pool)?;
-                if !winner.upgrades.is_empty() {
-                    writeln!(f, "  may go over to {}", winner.upgrades.join(", "))?;
+                match (&winner.pool, &winner.redirect) {
+                    (Some(pool), _) => writeln!(f, "goes to {pool}")?,
+                    (None, Some(redirect)) => writeln!(f, "is redirected: {redirect}")?,
+                    (None, None) => {} // a rule does the one or the other
+                }
+                writeln!(f, "  by {winner}")?;
+                for change in &winner.changes {
+                    writeln!(f, "  {change}")?;
                 }
             }
             None => writeln!(f, "goes nowhere: 404 no_route")?,
@@ -182,9 +240,11 @@ mod tests {
     use super::*;
     use crate::arbitrary;
     use crate::config::Config;
+    use crate::header_changes::FieldName;
     use crate::host::HostPattern;
     use crate::matching::{HeaderMatch, PathMatch, QueryMatch, ValueMatch};
-    use crate::unit::{DataPlaneUnit, Listener, PoolUnit, RouteUnit, Rule, Timeouts, Unit};
+    use crate::target::{Redirect, RedirectStatus, Rewrite, Scheme};
+    use crate::unit::{DataPlaneUnit, Forward, Listener, PoolUnit, RouteUnit, Rule, Unit};
     use http::{HeaderMap, Method};
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -193,20 +253,13 @@ mod tests {
         Rule {
             name: Some(name.into()),
             matches: vec![one],
-            pool: "Pool shop/api".parse().unwrap(),
-            timeouts: Arc::new(Timeouts::default()),
-            upgrades: Arc::default(),
+            ..Rule::to("Pool shop/api".parse().unwrap())
         }
     }
 
     fn route(host: &str, rules: Vec<Rule>) -> Unit {
         let hosts = vec![HostPattern::hostname(host).unwrap()];
-        Unit::Route(RouteUnit {
-            created_at_seconds: None,
-            hosts,
-            rules,
-            certificates: vec![],
-        })
+        Unit::Route(RouteUnit::of(hosts, rules))
     }
 
     fn snapshot() -> Snapshot {
@@ -299,6 +352,66 @@ not by ProxyRoute shop/wide rules[0] (wide) matches[0]: host *.test, /a/b (PathP
 1 route is for other hosts
 ";
         assert_eq!(explain(&snapshot(), &request).to_string(), expected);
+    }
+
+    #[test]
+    fn says_what_else_is_done() {
+        let headers = HeaderMap::new();
+        let request = RequestFacts {
+            host: Some("a.test"),
+            path: "/a/b",
+            method: &Method::GET,
+            headers: &headers,
+            query: None,
+        };
+        let prefix = |text: &str| RouteMatch {
+            path: PathMatch::prefix(text).unwrap(),
+            ..RouteMatch::default()
+        };
+        let explained = |action: Action| {
+            let changes = HeaderChanges {
+                remove: vec![FieldName::new("server").unwrap()],
+                ..HeaderChanges::default()
+            };
+            let rule = Rule {
+                action,
+                response_headers: Arc::new(changes),
+                ..rule("one", prefix("/a"))
+            };
+            let mut config = snapshot().into_config();
+            config.insert("ProxyRoute shop/api".parse().unwrap(), route("a.test", vec![rule]));
+            let text = explain(&Snapshot::check(config).unwrap(), &request).to_string();
+            text.lines().take(5).map(str::trim).collect::<Vec<_>>().join("; ")
+        };
+        let path = Some(PathChange::prefix("/x").unwrap());
+        let host = Some("in.test".parse().unwrap());
+        let rewrite = Arc::new(Rewrite {
+            host,
+            path: path.clone(),
+        });
+        let forward = Forward {
+            rewrite,
+            ..Forward::to("Pool shop/api".parse().unwrap())
+        };
+        let by = "by ProxyRoute shop/api rules[0] (one) matches[0]: host a.test, /a (PathPrefix)";
+        assert_eq!(
+            explained(Action::Forward(forward)),
+            format!(
+                "goes to Pool shop/api; {by}; rewritten: host in.test, prefix /x; the path becomes /x/b; response headers: remove server"
+            )
+        );
+        let redirect = Redirect {
+            scheme: Some(Scheme::Https),
+            host: None,
+            port: None,
+            path,
+            status: RedirectStatus::Found,
+        };
+        let text = explained(Action::Redirect(Arc::new(redirect)));
+        let expected = format!(
+            "is redirected: 302 to https, prefix /x; {by}; the path becomes /x/b; response headers: remove server"
+        );
+        assert!(text.starts_with(&expected), "{text}");
     }
 
     #[test]

@@ -11,12 +11,20 @@ use serde::{Serialize, Serializer};
 /// Something that a revision may use.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Feature {
+    /// Rules that change header fields.
+    HeaderModifiers,
     /// Listeners that say otherwise than by default whether they speak HTTP/2.
     Http2Listeners,
     /// Named listeners on TCP ports.
     Listeners,
+    /// Routes that ask for TLS.
+    PlainHttp,
     /// Named pools.
     Pools,
+    /// Rules that redirect.
+    Redirects,
+    /// Rules that rewrite hosts and paths.
+    Rewrites,
     /// Routes: hosts, matches, a pool, a request timeout.
     Routes,
     /// Pools whose endpoints are those of a Service.
@@ -36,10 +44,14 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
+        Self::HeaderModifiers,
         Self::Http2Listeners,
         Self::Listeners,
+        Self::PlainHttp,
         Self::Pools,
+        Self::Redirects,
+        Self::Rewrites,
         Self::Routes,
         Self::ServicePools,
         Self::StaticEndpoints,
@@ -50,9 +62,13 @@ impl Feature {
     /// Its name as it travels.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::HeaderModifiers => "header-modifiers/v1",
             Self::Http2Listeners => "http2-listeners/v1",
             Self::Listeners => "listeners/v1",
+            Self::PlainHttp => "plain-http/v1",
             Self::Pools => "pools/v1",
+            Self::Redirects => "redirects/v1",
+            Self::Rewrites => "rewrites/v1",
             Self::Routes => "routes/v1",
             Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",

@@ -22,6 +22,7 @@ pub mod digest;
 pub mod epoch;
 pub mod explain;
 pub mod feature;
+pub mod header_changes;
 pub mod histogram;
 pub mod host;
 pub mod limits;
@@ -34,6 +35,7 @@ pub mod precedence;
 pub mod reference;
 pub mod request;
 pub mod snapshot;
+pub mod target;
 pub mod unit;
 pub mod upgrade;
 

@@ -34,6 +34,8 @@ pub const MAX_REGEX_COMPILED_BYTES: usize = 1 << 20;
 pub const MAX_VALUE_MATCH_BYTES: usize = 4096;
 /// Length of a header name or query parameter name in a match (Gateway API: 256).
 pub const MAX_NAME_MATCH_BYTES: usize = 256;
+/// Header fields that one rule sets, adds or removes, each (Gateway API: 16).
+pub const MAX_HEADER_CHANGES: usize = 16;
 /// Length of a rule's name (a DNS label, as in Gateway API).
 pub const MAX_RULE_NAME_BYTES: usize = 63;
 /// Static endpoints in one pool.

@@ -52,7 +52,7 @@ pub enum PathMatch {
     Regex(Pattern),
 }
 
-fn check_path(text: &str) -> Result<(), MatchError> {
+pub(crate) fn check_path(text: &str) -> Result<(), MatchError> {
     if !text.starts_with('/') {
         return Err(MatchError::NoSlash);
     }
@@ -82,6 +82,14 @@ impl PathMatch {
     /// The whole path matches the regular expression `text`.
     pub fn regex(text: &str) -> Result<Self, MatchError> {
         Ok(Self::Regex(Pattern::new(text)?))
+    }
+
+    /// The prefix that it demands, without trailing slash; empty if it demands none.
+    pub fn as_prefix(&self) -> &str {
+        match self {
+            Self::Prefix(text) => text,
+            Self::Exact(_) | Self::Regex(_) => "",
+        }
     }
 
     /// Whether `path` (normalised, without query) is one of these.

@@ -162,9 +162,7 @@ mod tests {
     fn rank(case: &Case) -> Rank {
         let route = RouteUnit {
             created_at_seconds: case.created,
-            hosts: vec![],
-            rules: vec![],
-            certificates: vec![],
+            ..RouteUnit::of(vec![], vec![])
         };
         Rank::of(&case.host, &case.matched, &case.key, &route, case.place)
     }

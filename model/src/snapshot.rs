@@ -10,16 +10,21 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::feature::Feature;
+use crate::header_changes::HeaderChanges;
 use crate::host::HostPattern;
 use crate::limits::{
-    MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_MATCHES, MAX_HOST_REGEXES_PER_ROUTE,
-    MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE, MAX_METHODS, MAX_QUERY_MATCHES,
-    MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS, MAX_UPGRADES_PER_RULE,
+    MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_CHANGES, MAX_HEADER_MATCHES,
+    MAX_HOST_REGEXES_PER_ROUTE, MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE,
+    MAX_METHODS, MAX_QUERY_MATCHES, MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS, MAX_UPGRADES_PER_RULE,
 };
 use crate::matching::RouteMatch;
 use crate::names::{Kind, ObjectKey};
 use crate::reference::{LiveSubject, ServicePort, ServiceRef};
-use crate::unit::{DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
+use crate::target::{PathChange, Redirect};
+use crate::unit::{
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit,
+    Rule, Unit,
+};
 
 /// A configuration that can be served. Cheap to clone only behind an `Arc`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,14 +157,33 @@ fn unit_features(unit: &Unit) -> Vec<Feature> {
 }
 
 fn route_features(route: &RouteUnit) -> Vec<Feature> {
-    let mut features = vec![Feature::Routes];
-    if !route.certificates.is_empty() {
-        features.push(Feature::TlsListeners);
-    }
-    if route.rules.iter().any(|rule| !rule.upgrades.is_empty()) {
-        features.push(Feature::Upgrades);
-    }
-    features
+    let changes_headers = |rule: &Rule| match &rule.action {
+        _ if !rule.response_headers.is_empty() => true,
+        Action::Forward(forward) => !forward.request_headers.is_empty(),
+        Action::Redirect(_) => false,
+    };
+    let rewrites = |rule: &Rule| match &rule.action {
+        Action::Forward(forward) => !forward.rewrite.is_empty(),
+        Action::Redirect(_) => false,
+    };
+    let upgrades = |rule: &Rule| match &rule.action {
+        Action::Forward(forward) => !forward.upgrades.is_empty(),
+        Action::Redirect(_) => false,
+    };
+    let redirects = |rule: &Rule| matches!(rule.action, Action::Redirect(_));
+    let uses = [
+        (Feature::Routes, true),
+        (Feature::TlsListeners, !route.certificates.is_empty()),
+        (Feature::PlainHttp, route.plain_http != PlainHttp::Allow),
+        (Feature::HeaderModifiers, route.rules.iter().any(changes_headers)),
+        (Feature::Redirects, route.rules.iter().any(redirects)),
+        (Feature::Rewrites, route.rules.iter().any(rewrites)),
+        (Feature::Upgrades, route.rules.iter().any(upgrades)),
+    ];
+    uses.into_iter()
+        .filter(|(_, used)| *used)
+        .map(|(feature, _)| feature)
+        .collect()
 }
 
 fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
@@ -283,6 +307,7 @@ fn check_route(config: &Config, route: &RouteUnit, errors: &mut Errors) {
         hosts,
         rules,
         certificates,
+        plain_http: _,
     } = route;
     let is_regex = |host: &&HostPattern| matches!(host, HostPattern::Regex(_));
     let regexes = hosts.iter().filter(is_regex).count();
@@ -312,9 +337,8 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
     let Rule {
         name,
         matches,
-        pool,
-        timeouts: _,
-        upgrades,
+        action,
+        response_headers,
     } = rule;
     if let Some(name) = name {
         let good = !name.is_empty()
@@ -330,6 +354,40 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
     for (index, one) in matches.iter().enumerate() {
         check_match(&format!("{place}.matches[{index}]"), one, errors);
     }
+    check_header_changes(&format!("{place}.response_headers"), response_headers, errors);
+    match action {
+        Action::Forward(forward) => check_forward(config, place, forward, matches, errors),
+        Action::Redirect(redirect) => check_redirect(&format!("{place}.redirect"), redirect, matches, errors),
+    }
+}
+
+fn check_redirect(place: &str, redirect: &Redirect, matches: &[RouteMatch], errors: &mut Errors) {
+    if redirect.is_empty() {
+        errors.add(place, "says nothing, and so leads every request to itself");
+    }
+    if let Some(path) = &redirect.path {
+        check_path_change(&format!("{place}.path"), path, matches, errors);
+    }
+}
+
+fn check_path_change(place: &str, change: &PathChange, matches: &[RouteMatch], errors: &mut Errors) {
+    if !change.fits(matches) {
+        errors.add(place, "replaces a prefix, and not every match of the rule has one");
+    }
+}
+
+fn check_forward(config: &Config, place: &str, forward: &Forward, matches: &[RouteMatch], errors: &mut Errors) {
+    let Forward {
+        pool,
+        timeouts: _,
+        upgrades,
+        request_headers,
+        rewrite,
+    } = forward;
+    if let Some(path) = &rewrite.path {
+        check_path_change(&format!("{place}.rewrite.path"), path, matches, errors);
+    }
+    check_header_changes(&format!("{place}.request_headers"), request_headers, errors);
     errors.at_most(&format!("{place}.upgrades"), upgrades.len(), MAX_UPGRADES_PER_RULE);
     for token in duplicates(upgrades) {
         errors.add(format!("{place}.upgrades"), format!("{token} is there twice"));
@@ -338,6 +396,17 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
         Some(Unit::Pool(_)) => {}
         Some(Unit::Route(_) | Unit::DataPlane(_)) => errors.add(format!("{place}.pool"), format!("{pool} is no Pool")),
         None => errors.add(format!("{place}.pool"), format!("there is no {pool}")),
+    }
+}
+
+fn check_header_changes(place: &str, changes: &HeaderChanges, errors: &mut Errors) {
+    let HeaderChanges { set, add, remove } = changes;
+    for (part, count) in [("set", set.len()), ("add", add.len()), ("remove", remove.len())] {
+        errors.at_most(&format!("{place}.{part}"), count, MAX_HEADER_CHANGES);
+    }
+    let names: Vec<_> = changes.names().map(ToString::to_string).collect();
+    for name in duplicates(&names) {
+        errors.add(place, format!("{name} is there twice"));
     }
 }
 
@@ -429,9 +498,11 @@ fn duplicates<T: Ord>(items: &[T]) -> Vec<&T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header_changes::Field;
     use crate::matching::{HeaderMatch, PathMatch, ValueMatch};
     use crate::reference::CertificateRef;
-    use crate::unit::{Timeouts, Weight};
+    use crate::target::{RedirectStatus, Rewrite};
+    use crate::unit::Weight;
     use std::str::FromStr;
     use std::sync::Arc;
 
@@ -442,17 +513,9 @@ mod tests {
     fn route() -> RouteUnit {
         let rule = Rule {
             name: Some("all".into()),
-            matches: vec![RouteMatch::default()],
-            pool: key("Pool a/pool"),
-            timeouts: Arc::new(Timeouts::default()),
-            upgrades: Arc::default(),
+            ..Rule::to(key("Pool a/pool"))
         };
-        RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::Any],
-            rules: vec![rule],
-            certificates: vec![],
-        }
+        RouteUnit::of(vec![HostPattern::Any], vec![rule])
     }
 
     fn endpoint(address: &str) -> Endpoint {
@@ -624,7 +687,7 @@ mod tests {
             &["ProxyRoute a/route rules[0].pool: there is no Pool a/pool"],
         );
         check(
-            with_route(|route| route.rules[0].pool = key("Rollout a/edge")),
+            with_route(|route| route.rules[0].action = Action::Forward(Forward::to(key("Rollout a/edge")))),
             &["ProxyRoute a/route rules[0].pool: Rollout a/edge is no Pool"],
         );
         check(
@@ -701,6 +764,98 @@ mod tests {
             with_route(move |route| route.hosts.clone_from(&hosts)),
             &["ProxyRoute a/route hosts (regular expressions): has 9 entries; at most 8 are allowed"],
         );
+    }
+
+    #[test]
+    fn changes_of_headers_are_few_and_say_one_thing_of_each() {
+        let field = |name: &str| Field::new(name, "1").unwrap();
+        let many: Vec<_> = (0..17).map(|index| field(&format!("x-{index}"))).collect();
+        check(
+            with_route(move |route| {
+                let changes = HeaderChanges {
+                    set: many.clone(),
+                    add: vec![field("x-3")],
+                    remove: vec![],
+                };
+                route.rules[0].response_headers = Arc::new(changes);
+            }),
+            &[
+                "ProxyRoute a/route rules[0].response_headers.set: has 17 entries; at most 16 are allowed",
+                "ProxyRoute a/route rules[0].response_headers: x-3 is there twice",
+            ],
+        );
+        let mut config = good();
+        let add = vec![field("x-3")];
+        let changes = HeaderChanges {
+            add,
+            ..HeaderChanges::default()
+        };
+        let forward = Forward {
+            request_headers: Arc::new(changes),
+            ..Forward::to(key("Pool a/pool"))
+        };
+        with_route(move |route| route.rules[0].action = Action::Forward(forward.clone()))(&mut config);
+        let features = Snapshot::check(config).unwrap().features();
+        assert!(features.contains(&Feature::HeaderModifiers));
+    }
+
+    #[test]
+    fn redirects_lead_somewhere_and_replace_what_is_matched() {
+        let nowhere = Redirect {
+            scheme: None,
+            host: None,
+            port: None,
+            path: None,
+            status: RedirectStatus::Found,
+        };
+        let prefix = Redirect {
+            path: Some(PathChange::prefix("/b").unwrap()),
+            ..nowhere.clone()
+        };
+        let exact = RouteMatch {
+            path: PathMatch::exact("/a").unwrap(),
+            ..RouteMatch::default()
+        };
+        let with = |redirect: &Redirect, matches: Vec<RouteMatch>| {
+            let action = Action::Redirect(Arc::new(redirect.clone()));
+            with_route(move |route| {
+                route.rules[0].action = action.clone();
+                route.rules[0].matches.clone_from(&matches);
+            })
+        };
+        let nothing = "ProxyRoute a/route rules[0].redirect: says nothing, and so leads every request to itself";
+        check(with(&nowhere, vec![exact.clone()]), &[nothing]);
+        let wrong =
+            "ProxyRoute a/route rules[0].redirect.path: replaces a prefix, and not every match of the rule has one";
+        check(with(&prefix, vec![RouteMatch::default(), exact]), &[wrong]);
+        let rewrite = Rewrite {
+            host: None,
+            path: prefix.path.clone(),
+        };
+        let rewriting = |matches: Vec<RouteMatch>| {
+            let action = Action::Forward(Forward {
+                rewrite: Arc::new(rewrite.clone()),
+                ..Forward::to(key("Pool a/pool"))
+            });
+            with_route(move |route| {
+                route.rules[0].action = action.clone();
+                route.rules[0].matches.clone_from(&matches);
+            })
+        };
+        let exact = RouteMatch {
+            path: PathMatch::exact("/a").unwrap(),
+            ..RouteMatch::default()
+        };
+        let wrong =
+            "ProxyRoute a/route rules[0].rewrite.path: replaces a prefix, and not every match of the rule has one";
+        check(rewriting(vec![exact]), &[wrong]);
+        let mut config = good();
+        rewriting(vec![RouteMatch::default()])(&mut config);
+        assert!(Snapshot::check(config).unwrap().features().contains(&Feature::Rewrites));
+        let mut config = good();
+        with(&prefix, vec![RouteMatch::default()])(&mut config);
+        let features = Snapshot::check(config).unwrap().features();
+        assert!(features.contains(&Feature::Redirects) && !features.contains(&Feature::HeaderModifiers));
     }
 
     #[test]

@@ -7,11 +7,13 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use crate::header_changes::HeaderChanges;
 use crate::host::HostPattern;
 use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
 use crate::reference::{CertificateRef, ServiceRef};
+use crate::target::{Redirect, Rewrite};
 use crate::upgrade::UpgradeToken;
 
 /// What one object means.
@@ -36,6 +38,33 @@ pub struct RouteUnit {
     pub rules: Vec<Rule>,
     /// What clients that come over TLS are shown, each for those of the hosts that it names; none twice.
     pub certificates: Vec<CertificateRef>,
+    /// What becomes of its requests that come in the clear.
+    pub plain_http: PlainHttp,
+}
+
+impl RouteUnit {
+    /// A route of unknown age, with no certificates, that serves in the clear as well.
+    pub fn of(hosts: Vec<HostPattern>, rules: Vec<Rule>) -> Self {
+        Self {
+            created_at_seconds: None,
+            hosts,
+            rules,
+            certificates: vec![],
+            plain_http: PlainHttp::Allow,
+        }
+    }
+}
+
+/// What becomes of requests that come in the clear.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum PlainHttp {
+    /// The same as of others.
+    #[default]
+    Allow,
+    /// Their clients are sent to HTTPS.
+    Redirect,
+    /// They are refused.
+    Reject,
 }
 
 /// One rule of a route.
@@ -45,12 +74,67 @@ pub struct Rule {
     pub name: Option<Arc<str>>,
     /// It applies where any of these does; never empty.
     pub matches: Vec<RouteMatch>,
-    /// The pool its requests go to, always a `Kind::Pool` key.
+    /// What becomes of its requests.
+    pub action: Action,
+    /// What of a response's header fields is changed before the client gets them.
+    pub response_headers: Arc<HeaderChanges>,
+}
+
+impl Rule {
+    /// A rule without a name that sends every request to `pool`, as it is.
+    pub fn to(pool: ObjectKey) -> Self {
+        Self {
+            name: None,
+            matches: vec![RouteMatch::default()],
+            action: Action::Forward(Forward::to(pool)),
+            response_headers: Arc::default(),
+        }
+    }
+
+    /// The pool that it sends requests to, if it does.
+    pub fn pool(&self) -> Option<&ObjectKey> {
+        match &self.action {
+            Action::Forward(forward) => Some(&forward.pool),
+            Action::Redirect(_) => None,
+        }
+    }
+}
+
+/// What becomes of the requests that a rule takes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// They go to a pool.
+    Forward(Forward),
+    /// Their clients are sent elsewhere.
+    Redirect(Arc<Redirect>),
+}
+
+/// How requests go to a pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forward {
+    /// Which, always a `Kind::Pool` key.
     pub pool: ObjectKey,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
     /// Protocols that its clients may go over to; none twice.
     pub upgrades: Arc<[UpgradeToken]>,
+    /// What of a request's header fields is changed before the upstream gets them.
+    pub request_headers: Arc<HeaderChanges>,
+    /// The host and path that the upstream gets in place of the request's own.
+    pub rewrite: Arc<Rewrite>,
+}
+
+impl Forward {
+    /// As they are, to `pool`.
+    pub fn to(pool: ObjectKey) -> Self {
+        Self {
+            pool,
+            timeouts: Arc::default(),
+            upgrades: Arc::default(),
+            request_headers: Arc::default(),
+            rewrite: Arc::default(),
+        }
+    }
 }
 
 /// How long the parts of an exchange may take.

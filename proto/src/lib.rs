@@ -81,6 +81,7 @@ pub mod canonical;
 pub mod delivery;
 pub mod enrol;
 pub mod envelope;
+mod filters;
 pub mod hash;
 mod identity;
 pub mod keys;

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis,
-    Timeouts, Unit, Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
+    TimeoutMillis, Timeouts, Unit, Weight,
 };
 use sluice_model::upgrade::UpgradeToken;
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
+use crate::filters::{
+    header_changes_in, header_changes_to, plain_http_from, plain_http_to, redirect_from, redirect_to, rewrite_in,
+    rewrite_to,
+};
 use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
 use crate::matches::{host_from, host_to, match_from, match_to};
 use crate::pb;
@@ -62,12 +66,14 @@ fn route_to(route: &RouteUnit) -> pb::Route {
         hosts,
         rules,
         certificates,
+        plain_http,
     } = route;
     pb::Route {
         created_at_seconds: *created_at_seconds,
         hosts: hosts.iter().map(host_to).collect(),
         rules: rules.iter().map(rule_to).collect(),
         certificates: certificates.iter().map(certificate_to).collect(),
+        plain_http: plain_http_to(*plain_http).map(i32::from),
     }
 }
 
@@ -77,12 +83,14 @@ fn route_from(route: pb::Route) -> Result<RouteUnit, DecodeError> {
         hosts,
         rules,
         certificates,
+        plain_http,
     } = route;
     Ok(RouteUnit {
         created_at_seconds,
         hosts: each("hosts", hosts, host_from)?,
         rules: each("rules", rules, rule_from)?,
         certificates: each("certificates", certificates, certificate_from)?,
+        plain_http: plain_http_from(plain_http)?,
     })
 }
 
@@ -90,16 +98,28 @@ fn rule_to(rule: &Rule) -> pb::Rule {
     let Rule {
         name,
         matches,
-        pool,
-        timeouts,
-        upgrades,
+        action,
+        response_headers,
     } = rule;
+    let (forward, redirect) = match action {
+        Action::Forward(forward) => (Some(forward), None),
+        Action::Redirect(redirect) => (None, Some(redirect_to(redirect))),
+    };
+    let timeouts = forward.map(|forward| &*forward.timeouts);
     pb::Rule {
         name: name.as_deref().map(str::to_owned),
         matches: matches.iter().map(match_to).collect(),
-        pool: Some(key_to(pool)),
-        timeouts: (**timeouts != Timeouts::default()).then(|| timeouts_to(timeouts)),
-        upgrades: upgrades.iter().map(ToString::to_string).collect(),
+        pool: forward.map(|forward| key_to(&forward.pool)),
+        timeouts: timeouts
+            .filter(|timeouts| **timeouts != Timeouts::default())
+            .map(timeouts_to),
+        request_headers: forward.and_then(|forward| header_changes_to(&forward.request_headers)),
+        response_headers: header_changes_to(response_headers),
+        redirect,
+        rewrite: forward.and_then(|forward| rewrite_to(&forward.rewrite)),
+        upgrades: forward
+            .map(|forward| forward.upgrades.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
     }
 }
 
@@ -109,14 +129,29 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         matches,
         pool,
         timeouts,
+        request_headers,
+        response_headers,
+        redirect,
+        rewrite,
         upgrades,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
         matches: each("matches", matches, match_from)?,
-        pool: key_in("pool", pool)?,
-        timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
-        upgrades: each("upgrades", upgrades, upgrade_from)?.into(),
+        action: match redirect {
+            // What stands beside it would not come out again, and so is refused.
+            Some(redirect) => Action::Redirect(Arc::new(
+                redirect_from(redirect).map_err(|error| error.within("redirect"))?,
+            )),
+            None => Action::Forward(Forward {
+                pool: key_in("pool", pool)?,
+                timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+                upgrades: each("upgrades", upgrades, upgrade_from)?.into(),
+                request_headers: header_changes_in("request_headers", request_headers)?,
+                rewrite: rewrite_in(rewrite)?,
+            }),
+        },
+        response_headers: header_changes_in("response_headers", response_headers)?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
-use sluice_model::unit::Unit;
+use sluice_model::unit::{Rule, Unit};
 use sluice_model::{CheckError, Digest, FleetName, Kind, ObjectKey, Snapshot};
 
 use super::{FleetState, UnitDigest, brake};
@@ -410,5 +410,5 @@ pub(super) fn pools_of(unit: &Unit) -> impl Iterator<Item = &ObjectKey> {
         Unit::Route(route) => route.rules.as_slice(),
         Unit::Pool(_) | Unit::DataPlane(_) => &[],
     };
-    rules.iter().map(|rule| &rule.pool)
+    rules.iter().filter_map(Rule::pool)
 }

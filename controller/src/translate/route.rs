@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_crds::{
-    HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, ProxyRouteSpec, QueryParamMatch,
-    RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
+    HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, PlainHttp as PlainHttpSpec, ProxyRouteSpec,
+    QueryParamMatch, RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, SecretReference, ValueMatchType,
 };
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
-use sluice_model::unit::{RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
+use sluice_model::unit::{Action, Forward, PlainHttp, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit};
 use sluice_model::upgrade::{UpgradeToken, UpgradeTokenError};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
+use super::filters::{self, header_changes};
 use super::{Findings, Meaning, certificate, fleet, quantity};
 use crate::objects::Object;
 use crate::problem::FieldPath;
@@ -35,15 +36,15 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
     let rules: Vec<Rule> = numbered
         .filter_map(|(index, one)| rule(object, &field.field("rules").index(index), one, findings))
         .collect();
-    let certificates = tls
-        .as_ref()
-        .map(|spec| certificates(&field.field("tls"), spec, findings));
+    let tls = tls.as_ref().map(|spec| tls_of(&field.field("tls"), spec, findings));
+    let (certificates, plain_http) = tls.unwrap_or_default();
     let fleet = fleet(fleet_name, findings)?;
     let unit = RouteUnit {
         created_at_seconds: object.created_at_seconds,
         hosts,
         rules,
-        certificates: certificates.unwrap_or_default(),
+        certificates,
+        plain_http,
     };
     Some(Meaning::Route {
         fleet,
@@ -51,9 +52,31 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
     })
 }
 
-fn certificates(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> Vec<CertificateRef> {
-    let RouteTls { certificates } = spec;
-    let field = field.field("certificates");
+fn tls_of(field: &FieldPath, spec: &RouteTls, findings: &mut Findings<'_>) -> (Vec<CertificateRef>, PlainHttp) {
+    let RouteTls {
+        certificates: written,
+        plain_http,
+    } = spec;
+    if written.is_empty() && plain_http.is_none() {
+        let fix = "add one, or leave tls out";
+        findings.error(field, "there are neither certificates nor plainHttp", fix);
+    }
+    let plain_http = match plain_http {
+        None | Some(PlainHttpSpec::Allow) => PlainHttp::Allow,
+        Some(PlainHttpSpec::Redirect) => PlainHttp::Redirect,
+        Some(PlainHttpSpec::Reject) => PlainHttp::Reject,
+    };
+    (
+        certificates(&field.field("certificates"), written, findings),
+        plain_http,
+    )
+}
+
+fn certificates(
+    field: &FieldPath,
+    certificates: &[SecretReference],
+    findings: &mut Findings<'_>,
+) -> Vec<CertificateRef> {
     let mut found: Vec<CertificateRef> = Vec::with_capacity(certificates.len());
     for (index, one) in certificates.iter().enumerate() {
         let Some(certificate) = certificate(&field.index(index), one, findings) else {
@@ -99,34 +122,96 @@ const REGEX_FIX: &str = "correct the regular expression; it must match the whole
 fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Findings<'_>) -> Option<Rule> {
     let RouteRule {
         name,
-        matches,
-        pool,
-        timeouts,
-        upgrades,
+        matches: written,
+        pool: _,
+        request_redirect: _,
+        timeouts: _,
+        upgrades: _,
+        url_rewrite: _,
+        request_headers: _,
+        response_headers,
     } = spec;
-    let numbered = matches.iter().enumerate();
-    let found: Vec<RouteMatch> = numbered
+    let numbered = written.iter().enumerate();
+    let mut matches: Vec<RouteMatch> = numbered
         .filter_map(|(index, one)| route_match(&field.field("matches").index(index), one, findings))
         .collect();
-    let timeouts = timeouts
-        .as_ref()
-        .map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
-    let upgrades = upgrades_of(&field.field("upgrades"), upgrades, findings);
-    let pool = findings.ok(
-        &field.field("pool"),
-        pool.parse(),
-        "use the name of a Pool in this namespace",
-    )?;
+    if written.is_empty() {
+        matches.push(RouteMatch::default());
+    }
+    let response_headers = header_changes(&field.field("responseHeaders"), response_headers.as_ref(), findings);
+    let action = action(object, field, spec, &matches, findings)?;
     Some(Rule {
         name: Some(name.as_str().into()),
-        matches: if matches.is_empty() {
-            vec![RouteMatch::default()]
-        } else {
-            found
-        },
-        pool: ObjectKey::new(Kind::Pool, object.key.namespace.clone(), pool),
+        matches,
+        action,
+        response_headers,
+    })
+}
+
+/// What becomes of the requests of a rule with these matches.
+fn action(
+    object: &Object,
+    field: &FieldPath,
+    spec: &RouteRule,
+    matches: &[RouteMatch],
+    findings: &mut Findings<'_>,
+) -> Option<Action> {
+    match (&spec.pool, &spec.request_redirect) {
+        (Some(pool), None) => {
+            let pool = pool_of(object, &field.field("pool"), pool, findings);
+            forward(pool?, field, spec, matches, findings).map(Action::Forward)
+        }
+        (None, Some(redirect)) => {
+            let field = field.field("requestRedirect");
+            let of_pool = spec.timeouts.is_some() || spec.request_headers.is_some() || spec.url_rewrite.is_some();
+            if of_pool || !spec.upgrades.is_empty() {
+                findings.error(
+                    &field,
+                    "requestHeaders, timeouts, upgrades and urlRewrite are for requests that go to a pool",
+                    "leave them out beside a requestRedirect",
+                );
+            }
+            let redirect = filters::redirect(&field, redirect, matches, findings)?;
+            Some(Action::Redirect(Arc::new(redirect)))
+        }
+        (None, None) => {
+            findings.error(
+                field,
+                "there is neither a pool nor a requestRedirect",
+                "add one of the two",
+            );
+            None
+        }
+        (Some(_), Some(_)) => {
+            findings.error(field, "there are a pool and a requestRedirect", "remove one of the two");
+            None
+        }
+    }
+}
+
+fn pool_of(object: &Object, field: &FieldPath, text: &str, findings: &mut Findings<'_>) -> Option<ObjectKey> {
+    let name = findings.ok(field, text.parse(), "use the name of a Pool in this namespace")?;
+    Some(ObjectKey::new(Kind::Pool, object.key.namespace.clone(), name))
+}
+
+fn forward(
+    pool: ObjectKey,
+    field: &FieldPath,
+    spec: &RouteRule,
+    matches: &[RouteMatch],
+    findings: &mut Findings<'_>,
+) -> Option<Forward> {
+    let timeouts = spec.timeouts.as_ref();
+    let timeouts = timeouts.map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
+    let headers = field.field("requestHeaders");
+    let request_headers = header_changes(&headers, spec.request_headers.as_ref(), findings);
+    let rewrite = filters::rewrite(&field.field("urlRewrite"), spec.url_rewrite.as_ref(), matches, findings);
+    Some(Forward {
+        pool,
         timeouts: Arc::new(timeouts.unwrap_or_default()),
-        upgrades,
+        upgrades: upgrades_of(&field.field("upgrades"), &spec.upgrades, findings),
+        request_headers,
+        rewrite: rewrite?,
     })
 }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use sluice_model::unit::{PoolSource, Unit};
+use sluice_model::unit::{PoolSource, Rule, Unit};
 use sluice_model::{FleetName, ObjectKey};
 
 use super::Routes;
@@ -24,7 +24,7 @@ pub(super) fn not_theirs(translation: &Translation, routes: &Routes<'_>, members
     let mut problems = Vec::new();
     for (fleet, routes) in routes {
         let rules = routes.iter().flat_map(|route| &route.unit.rules);
-        let pools: BTreeSet<&ObjectKey> = rules.map(|rule| &rule.pool).collect();
+        let pools: BTreeSet<&ObjectKey> = rules.filter_map(Rule::pool).collect();
         for pool in pools {
             let Some(item) = translation.items.get(pool) else {
                 continue;

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use sluice_model::unit::{PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
+use http::HeaderValue;
+use sluice_model::header_changes::HeaderChanges;
+use sluice_model::target::{PathChange, Redirect, Rewrite, Scheme};
+use sluice_model::unit::{Action, Forward, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
 use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
@@ -36,6 +39,9 @@ pub enum BuildError {
     },
 }
 
+/// The pool of requests that go to none, in metrics.
+const NO_POOL: &str = "none";
+
 /// One rule of a route.
 #[derive(Debug)]
 pub struct RuleEntry {
@@ -43,12 +49,45 @@ pub struct RuleEntry {
     pub stamp: Stamp,
     /// What logs call it: its name or its index.
     pub text: Arc<str>,
-    /// The index of its pool.
+    /// What becomes of its requests.
+    pub action: ActionEntry,
+    /// What of a response's header fields is changed.
+    pub response_headers: Arc<HeaderChanges>,
+    /// The prefix that each of its matches demands, where one is replaced; else empty.
+    prefixes: Box<[Arc<str>]>,
+}
+
+impl RuleEntry {
+    /// The prefix of the path by which a match took a request.
+    pub fn prefix(&self, matched: u32) -> &str {
+        self.prefixes.get(matched as usize).map_or("", |prefix| prefix)
+    }
+}
+
+/// What becomes of the requests of a rule.
+#[derive(Debug)]
+pub enum ActionEntry {
+    /// They go to a pool.
+    Forward(ForwardEntry),
+    /// Their clients are sent elsewhere.
+    Redirect(Arc<Redirect>),
+}
+
+/// How requests go to a pool.
+#[derive(Debug)]
+pub struct ForwardEntry {
+    /// The index of the pool.
     pub pool: u32,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
     /// Protocols that its clients may go over to.
     pub upgrades: Arc<[UpgradeToken]>,
+    /// What of a request's header fields is changed.
+    pub request_headers: Arc<HeaderChanges>,
+    /// The host and path that the upstream gets in place of the request's own.
+    pub rewrite: Arc<Rewrite>,
+    /// The host of that, as a header has it.
+    pub host: Option<HeaderValue>,
 }
 
 /// One route.
@@ -62,6 +101,8 @@ pub struct RouteEntry {
     pub text: Arc<str>,
     /// Its rules, in the author's order.
     pub rules: Vec<RuleEntry>,
+    /// What becomes of its requests that come in the clear.
+    pub plain_http: PlainHttp,
     /// Its scope among those counted separately.
     pub counted: Option<u16>,
 }
@@ -105,6 +146,39 @@ pub struct Slots {
     pub routes: Vec<Vec<u16>>,
 }
 
+/// At which port clients that come in the clear find TLS.
+#[derive(Debug, Default)]
+pub struct Https {
+    /// The ports of listeners in the clear.
+    plain: Box<[u16]>,
+    /// The port of the first listener that speaks TLS.
+    tls: Option<u16>,
+}
+
+impl Https {
+    /// What these listeners say.
+    pub fn of(listeners: &[Listener]) -> Self {
+        let (tls, plain): (Vec<&Listener>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_some());
+        Self {
+            plain: plain.iter().map(|listener| listener.port).collect(),
+            tls: tls.first().map(|listener| listener.port),
+        }
+    }
+
+    /// The port for a client that wrote `written` beside its host. If that is the very port of a listener, nothing between
+    /// here and there maps ports, and the port of the listener with TLS is the client's too. Else, as behind a Service, it is
+    /// not, and HTTPS is where it is by default.
+    pub fn port(&self, written: Option<u16>) -> u16 {
+        let default = Scheme::Https.default_port();
+        match written {
+            Some(port) if port != Scheme::Http.default_port() && self.plain.contains(&port) => {
+                self.tls.unwrap_or(default)
+            }
+            Some(_) | None => default,
+        }
+    }
+}
+
 /// A snapshot made ready to serve.
 #[derive(Debug)]
 pub struct Generation {
@@ -126,6 +200,8 @@ pub struct Generation {
     pub routes: Vec<RouteEntry>,
     /// In the order of `Snapshot::pools`.
     pub pools: Vec<PoolEntry>,
+    /// Where clients that come in the clear find TLS.
+    pub https: Https,
     /// The routes that are counted separately.
     pub counted: Vec<ObjectKey>,
     slots: OnceLock<Slots>,
@@ -173,6 +249,7 @@ impl Generation {
             names,
             routes,
             pools,
+            https: Https::of(snapshot.listeners()),
             counted: counted.to_vec(),
             snapshot,
             slots: OnceLock::new(),
@@ -182,11 +259,14 @@ impl Generation {
     /// Finds out where this generation is counted; once.
     pub(crate) fn resolve_slots(&self, names: &Names) {
         self.slots.get_or_init(|| {
-            let pool_text = |index: u32| self.pools.get(index as usize).map_or("", |pool| &*pool.text);
+            let pool_text = |action: &ActionEntry| match action {
+                ActionEntry::Forward(forward) => self.pools.get(forward.pool as usize).map_or("", |pool| &*pool.text),
+                ActionEntry::Redirect(_) => NO_POOL,
+            };
             let of_route = |route: &RouteEntry| {
                 let rules = route.rules.iter();
                 rules
-                    .map(|rule| names.route(&route.text, pool_text(rule.pool)))
+                    .map(|rule| names.route(&route.text, pool_text(&rule.action)))
                     .collect()
             };
             for pool in &self.pools {
@@ -225,22 +305,22 @@ fn route_entry(
     pools: &HashMap<&ObjectKey, u32>,
 ) -> Result<RouteEntry, BuildError> {
     let rule_entry = |(index, rule): (usize, &Rule)| {
-        let no_pool = || BuildError::NoPool {
-            route: key.clone(),
-            pool: rule.pool.clone(),
-        };
         Ok(RuleEntry {
             stamp,
             text: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
-            pool: *pools.get(&rule.pool).ok_or_else(no_pool)?,
-            timeouts: rule.timeouts.clone(),
-            upgrades: rule.upgrades.clone(),
+            action: match &rule.action {
+                Action::Forward(forward) => ActionEntry::Forward(forward_entry(key, forward, pools)?),
+                Action::Redirect(redirect) => ActionEntry::Redirect(redirect.clone()),
+            },
+            response_headers: rule.response_headers.clone(),
+            prefixes: prefixes(rule),
         })
     };
     Ok(RouteEntry {
         stamp,
         key: key.clone(),
         text: path_text(key),
+        plain_http: route.plain_http,
         rules: route
             .rules
             .iter()
@@ -249,6 +329,48 @@ fn route_entry(
             .collect::<Result<_, _>>()?,
         counted: None,
     })
+}
+
+fn forward_entry(
+    route: &ObjectKey,
+    forward: &Forward,
+    pools: &HashMap<&ObjectKey, u32>,
+) -> Result<ForwardEntry, BuildError> {
+    let Forward {
+        pool,
+        timeouts,
+        upgrades,
+        request_headers,
+        rewrite,
+    } = forward;
+    let no_pool = || BuildError::NoPool {
+        route: route.clone(),
+        pool: pool.clone(),
+    };
+    Ok(ForwardEntry {
+        pool: *pools.get(pool).ok_or_else(no_pool)?,
+        timeouts: timeouts.clone(),
+        upgrades: upgrades.clone(),
+        request_headers: request_headers.clone(),
+        rewrite: rewrite.clone(),
+        // A host is a header value by construction.
+        host: rewrite
+            .host
+            .as_ref()
+            .and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
+    })
+}
+
+/// The prefixes of a rule's matches, if it replaces them.
+fn prefixes(rule: &Rule) -> Box<[Arc<str>]> {
+    let change = match &rule.action {
+        Action::Forward(forward) => forward.rewrite.path.as_ref(),
+        Action::Redirect(redirect) => redirect.path.as_ref(),
+    };
+    match change {
+        Some(PathChange::Prefix(_)) => rule.matches.iter().map(|one| one.path.as_prefix().into()).collect(),
+        Some(PathChange::Full(_)) | None => Box::default(),
+    }
 }
 
 fn pool_entry(stamp: Stamp, key: &ObjectKey, pool: &PoolUnit, values: &LiveValues) -> PoolEntry {

@@ -3,6 +3,7 @@
 
 use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
+pub use sluice_model::target::Scheme;
 
 /// The addresses a request came through.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -11,29 +12,11 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// The host it asked for.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// How a request came to this proxy.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scheme {
-    /// In the clear.
-    Http,
-    /// In TLS.
-    Https,
-}
-
-impl Scheme {
-    fn value(self) -> HeaderValue {
-        match self {
-            Self::Http => HeaderValue::from_static("http"),
-            Self::Https => HeaderValue::from_static("https"),
-        }
-    }
-}
-
 /// Sets all three.
 pub fn apply(headers: &mut HeaderMap, client: &HeaderValue, scheme: Scheme, host: Option<&HeaderValue>) {
     let all = join(headers, client);
     headers.insert(X_FORWARDED_FOR, all);
-    headers.insert(X_FORWARDED_PROTO, scheme.value());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
     match (host, headers.entry(X_FORWARDED_HOST)) {
         (Some(host), entry) => set(entry, host),
         (None, Entry::Occupied(entry)) => drop(entry.remove()),

@@ -118,7 +118,8 @@ fn settle_target<B>(request: &mut Request<B>) -> Result<Way, Rule> {
     Ok(Way::On)
 }
 
-fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Rule> {
+/// A target of a path and a query.
+pub(super) fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Rule> {
     let mut text = path.to_owned();
     if let Some(query) = query {
         text.push('?');

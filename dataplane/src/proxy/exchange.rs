@@ -17,9 +17,10 @@ use crate::guard::gate::Refused;
 use crate::guard::rule::Rule;
 use crate::http2;
 use crate::http2::state::Stream;
-use crate::live::{PoolEntry, RouteEntry};
+use crate::live::{ActionEntry, ForwardEntry, PoolEntry, RouteEntry, RuleEntry};
 use crate::middleware::request_id;
 use crate::pool::rotation::EndpointEntry;
+use crate::router::Destination;
 use crate::stats::Verdict;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::counters::{Protocol, WorkerCounters};
@@ -31,9 +32,8 @@ use crate::worker::{Leaving, Worker};
 /// Where a request was routed: indices in its generation.
 #[derive(Clone, Copy, Debug)]
 struct Routed {
-    route: u32,
-    rule: u32,
-    pool: u32,
+    to: Destination,
+    pool: Option<u32>,
 }
 
 /// One request and its answer.
@@ -50,7 +50,7 @@ pub(crate) struct Exchange {
     pub(super) request_body: Option<Rc<Watch>>,
     /// What is left of a request that is answered without being forwarded.
     pub(super) rest: Rest,
-    /// Fields that the client's `Connection` named.
+    /// Fields that are taken out of its trailers too: what the client's `Connection` named, and what its rule sets or removes.
     pub(super) nominated: Vec<HeaderName>,
     /// The protocol that it may go over to, and asks its upstream for.
     pub(super) upgrade: Option<UpgradeToken>,
@@ -169,13 +169,32 @@ impl Exchange {
     }
 
     /// Its way is known.
-    pub(super) fn routed(&mut self, route: u32, rule: u32, pool: u32) {
-        self.routed = Some(Routed { route, rule, pool });
+    pub(super) fn routed(&mut self, to: Destination, pool: Option<u32>) {
+        self.routed = Some(Routed { to, pool });
+    }
+
+    /// The prefix of its path that its rule matched, if the rule replaces one.
+    pub(super) fn prefix(&self) -> &str {
+        let rule = self.rule_entry().zip(self.routed);
+        rule.map_or("", |(rule, routed)| rule.prefix(routed.to.matched))
+    }
+
+    /// The rule that took it.
+    pub(super) fn rule_entry(&self) -> Option<&RuleEntry> {
+        self.route()?.rules.get(self.routed?.to.rule as usize)
+    }
+
+    /// How it goes to a pool.
+    pub(super) fn forward_entry(&self) -> Option<&ForwardEntry> {
+        match &self.rule_entry()?.action {
+            ActionEntry::Forward(forward) => Some(forward),
+            ActionEntry::Redirect(_) => None,
+        }
     }
 
     /// The pool it goes to.
     pub(super) fn pool(&self) -> Option<(u32, &PoolEntry)> {
-        let index = self.routed?.pool;
+        let index = self.routed?.pool?;
         Some((index, self.lane.as_ref()?.generation.pools.get(index as usize)?))
     }
 
@@ -276,7 +295,7 @@ impl Exchange {
 
     fn route(&self) -> Option<&RouteEntry> {
         let routed = self.routed?;
-        self.lane.as_ref()?.generation.routes.get(routed.route as usize)
+        self.lane.as_ref()?.generation.routes.get(routed.to.route as usize)
     }
 
     fn count(&self, counters: &WorkerCounters, micros: u64) {
@@ -288,7 +307,7 @@ impl Exchange {
         }
         let generation = self.lane.as_ref().map(|lane| &lane.generation);
         let slot = match (self.routed, generation) {
-            (Some(to), Some(generation)) => generation.route_slot(to.route, to.rule).unwrap_or(OTHER),
+            (Some(Routed { to, .. }), Some(generation)) => generation.route_slot(to.route, to.rule).unwrap_or(OTHER),
             (_, _) => NONE,
         };
         if let Some(route) = counters.route(slot) {
@@ -374,7 +393,7 @@ impl Exchange {
             line.text("revision", lane.generation.revision_text.as_bytes());
             line.text("role", lane.generation.role.as_str().as_bytes());
         }
-        let rule = self.routed.map(|to| to.rule as usize);
+        let rule = self.routed.map(|routed| routed.to.rule as usize);
         if let Some((route, rule)) = self.route().zip(rule) {
             line.text("route", route.text.as_bytes());
             if let Some(rule) = route.rules.get(rule) {

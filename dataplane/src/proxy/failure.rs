@@ -24,6 +24,10 @@ pub enum Failure {
     Misdirected,
     /// No rule takes it.
     NoRoute,
+    /// It came in the clear, and its route wants TLS.
+    TlsRequired,
+    /// The redirect of its rule leads to where it came.
+    RedirectLoop,
     /// Its pool has no endpoint with a weight.
     NoEndpoint,
     /// There is no verified revision yet.
@@ -68,7 +72,7 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -79,6 +83,8 @@ impl Failure {
         Self::VersionNotSupported,
         Self::Misdirected,
         Self::NoRoute,
+        Self::TlsRequired,
+        Self::RedirectLoop,
         Self::NoEndpoint,
         Self::NotReady,
         Self::RequestTimeout,
@@ -102,6 +108,8 @@ impl Failure {
             Self::VersionNotSupported => "version_not_supported",
             Self::Misdirected => "misdirected",
             Self::NoRoute => "no_route",
+            Self::TlsRequired => "tls_required",
+            Self::RedirectLoop => "redirect_loop",
             Self::NoEndpoint => "no_endpoint",
             Self::NotReady => "not_ready",
             Self::RequestTimeout => "request_timeout",
@@ -126,6 +134,8 @@ impl Failure {
             Self::VersionNotSupported => 505,
             Self::Misdirected => 421,
             Self::NoRoute => 404,
+            Self::TlsRequired => 426,
+            Self::RedirectLoop => 508,
             Self::NoEndpoint | Self::NotReady => 503,
             Self::RequestTimeout => 504,
             Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => 502,
@@ -147,11 +157,12 @@ impl Failure {
             | Self::VersionNotSupported
             | Self::Misdirected
             | Self::NoRoute
+            | Self::TlsRequired
             | Self::ClientClosed => Whose::Client,
             Self::RequestTimeout | Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => {
                 Whose::Upstream
             }
-            Self::NoEndpoint => Whose::Operator,
+            Self::RedirectLoop | Self::NoEndpoint => Whose::Operator,
             Self::NotReady | Self::Internal => Whose::Proxy,
         }
     }
@@ -171,6 +182,8 @@ impl Failure {
             | Self::VersionNotSupported
             | Self::Misdirected
             | Self::NoRoute
+            | Self::TlsRequired
+            | Self::RedirectLoop
             | Self::NoEndpoint
             | Self::NotReady
             | Self::RequestTimeout
@@ -193,6 +206,8 @@ impl Failure {
             Self::VersionNotSupported => "this version of HTTP is not supported",
             Self::Misdirected => "this connection was opened for another host; use one of its own",
             Self::NoRoute => "no route takes this request",
+            Self::TlsRequired => "this is served over TLS only; use https",
+            Self::RedirectLoop => "the redirect that is configured leads back to this address",
             Self::NoEndpoint => "no endpoint is configured for this request",
             Self::NotReady => "no configuration is active yet",
             Self::RequestTimeout => "the upstream did not answer in time",
@@ -217,6 +232,8 @@ impl Failure {
             | Self::ExpectationFailed
             | Self::Misdirected
             | Self::NoRoute
+            | Self::TlsRequired
+            | Self::RedirectLoop
             | Self::NoEndpoint
             | Self::NotReady
             | Self::RequestTimeout

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sluice_model::limits::MAX_REQUEST_FIELD_BYTES;
 
 use crate::guard::rule::Rule;
+use crate::middleware::modify::is_same_field;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -254,12 +255,13 @@ fn is_of_hop_or_framing(name: &str) -> bool {
     )
 }
 
-/// Takes out of a request's trailers what only a head may say (RFC 9110 §6.5.1), under any spelling, and what `Connection`
-/// named (§7.6.1).
+/// Takes out of a request's trailers what only a head may say (RFC 9110 §6.5.1), what `Connection` named (§7.6.1) and what
+/// its rule sets or removes, under any spelling.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap, nominated: &[HeaderName]) {
     let denied = |name: &HeaderName| {
         let plain = name.as_str().replace('_', "-");
-        is_protected(&plain) || is_of_hop_or_framing(&plain) || nominated.contains(name)
+        let is_nominated = || nominated.iter().any(|nominated| is_same_field(nominated, name));
+        is_protected(&plain) || is_of_hop_or_framing(&plain) || is_nominated()
     };
     let names: Vec<HeaderName> = trailers.keys().filter(|name| denied(name)).cloned().collect();
     for name in names {
@@ -370,6 +372,7 @@ mod tests {
             ("te", "1"),
             ("transfer_encoding", "1"),
             ("x-named", "1"),
+            ("x_named", "1"),
             ("x_own", "1"),
         ]);
         clean_trailers(&mut trailers, &[HeaderName::from_static("x-named")]);

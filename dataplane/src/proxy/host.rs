@@ -58,10 +58,14 @@ impl Host {
         &self.sent
     }
 
+    /// The port beside it, if one was written.
+    pub(super) fn port(&self) -> Option<u16> {
+        authority::parse(self.sent.to_str().ok()?).ok()?.port
+    }
+
     /// Whether both mean the same host and port.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let port = |host: &Self| Some(authority::parse(host.sent.to_str().ok()?).ok()?.port);
-        self.name() == other.name() && port(self) == port(other)
+        self.name() == other.name() && self.port() == other.port()
     }
 }
 

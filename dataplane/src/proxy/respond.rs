@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
@@ -13,7 +13,9 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::forward::Lease;
 use super::headers::Survey;
+use super::redirect::Elsewhere;
 use crate::guard::rule::Rule;
+use crate::middleware::modify;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::telemetry::names::NONE;
 use crate::worker::Worker;
@@ -29,6 +31,9 @@ pub(super) fn upstream(
     exchange.responded(parts.status.as_u16());
     let survey = Survey::of(&parts.headers);
     survey.strip_response(&mut parts.headers);
+    if let Some(rule) = exchange.rule_entry() {
+        modify::apply(&rule.response_headers, &mut parts.headers);
+    }
     parts.headers.insert(X_REQUEST_ID, exchange.request_id.clone());
     if exchange.is_last(Rest::Gone) {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -40,9 +45,8 @@ pub(super) fn upstream(
     Response::from_parts(parts, ResponseBody::upstream(incoming, lease, exchange))
 }
 
-/// This hop answers: it was asked itself.
-pub(super) fn here(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
-    let status = StatusCode::NO_CONTENT;
+/// This hop answers with a status alone.
+pub(super) fn here(mut exchange: Box<Exchange>, status: StatusCode) -> Response<ResponseBody> {
     exchange.responded(status.as_u16());
     let id = exchange.request_id.clone();
     let closes = exchange.is_last(exchange.rest_of_request());
@@ -54,6 +58,18 @@ pub(super) fn here(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// This hop answers: the client is to go elsewhere.
+pub(super) fn elsewhere(exchange: Box<Exchange>, elsewhere: Elsewhere) -> Response<ResponseBody> {
+    let mut headers = HeaderMap::new();
+    if let Some(rule) = exchange.rule_entry() {
+        modify::apply(&rule.response_headers, &mut headers);
+    }
+    headers.insert(LOCATION, elsewhere.location);
+    let mut response = here(exchange, elsewhere.status);
+    response.headers_mut().extend(headers);
     response
 }
 
@@ -69,11 +85,18 @@ pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response
     let closes = exchange.is_last(rest);
     let body = content(failure, &id);
     exchange.bytes_out = 0;
+    let version = exchange.version;
     let mut response = of_failure(failure, id, ResponseBody::own(body, Some(exchange)));
+    if failure == Failure::TlsRequired && version == Version::HTTP_11 {
+        // RFC 9110 §15.5.22 wants what to upgrade to, and §7.8 that it concerns this hop.
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     if closes {
         response
             .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+            .append(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -26,6 +26,7 @@ use super::headers::Survey;
 use super::interim::Bounded;
 use super::tunnel::Tunnel;
 use crate::guard::hold::Held;
+use crate::middleware::modify;
 use crate::middleware::request_id::X_REQUEST_ID;
 
 /// What is left of an upstream's connection when HTTP is over on it.
@@ -117,6 +118,9 @@ pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<Incoming>,
     Survey::of(&parts.headers).strip_response(&mut parts.headers);
     // RFC 9110 §8.6: there is none in a 1xx, whatever the upstream says.
     parts.headers.remove(CONTENT_LENGTH);
+    if let Some(rule) = exchange.rule_entry() {
+        modify::apply(&rule.response_headers, &mut parts.headers);
+    }
     if let Some(token) = &exchange.upgrade {
         say(&mut parts.headers, token);
     }

@@ -87,10 +87,8 @@ pub(crate) mod tests {
             hosts.push(HostPattern::Any);
         }
         RouteUnit {
-            created_at_seconds: None,
-            hosts,
-            rules: Vec::new(),
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
+            ..RouteUnit::of(hosts, Vec::new())
         }
     }
 

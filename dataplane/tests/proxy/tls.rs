@@ -18,16 +18,16 @@ use tokio_rustls::client::TlsStream;
 use super::world::*;
 
 /// Who vouches for all certificates here, and whom clients believe.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn issue(&self, hosts: &[&str]) -> (CertificateDer<'static>, Arc<Certificate>) {
+    pub(super) fn issue(&self, hosts: &[&str]) -> (CertificateDer<'static>, Arc<Certificate>) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let signed = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
@@ -49,12 +49,12 @@ impl Authority {
         Arc::new(config)
     }
 
-    fn usual_client(&self) -> Arc<ClientConfig> {
+    pub(super) fn usual_client(&self) -> Arc<ClientConfig> {
         self.client(rustls::ALL_VERSIONS, &["h2", "http/1.1"])
     }
 }
 
-fn https(default: Option<&str>) -> Listener {
+pub(super) fn https(default: Option<&str>) -> Listener {
     Listener {
         name: "https".parse().unwrap(),
         port: 443,
@@ -66,19 +66,23 @@ fn https(default: Option<&str>) -> Listener {
     }
 }
 
-fn hold(world: &World, reference: &str, certificate: &Arc<Certificate>) {
+pub(super) fn hold(world: &World, reference: &str, certificate: &Arc<Certificate>) {
     let certificates = &world.store.values().certificates;
     certificates.replace(reference.parse().unwrap(), certificate.clone());
 }
 
-async fn connect(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+pub(super) async fn connect(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     within(TlsConnector::from(config.clone()).connect(name, stream)).await
 }
 
 /// One request and the head of its answer; the connection stays.
-async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> String {
+pub(super) async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> String {
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let head = read_until(stream, "\r\n\r\n").await;
@@ -377,4 +381,43 @@ async fn a_listener_changes_its_speech_without_closing_anything() {
     let mut plain = TcpStream::connect(address).await.unwrap();
     plain.write_all(request).await.unwrap();
     assert!(read_until(&mut plain, "\r\n\r\n").await.starts_with("HTTP/1.1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_ends_over_tls_as_it_does_in_the_clear() {
+    let grants = upstream(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let grant = b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello, ";
+        stream.write_all(grant).await.unwrap();
+        let mut all = Vec::new();
+        // An end in order comes as one, and a break as an error.
+        let end = stream.read_to_end(&mut all).await;
+        let _ = stream
+            .write_all(format!("{} bytes, {end:?}", all.len()).as_bytes())
+            .await;
+    })
+    .await;
+    let authority = Authority::new();
+    let setup = Setup::default()
+        .pool("ws", &[grants])
+        .host("ws", "a.test", "ws", &["t/a"])
+        .upgrades("ws", &["websocket"]);
+    let world = World::start(setup).await;
+    hold(&world, "t/a", &authority.issue(&["a.test"]).1);
+    let address = world.listen(https(None)).await;
+    let mut stream = connect(address, &authority.usual_client(), "a.test").await.unwrap();
+    let ask = "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly";
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let head = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    writing.write_all(&vec![7; 1 << 20]).await.unwrap();
+    writing.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut reading).await, "hello, 1048581 bytes, Ok(1048581)");
+    let line = world.logged(|line| line["upgrade"] == "websocket").await;
+    assert_eq!(
+        (&line["tunnel_end"], &line["sni"]),
+        (&"complete".into(), &"a.test".into()),
+        "{line}"
+    );
 }

@@ -16,8 +16,8 @@ use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
 use sluice_model::unit::{
-    DataPlaneUnit, Endpoint, Http2, Listener, PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit,
-    Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
+    TimeoutMillis, Timeouts, Unit, Weight,
 };
 use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
@@ -48,23 +48,19 @@ impl Setup {
     /// A route of the name of its pool.
     pub(crate) fn route(mut self, prefix: &str, pool: &str, timeout_ms: Option<u64>) -> Self {
         let rule = Rule {
-            name: None,
             matches: vec![RouteMatch {
                 path: PathMatch::prefix(prefix).unwrap(),
                 ..RouteMatch::default()
             }],
-            pool: key(&format!("Pool t/{pool}")),
-            timeouts: Arc::new(Timeouts {
-                request: timeout_ms.and_then(TimeoutMillis::new),
+            action: Action::Forward(Forward {
+                timeouts: Arc::new(Timeouts {
+                    request: timeout_ms.and_then(TimeoutMillis::new),
+                }),
+                ..Forward::to(key(&format!("Pool t/{pool}")))
             }),
-            upgrades: Arc::default(),
+            ..Rule::to(key(&format!("Pool t/{pool}")))
         };
-        let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname("a.test").unwrap()],
-            rules: vec![rule],
-            certificates: vec![],
-        };
+        let unit = RouteUnit::of(vec![HostPattern::hostname("a.test").unwrap()], vec![rule]);
         self.config
             .insert(key(&format!("ProxyRoute t/{pool}")), Unit::Route(unit));
         self
@@ -72,17 +68,10 @@ impl Setup {
 
     /// A route of this name for one host, all of it to one pool, with certificates.
     pub(crate) fn host(mut self, name: &str, host: &str, pool: &str, certificates: &[&str]) -> Self {
+        let rules = vec![Rule::to(key(&format!("Pool t/{pool}")))];
         let unit = RouteUnit {
-            created_at_seconds: None,
-            hosts: vec![HostPattern::hostname(host).unwrap()],
-            rules: vec![Rule {
-                name: None,
-                matches: vec![RouteMatch::default()],
-                pool: key(&format!("Pool t/{pool}")),
-                timeouts: Arc::default(),
-                upgrades: Arc::default(),
-            }],
             certificates: certificates.iter().map(|text| text.parse().unwrap()).collect(),
+            ..RouteUnit::of(vec![HostPattern::hostname(host).unwrap()], rules)
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
@@ -92,14 +81,40 @@ impl Setup {
     /// What clients of a route may go over to.
     pub(crate) fn upgrades(mut self, route: &str, tokens: &[&str]) -> Self {
         let key = key(&format!("ProxyRoute t/{route}"));
-        let Some(Unit::Route(route)) = self.config.get(&key) else {
-            panic!("no {key}")
+        let Some(Unit::Route(mut route)) = self.config.get(&key).cloned() else {
+            panic!("no route {route}");
         };
-        let mut route = route.clone();
         for rule in &mut route.rules {
-            rule.upgrades = tokens.iter().map(|text| UpgradeToken::new(text).unwrap()).collect();
+            if let Action::Forward(forward) = &mut rule.action {
+                forward.upgrades = tokens.iter().map(|text| UpgradeToken::new(text).unwrap()).collect();
+            }
         }
         self.config.insert(key, Unit::Route(route));
+        self
+    }
+
+    /// A route of this name for one host, with these rules.
+    pub(crate) fn rules(mut self, name: &str, host: &str, rules: Vec<Rule>) -> Self {
+        let unit = RouteUnit::of(vec![HostPattern::hostname(host).unwrap()], rules);
+        self.config
+            .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// What becomes of the requests of the route of this name that come in the clear.
+    pub(crate) fn plain_http(mut self, name: &str, plain_http: PlainHttp) -> Self {
+        let key = key(&format!("ProxyRoute t/{name}"));
+        let Some(Unit::Route(route)) = self.config.get(&key).cloned() else {
+            panic!("no route {name}");
+        };
+        self.config.insert(key, Unit::Route(RouteUnit { plain_http, ..route }));
+        self
+    }
+
+    /// What its revision says of listeners; who listens where is another matter here.
+    pub(crate) fn listeners(mut self, listeners: Vec<Listener>) -> Self {
+        let unit = Unit::DataPlane(DataPlaneUnit { listeners });
+        self.config.insert(key("Rollout t/fleet"), unit);
         self
     }
 
@@ -112,10 +127,9 @@ impl Setup {
     }
 
     pub(crate) fn snapshot(mut self) -> Arc<Snapshot> {
-        let unit = DataPlaneUnit {
-            listeners: vec![listener("http", 80)],
-        };
-        self.config.insert(key("Rollout t/fleet"), Unit::DataPlane(unit));
+        if self.config.get(&key("Rollout t/fleet")).is_none() {
+            self = self.listeners(vec![listener("http", 80)]);
+        }
         Arc::new(Snapshot::check(self.config).unwrap())
     }
 }

@@ -12,7 +12,6 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sluice_model::Config;
 use sluice_model::host::HostPattern;
-use sluice_model::matching::RouteMatch;
 use sluice_model::unit::{DataPlaneUnit, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit};
 use sluice_proto::delivery::{Downward, Refusal, UpwardMessage};
 use sluice_proto::live::{EndpointState, LiveEndpoint, LiveStamp, LiveUpdate, LiveValue, PrivateKeyBytes, seal_live};
@@ -85,16 +84,11 @@ fn configuration() -> Config {
         listeners: vec![listener],
     };
     let route = RouteUnit {
-        created_at_seconds: None,
-        hosts: vec![HostPattern::hostname(HOST).unwrap()],
-        rules: vec![Rule {
-            name: None,
-            matches: vec![RouteMatch::default()],
-            pool: "Pool shop/api".parse().unwrap(),
-            timeouts: Arc::default(),
-            upgrades: Arc::default(),
-        }],
         certificates: vec!["shop/tls".parse().unwrap()],
+        ..RouteUnit::of(
+            vec![HostPattern::hostname(HOST).unwrap()],
+            vec![Rule::to("Pool shop/api".parse().unwrap())],
+        )
     };
     let source = PoolSource::Service("shop/api:http".parse().unwrap());
     config.insert("Rollout shop/edge".parse().unwrap(), Unit::DataPlane(plane));
