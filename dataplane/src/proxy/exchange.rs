@@ -72,7 +72,7 @@ pub(crate) struct Exchange {
     failure: Option<Failure>,
 }
 
-fn micros_since(start: Instant) -> u64 {
+pub(super) fn micros_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -11,16 +11,15 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_model::limits::TUNNEL_BUFFER_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, micros_since};
 use super::interim::Bounded;
-use super::upgrade::{Far, micros};
+use super::upgrade::Far;
 use crate::worker::Worker;
 use crate::worker::connection::{Closing, Connection};
 
@@ -86,10 +85,10 @@ impl Drop for Open {
 }
 
 impl Tunnel {
-    /// Of a request that was answered after `opened`.
-    pub(super) fn new(mut exchange: Box<Exchange>, far: Far, opened: Duration) -> Box<Self> {
+    /// Of a request whose answer goes to the client now.
+    pub(super) fn new(mut exchange: Box<Exchange>, far: Far) -> Box<Self> {
         let traffic = Rc::new(Traffic {
-            opened_micros: micros(opened),
+            opened_micros: micros_since(exchange.started),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             end: Cell::new(End::Cut),
@@ -308,6 +307,7 @@ fn some(count: usize) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn through(

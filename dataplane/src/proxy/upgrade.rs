@@ -6,7 +6,6 @@
 //! exactly that protocol (`guard::hold`); from then on the two connections are a [`Tunnel`].
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -128,13 +127,7 @@ pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<Incoming>,
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
     exchange.connection.gate.settle(Held::Tunnel);
-    let opened = exchange.started.elapsed();
-    Response::from_parts(parts, ResponseBody::tunnel(Tunnel::new(exchange, far, opened)))
-}
-
-/// Where a tunnel is opened: after how long.
-pub(super) fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+    Response::from_parts(parts, ResponseBody::tunnel(Tunnel::new(exchange, far)))
 }
 
 #[cfg(test)]
