@@ -33,6 +33,8 @@ pub enum Feature {
     StaticEndpoints,
     /// Listeners that speak TLS, and certificates of routes.
     TlsListeners,
+    /// Rules that let clients go over to other protocols.
+    Upgrades,
 }
 
 /// A feature that this build does not know.
@@ -42,7 +44,7 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::HeaderModifiers,
         Self::Http2Listeners,
         Self::Listeners,
@@ -54,6 +56,7 @@ impl Feature {
         Self::ServicePools,
         Self::StaticEndpoints,
         Self::TlsListeners,
+        Self::Upgrades,
     ];
 
     /// Its name as it travels.
@@ -70,6 +73,7 @@ impl Feature {
             Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",
             Self::TlsListeners => "tls-listeners/v1",
+            Self::Upgrades => "upgrades/v1",
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
 use crate::reference::{CertificateRef, ServiceRef};
 use crate::target::{Redirect, Rewrite};
+use crate::upgrade::UpgradeToken;
 
 /// What one object means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,6 +116,8 @@ pub struct Forward {
     pub pool: ObjectKey,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// Protocols that its clients may go over to; none twice.
+    pub upgrades: Arc<[UpgradeToken]>,
     /// What of a request's header fields is changed before the upstream gets them.
     pub request_headers: Arc<HeaderChanges>,
     /// The host and path that the upstream gets in place of the request's own.
@@ -127,6 +130,7 @@ impl Forward {
         Self {
             pool,
             timeouts: Arc::default(),
+            upgrades: Arc::default(),
             request_headers: Arc::default(),
             rewrite: Arc::default(),
         }

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use sluice_model::header_changes::HeaderChanges;
 use sluice_model::target::{PathChange, Redirect, Rewrite, Scheme};
 use sluice_model::unit::{Action, Forward, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts};
+use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
 use super::values::LiveValues;
@@ -79,6 +80,8 @@ pub struct ForwardEntry {
     pub pool: u32,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// Protocols that its clients may go over to.
+    pub upgrades: Arc<[UpgradeToken]>,
     /// What of a request's header fields is changed.
     pub request_headers: Arc<HeaderChanges>,
     /// The host and path that the upstream gets in place of the request's own.
@@ -336,6 +339,7 @@ fn forward_entry(
     let Forward {
         pool,
         timeouts,
+        upgrades,
         request_headers,
         rewrite,
     } = forward;
@@ -346,6 +350,7 @@ fn forward_entry(
     Ok(ForwardEntry {
         pool: *pools.get(pool).ok_or_else(no_pool)?,
         timeouts: timeouts.clone(),
+        upgrades: upgrades.clone(),
         request_headers: request_headers.clone(),
         rewrite: rewrite.clone(),
         // A host is a header value by construction.
