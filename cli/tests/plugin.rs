@@ -281,10 +281,11 @@ fn when_nobody_leads_that_is_said_beside_what_is_shown() {
         let far = "2999-01-01T00:00:00.000000Z";
         assert_eq!(remark(lease(&"sluice-0_1".into(), far), arguments), "");
         assert_eq!(remark(forbidden(), arguments), "", "a right that is missing");
-        assert_eq!(
-            remark(status(404, "NotFound", "none", "sluice-controller"), arguments),
-            ""
-        );
+        // It goes with what it belongs to, while controllers run on and lead nothing.
+        let said = remark(status(404, "NotFound", "none", "sluice-controller"), arguments);
+        for part in ["no controller leads: there is no Lease", "sluice-installation is gone"] {
+            assert!(said.contains(part), "{arguments:?}: {said:?}");
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 use crate::rollout::{InsteadOf, Scope};
 use crate::source::{Coverage, Trust, View};
 use crate::translate::{FleetPlan, Meaning, Translation, translate};
-use crate::validate::{Governed, Governing, ServingFleet, validate};
+use crate::validate::{Governed, Governing, Refused, ServingFleet, refused, validate};
 
 pub use brake::CONSENT_ANNOTATION;
 pub use choice::{Quarantined, Reason};
@@ -164,13 +164,12 @@ impl Compiler {
             self.memberships.clone().unwrap_or_default()
         });
         problems.extend(members.iter().flat_map(|members| members.problems().iter().cloned()));
-        problems.extend(validate(
-            &self.translation,
-            view,
-            &serving,
-            &governing,
-            members.as_ref(),
-        ));
+        problems.extend(validate(&self.translation, view, &serving, &governing));
+        // Outside of a cluster instances are processes of the machine that the files are on.
+        let refused = members.map_or_else(Refused::default, |members| {
+            refused(&self.translation, &governing, &members)
+        });
+        problems.extend(refused.problems);
         let unknown = FleetState::default();
         let mut out = BTreeMap::new();
         for name in self.fleets(fleets) {
@@ -180,7 +179,7 @@ impl Compiler {
                 view,
                 &self.translation,
                 &governing,
-                &problems,
+                (&problems, refused.pools.get(&name)),
                 self.digest,
             );
             let (compiled, more) = compile_fleet(chooser);

@@ -279,6 +279,8 @@ mod tests {
             (api::HEADERS_MAX_ITEMS, model::MAX_HEADER_MATCHES),
             (api::QUERY_PARAMS_MAX_ITEMS, model::MAX_QUERY_MATCHES),
             (api::METHODS_MAX_ITEMS, model::MAX_METHODS),
+            (api::UPGRADES_MAX_ITEMS, model::MAX_UPGRADES_PER_RULE),
+            (api::UPGRADE_MAX_BYTES, model::MAX_UPGRADE_TOKEN_BYTES),
             (api::HEADER_CHANGES_MAX_ITEMS, model::MAX_HEADER_CHANGES),
             (api::PATH_MAX_BYTES, model::MAX_PATH_MATCH_BYTES),
             (api::REGEX_MAX_BYTES, model::MAX_REGEX_BYTES),

@@ -19,7 +19,6 @@ use sluice_model::precedence::Rank;
 use sluice_model::unit::{RouteUnit, Rule, Unit};
 use sluice_model::{FleetName, Kind, Name, ObjectKey, Snapshot};
 
-use crate::members::Memberships;
 use crate::objects::{Object, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::source::schema::suggestion;
@@ -27,6 +26,7 @@ use crate::source::{Coverage, View};
 use crate::translate::{Meaning, Translation};
 
 pub use governing::{Governed, Governing, Serves};
+pub use reach::{Refused, refused};
 
 /// What serves in each fleet now. Empty for `lint`, which knows no past.
 pub type Serving<'a> = BTreeMap<&'a FleetName, ServingFleet<'a>>;
@@ -40,14 +40,12 @@ pub struct ServingFleet<'a> {
     pub unseen: BTreeSet<&'a ObjectKey>,
 }
 
-/// Everything that is wrong between the objects of `translation`, which are those of `view`. `members` are whose pods the
-/// instances are; `None` outside of a cluster, where they are processes of the machine that the files are on.
+/// Everything that is wrong between the objects of `translation`, which are those of `view`.
 pub fn validate(
     translation: &Translation,
     view: &View,
     serving: &Serving<'_>,
     governing: &Governing<'_>,
-    members: Option<&Memberships>,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let (routes, not_served) = routes_by_fleet(translation, governing);
@@ -61,11 +59,6 @@ pub fn validate(
     problems.extend(not_served);
     problems.extend(shares::not_shared(translation, view));
     problems.extend(unused_pools(translation, view));
-    problems.extend(
-        members
-            .into_iter()
-            .flat_map(|members| reach::not_theirs(translation, &routes, members)),
-    );
     problems.extend(governing.problems(&routes));
     problems
 }

@@ -22,6 +22,10 @@ pub const MATCHES_MAX_ITEMS: u32 = 64;
 pub const METHODS_MAX_ITEMS: u32 = 16;
 /// One method name. The longest registered one (UPDATEREDIRECTREF) has 17.
 pub const METHOD_MAX_BYTES: u32 = 32;
+/// Protocols that clients of one rule may go over to.
+pub const UPGRADES_MAX_ITEMS: u32 = 4;
+/// The name of one.
+pub const UPGRADE_MAX_BYTES: u32 = 32;
 /// Header matches of one match, as in Gateway API.
 pub const HEADERS_MAX_ITEMS: u32 = 16;
 /// Query parameter matches of one match, as in Gateway API.
@@ -108,6 +112,8 @@ pub const PRECISE_HOSTNAME_PATTERN: &str =
     r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
 /// A method in upper case. Methods are case-sensitive (RFC 9110 §9.1): `get` would never match.
 pub const METHOD_PATTERN: &str = r"^[A-Z][A-Z0-9-]*$";
+/// The name of a protocol, without a version, in lower case: compared without regard to case.
+pub const UPGRADE_PATTERN: &str = r"^[a-z0-9][a-z0-9._-]*$";
 /// A token (RFC 9110 §5.6.2): what a header name is made of.
 pub const TOKEN_PATTERN: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 /// The value of a header field that a rule sets or adds: printable ASCII, with no space at either end.
@@ -154,6 +160,10 @@ pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
     (
         METHOD_PATTERN,
         "a method in upper case, such as GET; methods are case-sensitive",
+    ),
+    (
+        UPGRADE_PATTERN,
+        "the name of a protocol in lower case and without a version, such as websocket",
     ),
     (
         TOKEN_PATTERN,

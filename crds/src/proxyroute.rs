@@ -182,6 +182,15 @@ pub struct RouteRule {
     /// How long things may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,
+    /// Protocols that clients may go over to from HTTP/1.1, such as websocket. Without any, requests to do so are answered
+    /// as ordinary ones. What is said after such a change is passed on as it comes, both ways, and looked at by nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::UPGRADES_MAX_ITEMS),
+        inner(length(min = 1, max = bounds::UPGRADE_MAX_BYTES), regex(pattern = bounds::UPGRADE_PATTERN)),
+        extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = rules::attach(&[rules::UPGRADE_IS_NOT_HTTP]))
+    )]
+    pub upgrades: Vec<String>,
     /// Gives the pool another host or path than the client asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_rewrite: Option<UrlRewrite>,

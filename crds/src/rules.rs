@@ -106,6 +106,13 @@ pub const TIMEOUT_RANGE: CelRule = CelRule {
     message: "must be between 1ms and 24h",
     field: None,
 };
+/// What is HTTP again would bring requests that no rule has seen.
+pub const UPGRADE_IS_NOT_HTTP: CelRule = CelRule {
+    id: "upgrade-is-not-http",
+    cel: "!self.exists(u, u in ['h2', 'h2c', 'http', 'tls'])",
+    message: "h2, h2c, http and tls are never let through: requests would come in them that no rule has seen",
+    field: None,
+};
 /// A bake ends within a week.
 pub const BAKE_TIME_RANGE: CelRule = CelRule {
     id: "bake-time-range",
@@ -199,8 +206,8 @@ pub const POOL_OR_REDIRECT: CelRule = CelRule {
 /// Nobody would get the request that is changed, or answer in time.
 pub const REDIRECT_ALONE: CelRule = CelRule {
     id: "redirect-alone",
-    cel: "!has(self.requestRedirect) || !(has(self.requestHeaders) || has(self.timeouts) || has(self.urlRewrite))",
-    message: "requestHeaders, timeouts and urlRewrite are for requests that go to a pool, not for a requestRedirect",
+    cel: "!has(self.requestRedirect) || !(has(self.requestHeaders) || has(self.timeouts) || has(self.urlRewrite) || (has(self.upgrades) && size(self.upgrades) > 0))",
+    message: "requestHeaders, timeouts, upgrades and urlRewrite are for requests that go to a pool, not for a requestRedirect",
     field: Some(".requestRedirect"),
 };
 /// A prefix is replaced only where one is matched.
@@ -279,6 +286,7 @@ pub const ALL: &[CelRule] = &[
     PATH_SEGMENTS,
     VALUE_BY_TYPE,
     TIMEOUT_RANGE,
+    UPGRADE_IS_NOT_HTTP,
     BAKE_TIME_RANGE,
     LISTENER_PORTS_DIFFER,
     PRIOR_KNOWLEDGE_IN_THE_CLEAR,
@@ -346,6 +354,17 @@ const fn accepted(rule: CelRule, kind: &'static str, spec: &'static str) -> Case
 
 /// The table: for every rule at least one object that it refuses and one that it accepts.
 pub const CASES: &[Case] = &[
+    refused(
+        UPGRADE_IS_NOT_HTTP,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","upgrades":["websocket","h2c"]}]}"#,
+        "spec.rules[0].upgrades",
+    ),
+    accepted(
+        UPGRADE_IS_NOT_HTTP,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","upgrades":["websocket","x-own"]}]}"#,
+    ),
     refused(
         ADDRESS_IS_IP,
         "Pool",
@@ -723,6 +742,12 @@ pub const CASES: &[Case] = &[
         REDIRECT_ALONE,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"timeouts":{"request":"1s"}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"upgrades":["websocket"]}]}"#,
         "spec.rules[0].requestRedirect",
     ),
     refused(

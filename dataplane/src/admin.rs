@@ -213,6 +213,7 @@ fn action(action: &Action) -> Value {
     match action {
         Action::Forward(forward) => json!({
             "request_timeout_ms": forward.timeouts.request.map(|timeout| timeout.get()),
+            "upgrades": forward.upgrades.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "request_headers": forward.request_headers,
             "rewrite": forward.rewrite,
         }),

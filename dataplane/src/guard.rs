@@ -12,6 +12,7 @@ mod chunk;
 mod framer;
 pub(crate) mod gate;
 mod head;
+pub(crate) mod hold;
 mod output;
 pub(crate) mod patience;
 #[cfg(test)]

@@ -15,6 +15,8 @@ mod interim;
 mod redirect;
 pub(crate) mod respond;
 mod rewrite;
+pub(crate) mod tunnel;
+pub(crate) mod upgrade;
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +31,7 @@ use hyper::body::{Body, Incoming};
 use sluice_model::RequestFacts;
 use sluice_model::unit::{ClientAuth, ClientAuthMode, TimeoutMillis};
 
+use crate::guard::hold::Held;
 use crate::live::{ActionEntry, RouteEntry};
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::middleware::{forwarded, modify};
@@ -42,6 +45,7 @@ use forward::Lease;
 use headers::Survey;
 use host::Host;
 use redirect::Elsewhere;
+use upgrade::Far;
 
 /// How a request was answered.
 // Lives for one call: moving it once is cheaper than a box for every request.
@@ -49,6 +53,8 @@ use redirect::Elsewhere;
 pub(crate) enum Answer {
     /// By an upstream, over the connection leased.
     Upstream(Response<Incoming>, Lease),
+    /// By an upstream that goes over to the protocol that was asked for.
+    Tunnel(Response<Incoming>, Far),
     /// By this hop, with nothing to say.
     Here,
     /// By this hop, with a redirect.
@@ -64,6 +70,8 @@ pub(crate) async fn serve(
     let exchange = Exchange::begin(&worker, &connection, &request);
     let id = exchange.request_id.clone();
     let answered = caught(answer(exchange, request)).await;
+    // Whatever was asked for: unless the answer was a tunnel, what follows is the next request.
+    connection.gate.settle(Held::Request);
     answered.unwrap_or_else(|()| respond::after_panic(&worker, id))
 }
 
@@ -87,6 +95,7 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
     };
     match answer {
         Ok(Answer::Upstream(response, lease)) => respond::upstream(exchange, response, lease),
+        Ok(Answer::Tunnel(response, far)) => upgrade::respond(exchange, response, far),
         Ok(Answer::Here) => respond::here(exchange, StatusCode::NO_CONTENT),
         Ok(Answer::Elsewhere(elsewhere)) => respond::elsewhere(exchange, elsewhere),
         Err(failure) => respond::failure(exchange, failure),
@@ -115,7 +124,7 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
     if admitted.way == Way::Here {
         return Ok(Decision::Here);
     }
-    let decision = route(exchange, request)?;
+    let decision = route(exchange, &survey, request)?;
     if let Decision::Forward(_) = decision {
         let coded = survey.transfer_encodings > 0 || lacks_length(request, &survey);
         prepare(exchange, &survey, request.headers_mut());
@@ -124,6 +133,9 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
             let chunked = HeaderValue::from_static("chunked");
             request.headers_mut().insert(TRANSFER_ENCODING, chunked);
         }
+        if let Some(token) = &exchange.upgrade {
+            upgrade::ask(request.headers_mut(), token);
+        }
         rewrite::apply(exchange, request)?;
     }
     Ok(decision)
@@ -131,7 +143,7 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
 
 /// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are
 /// of one generation.
-fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Decision, Failure> {
+fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>) -> Result<Decision, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let host = exchange.host.as_ref().map(Host::name);
     if let (Some(tls), Some(host)) = (exchange.connection.tls.get(), host)
@@ -169,7 +181,10 @@ fn route(exchange: &mut Exchange, request: &Request<ClientBody>) -> Result<Decis
     }
     know_client(exchange, route)?;
     match &rule.action {
-        ActionEntry::Forward(forward) => Ok(Decision::Forward(forward.timeouts.request)),
+        ActionEntry::Forward(forward) => {
+            exchange.upgrade = upgrade::wanted(exchange, survey, request, &forward.upgrades);
+            Ok(Decision::Forward(forward.timeouts.request))
+        }
         ActionEntry::Redirect(redirect) => {
             redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri()).map(Decision::Elsewhere)
         }

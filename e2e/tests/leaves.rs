@@ -85,6 +85,12 @@ fn route_leaves() -> Vec<Leaf> {
             Seen::Live,
         ),
         Leaf(
+            "rules[].upgrades[]",
+            "/rules/0/upgrades/0",
+            json!("x-changed"),
+            Seen::Live,
+        ),
+        Leaf(
             "rules[].requestHeaders.set[].name",
             "/rules/0/requestHeaders/set/0/name",
             json!("x-changed"),
@@ -401,7 +407,7 @@ fn rollout_leaves() -> Vec<Leaf> {
 fn full_example() -> BTreeMap<&'static str, Value> {
     let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "sluice.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "demo"}, "spec": spec});
     let rule = json!({
-        "name": "api", "pool": "first", "timeouts": {"request": "3s"},
+        "name": "api", "pool": "first", "timeouts": {"request": "3s"}, "upgrades": ["websocket"],
         "matches": [{
             "path": {"type": "PathPrefix", "value": "/v1"}, "methods": ["GET"],
             "headers": [{"name": "x-version", "type": "Exact", "value": "v."}],
@@ -607,8 +613,8 @@ fn decide(generation: &Generation, probe: &Probe) -> String {
     modify::apply(&forward.request_headers, &mut request);
     modify::apply(&rule.response_headers, &mut response);
     format!(
-        "{} -> {} within {:?}: {:?}{path:?} {request:?} {response:?} {:?}",
-        rule.text, pool.text, forward.timeouts, forward.host, route.plain_http
+        "{} -> {} within {:?}, or over to {:?}: {:?}{path:?} {request:?} {response:?} {:?}",
+        rule.text, pool.text, forward.timeouts, forward.upgrades, forward.host, route.plain_http
     )
 }
 

@@ -27,6 +27,7 @@ use crate::unit::{
     Action, ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PlainHttp,
     PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
 };
+use crate::upgrade::UpgradeToken;
 
 /// A value that a list above is known to make; what is wrong with it is a bug of the list.
 fn known<T, E: std::fmt::Debug>(value: Result<T, E>) -> T {
@@ -121,6 +122,12 @@ pub fn timeouts() -> impl Strategy<Value = Timeouts> {
     })
 }
 
+/// Protocols to go over to, often none.
+pub fn upgrades() -> impl Strategy<Value = Arc<[UpgradeToken]>> {
+    btree_set(select(vec!["websocket", "x-own"]), 0..2)
+        .prop_map(|tokens| tokens.into_iter().map(|text| known(UpgradeToken::new(text))).collect())
+}
+
 /// Changes of a few header fields, often none.
 pub fn header_changes() -> impl Strategy<Value = HeaderChanges> {
     let names = btree_set(select(vec!["x-a", "x-b", "x_c", "server"]), 0..4);
@@ -179,11 +186,12 @@ fn fitting(change: Option<PathChange>, matches: &[RouteMatch]) -> Option<PathCha
 
 /// Rules without a name that lead to one of these pools, or elsewhere.
 pub fn rules(pools: Vec<ObjectKey>) -> impl Strategy<Value = Rule> {
-    let forward = (select(pools), timeouts(), header_changes(), rewrites());
-    let forward = forward.prop_map(|(pool, timeouts, headers, rewrite)| {
+    let forward = (select(pools), timeouts(), upgrades(), header_changes(), rewrites());
+    let forward = forward.prop_map(|(pool, timeouts, upgrades, headers, rewrite)| {
         Action::Forward(Forward {
             pool,
             timeouts: Arc::new(timeouts),
+            upgrades,
             request_headers: Arc::new(headers),
             rewrite: Arc::new(rewrite),
         })

@@ -15,6 +15,7 @@ use crate::request::{RequestFacts, Unmet};
 use crate::snapshot::Snapshot;
 use crate::target::PathChange;
 use crate::unit::{Action, PlainHttp, Rule};
+use crate::upgrade::UpgradeToken;
 
 /// Where a request goes and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -139,6 +140,10 @@ fn changes(plain_http: PlainHttp, rule: &Rule, matched: &RouteMatch, request: &R
             if !forward.rewrite.is_empty() {
                 lines.push(format!("rewritten: {}", forward.rewrite));
                 lines.push(becomes(&forward.rewrite.path));
+            }
+            let tokens: Vec<&str> = forward.upgrades.iter().map(UpgradeToken::as_str).collect();
+            if !tokens.is_empty() {
+                lines.push(format!("clients may go over to {}", tokens.join(", ")));
             }
             lines.push(of_headers("request", &forward.request_headers));
         }

@@ -39,6 +39,8 @@ pub enum Feature {
     TlsListeners,
     /// TLS listeners that refuse TLS 1.2.
     TlsMinVersion,
+    /// Rules that let clients go over to other protocols.
+    Upgrades,
 }
 
 /// A feature that this build does not know.
@@ -48,7 +50,7 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientCertificates,
         Self::HeaderModifiers,
         Self::Http2Listeners,
@@ -63,6 +65,7 @@ impl Feature {
         Self::StaticEndpoints,
         Self::TlsListeners,
         Self::TlsMinVersion,
+        Self::Upgrades,
     ];
 
     /// Its name as it travels.
@@ -82,6 +85,7 @@ impl Feature {
             Self::StaticEndpoints => "static-endpoints/v1",
             Self::TlsListeners => "tls-listeners/v1",
             Self::TlsMinVersion => "tls-min-version/v1",
+            Self::Upgrades => "upgrades/v1",
         }
     }
 }

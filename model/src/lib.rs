@@ -38,6 +38,7 @@ pub mod request;
 pub mod snapshot;
 pub mod target;
 pub mod unit;
+pub mod upgrade;
 
 pub use config::Config;
 pub use digest::{Digest, RevisionId};

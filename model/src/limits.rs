@@ -20,6 +20,10 @@ pub const MAX_HEADER_MATCHES: usize = 16;
 pub const MAX_QUERY_MATCHES: usize = 16;
 /// Methods in one match: all registered ones fit.
 pub const MAX_METHODS: usize = 16;
+/// Protocols that a rule lets clients go over to: there are hardly four in use beside WebSocket.
+pub const MAX_UPGRADES_PER_RULE: usize = 4;
+/// Length of the name of such a protocol: the longest registered one (`websocket`) has 9.
+pub const MAX_UPGRADE_TOKEN_BYTES: usize = 32;
 /// Length of a path in a match (Gateway API: 1024).
 pub const MAX_PATH_MATCH_BYTES: usize = 1024;
 /// Length of a regular expression as written.
@@ -287,6 +291,11 @@ pub const HEADER_READ_TIMEOUT_SECONDS: u64 = 10;
 /// How long a client connection may rest between requests; longer than the 60 s of common load balancers, so that
 /// they close first.
 pub const CLIENT_IDLE_TIMEOUT_SECONDS: u64 = 75;
+/// How long neither side of a tunnel (a connection that has gone over to another protocol) may send a byte. WebSockets that
+/// mean to stay say so with pings, every 20 to 60 s as a rule. Coarse: checked once a second.
+pub const TUNNEL_IDLE_TIMEOUT_SECONDS: u64 = 300;
+/// What a tunnel holds of each direction while the receiver does not take it; no more is read meanwhile.
+pub const TUNNEL_BUFFER_BYTES: usize = 16 << 10;
 /// Client connections of one worker; beyond, accepting waits and the kernel's queue does what queues do.
 pub const MAX_CONNECTIONS_PER_WORKER: usize = 16_384;
 /// From accepting a TLS connection to the end of its handshake: two round trips and a signature. A phone on a bad line

@@ -16,6 +16,7 @@ use crate::limits::{
     MAX_CERTIFICATES_PER_ROUTE, MAX_ENDPOINTS_PER_POOL, MAX_HEADER_CHANGES, MAX_HEADER_MATCHES,
     MAX_HOST_REGEXES_PER_ROUTE, MAX_HOSTNAMES_PER_ROUTE, MAX_LISTENERS, MAX_LIVE_SUBJECTS, MAX_MATCHES_PER_RULE,
     MAX_METHODS, MAX_PROXY_PROTOCOL_SOURCES, MAX_QUERY_MATCHES, MAX_RULE_NAME_BYTES, MAX_RULES_PER_ROUTE, MAX_UNITS,
+    MAX_UPGRADES_PER_RULE,
 };
 use crate::matching::RouteMatch;
 use crate::names::{Kind, ObjectKey};
@@ -166,6 +167,10 @@ fn route_features(route: &RouteUnit) -> Vec<Feature> {
         Action::Forward(forward) => !forward.rewrite.is_empty(),
         Action::Redirect(_) => false,
     };
+    let upgrades = |rule: &Rule| match &rule.action {
+        Action::Forward(forward) => !forward.upgrades.is_empty(),
+        Action::Redirect(_) => false,
+    };
     let redirects = |rule: &Rule| matches!(rule.action, Action::Redirect(_));
     let uses = [
         (Feature::Routes, true),
@@ -175,6 +180,7 @@ fn route_features(route: &RouteUnit) -> Vec<Feature> {
         (Feature::HeaderModifiers, route.rules.iter().any(changes_headers)),
         (Feature::Redirects, route.rules.iter().any(redirects)),
         (Feature::Rewrites, route.rules.iter().any(rewrites)),
+        (Feature::Upgrades, route.rules.iter().any(upgrades)),
     ];
     uses.into_iter()
         .filter(|(_, used)| *used)
@@ -386,6 +392,7 @@ fn check_forward(config: &Config, place: &str, forward: &Forward, matches: &[Rou
     let Forward {
         pool,
         timeouts: _,
+        upgrades,
         request_headers,
         rewrite,
     } = forward;
@@ -393,6 +400,10 @@ fn check_forward(config: &Config, place: &str, forward: &Forward, matches: &[Rou
         check_path_change(&format!("{place}.rewrite.path"), path, matches, errors);
     }
     check_header_changes(&format!("{place}.request_headers"), request_headers, errors);
+    errors.at_most(&format!("{place}.upgrades"), upgrades.len(), MAX_UPGRADES_PER_RULE);
+    for token in duplicates(upgrades) {
+        errors.add(format!("{place}.upgrades"), format!("{token} is there twice"));
+    }
     match config.get(pool) {
         Some(Unit::Pool(_)) => {}
         Some(Unit::Route(_) | Unit::DataPlane(_)) => errors.add(format!("{place}.pool"), format!("{pool} is no Pool")),

@@ -15,6 +15,7 @@ use crate::names::{Name, ObjectKey};
 use crate::network::Network;
 use crate::reference::{CertificateRef, ServiceRef};
 use crate::target::{Redirect, Rewrite};
+use crate::upgrade::UpgradeToken;
 
 /// What one object means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -138,6 +139,8 @@ pub struct Forward {
     pub pool: ObjectKey,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// Protocols that its clients may go over to; none twice.
+    pub upgrades: Arc<[UpgradeToken]>,
     /// What of a request's header fields is changed before the upstream gets them.
     pub request_headers: Arc<HeaderChanges>,
     /// The host and path that the upstream gets in place of the request's own.
@@ -150,6 +153,7 @@ impl Forward {
         Self {
             pool,
             timeouts: Arc::default(),
+            upgrades: Arc::default(),
             request_headers: Arc::default(),
             rewrite: Arc::default(),
         }

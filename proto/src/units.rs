@@ -8,6 +8,7 @@ use sluice_model::unit::{
     Action, ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource,
     PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
 };
+use sluice_model::upgrade::UpgradeToken;
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
 use crate::filters::{
@@ -150,6 +151,9 @@ fn rule_to(rule: &Rule) -> pb::Rule {
         response_headers: header_changes_to(response_headers),
         redirect,
         rewrite: forward.and_then(|forward| rewrite_to(&forward.rewrite)),
+        upgrades: forward
+            .map(|forward| forward.upgrades.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
     }
 }
 
@@ -163,6 +167,7 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         response_headers,
         redirect,
         rewrite,
+        upgrades,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
@@ -175,12 +180,17 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
             None => Action::Forward(Forward {
                 pool: key_in("pool", pool)?,
                 timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+                upgrades: each("upgrades", upgrades, upgrade_from)?.into(),
                 request_headers: header_changes_in("request_headers", request_headers)?,
                 rewrite: rewrite_in(rewrite)?,
             }),
         },
         response_headers: header_changes_in("response_headers", response_headers)?,
     })
+}
+
+fn upgrade_from(text: String) -> Result<UpgradeToken, DecodeError> {
+    UpgradeToken::new(&text).map_err(|error| wrong("", error.to_string()))
 }
 
 fn timeouts_to(timeouts: &Timeouts) -> pb::Timeouts {

@@ -62,22 +62,29 @@ impl Cluster {
     /// The sentence that nobody leads in `namespace`, if nobody does. Whoever may not see the Lease, or has no answer soon,
     /// is told nothing.
     pub async fn nobody_leads(&self, namespace: &str) -> Option<String> {
-        let spec = self.lease(namespace).await?.spec.unwrap_or_default();
+        let Some(lease) = self.lease(namespace).await? else {
+            return Some(format!(
+                "no controller leads: there is no Lease {LEASE} in namespace {namespace}; what follows is as the last one left \
+                 it. If controllers run there, {GONE}"
+            ));
+        };
+        let spec = lease.spec.unwrap_or_default();
         match leader(&spec, Timestamp::now()) {
             Leader::There => None,
             Leader::None { since } => Some(sentence(since)),
             Leader::Late { since } => {
                 sleep(LOOK_AGAIN).await;
-                let again = self.lease(namespace).await?.spec.unwrap_or_default();
+                let again = self.lease(namespace).await??.spec.unwrap_or_default();
                 // Renewed meanwhile: it is a clock that is wrong.
                 (again.renew_time == spec.renew_time).then(|| sentence(Some(since)))
             }
         }
     }
 
-    async fn lease(&self, namespace: &str) -> Option<Lease> {
+    /// The Lease, `Some(None)` if there is none; `None` without an answer.
+    async fn lease(&self, namespace: &str) -> Option<Option<Lease>> {
         let api: Api<Lease> = Api::namespaced(self.client(), namespace);
-        timeout(WAIT, api.get_opt(LEASE)).await.ok()?.ok()?
+        timeout(WAIT, api.get_opt(LEASE)).await.ok()?.ok()
     }
 
     /// The pod of the controller that leads in `namespace`.
@@ -90,8 +97,8 @@ impl Cluster {
         let lease = self.call(&wish, api.get_opt(LEASE)).await?;
         let lease = lease.ok_or_else(|| {
             Failure::failed(format!(
-                "there is no Lease {LEASE} in namespace {namespace}: no controller runs there; if it is in another, say \
-                 which with -n"
+                "there is no Lease {LEASE} in namespace {namespace}: no controller leads there; if it is in another, say which \
+                 with -n; if controllers run there, {GONE}"
             ))
         })?;
         let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
@@ -103,6 +110,10 @@ impl Cluster {
         })
     }
 }
+
+/// What takes the Lease away from controllers that run: it goes with what it belongs to.
+const GONE: &str =
+    "ConfigMap sluice-installation is gone: put it back with `helm upgrade`, and restart no controller before";
 
 fn sentence(since: Option<Timestamp>) -> String {
     match since {

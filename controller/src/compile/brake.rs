@@ -22,8 +22,8 @@ const SMALL_REMOVAL: usize = 2;
 pub(super) struct Braked {
     /// The objects that keep their last good form because of it.
     pub(super) kept: BTreeSet<ObjectKey>,
-    /// Says how to consent.
-    pub(super) problem: Problem,
+    /// Say how to consent: in the log and by Event, and, where people look at objects, on the Rollout.
+    pub(super) problems: Vec<Problem>,
 }
 
 /// What would no longer be served.
@@ -72,7 +72,7 @@ pub(super) fn apply(chooser: &Chooser<'_>, forms: &mut BTreeMap<ObjectKey, Form>
     }
     Some(Braked {
         kept,
-        problem: removal.problem(chooser, &token),
+        problems: removal.problems(chooser, &token),
     })
 }
 
@@ -100,6 +100,18 @@ impl Removal<'_> {
         }
         let bytes: [u8; 32] = hash.finalize().into();
         bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn problems(&self, chooser: &Chooser<'_>, token: &str) -> Vec<Problem> {
+        let problem = self.problem(chooser, token);
+        // Those that would say it are gone; their Rollout is in order, so it is a warning there.
+        let on_rollout = chooser.rollouts().next().filter(|_| chooser.is_in_cluster());
+        let on_rollout = on_rollout.map(|item| {
+            let (message, fix) = (problem.message.clone(), problem.fix.clone());
+            item.object
+                .problem(Severity::Warning, FieldPath::default(), message, fix)
+        });
+        std::iter::once(problem).chain(on_rollout).collect()
     }
 
     fn problem(&self, chooser: &Chooser<'_>, token: &str) -> Problem {

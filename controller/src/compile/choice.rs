@@ -63,7 +63,7 @@ pub(super) struct Chooser<'a> {
     view: &'a View,
     translation: &'a Translation,
     governing: &'a Governing<'a>,
-    /// Objects with an Error.
+    /// Objects with an Error, and those that this fleet alone does not take.
     errors: BTreeSet<&'a ObjectKey>,
     /// Objects that did not fit the others.
     lifted: BTreeMap<ObjectKey, Lifted>,
@@ -87,7 +87,7 @@ impl<'a> Chooser<'a> {
         view: &'a View,
         translation: &'a Translation,
         governing: &'a Governing<'a>,
-        problems: &[Problem],
+        (problems, refused): (&[Problem], Option<&'a BTreeSet<ObjectKey>>),
         digest: UnitDigest,
     ) -> Self {
         let wrong: BTreeSet<&ObjectKey> = problems
@@ -95,7 +95,8 @@ impl<'a> Chooser<'a> {
             .filter(|problem| problem.is_error())
             .filter_map(|problem| problem.object.as_ref())
             .collect();
-        let errors = translation.items.keys().filter(|key| wrong.contains(key)).collect();
+        let wrong = translation.items.keys().filter(|key| wrong.contains(key));
+        let errors = wrong.chain(refused.into_iter().flatten()).collect();
         Self {
             fleet,
             digest,
@@ -107,6 +108,11 @@ impl<'a> Chooser<'a> {
             lifted: BTreeMap::new(),
             braked: BTreeSet::new(),
         }
+    }
+
+    /// Whether the objects are a cluster's.
+    pub(super) fn is_in_cluster(&self) -> bool {
+        self.view.cluster.is_some()
     }
 
     pub(super) fn stable_snapshot(&self) -> Option<&'a Snapshot> {
@@ -142,8 +148,8 @@ impl<'a> Chooser<'a> {
         self.braked.clear();
         if let Some(told) = brake::apply(self, &mut forms) {
             self.braked = told.kept;
-            problems.retain(|problem| *problem != told.problem);
-            problems.push(told.problem);
+            problems.retain(|problem| !told.problems.contains(problem));
+            problems.extend(told.problems);
         }
         loop {
             match self.add_pools(&forms) {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use sluice_model::{InstanceId, limits};
 
+use super::event::InsteadOf;
 use super::evidence::Evidence;
 use super::failure::{Failure, Figure};
 use super::gates::{self, Assessment, Cohort, Moment, Verdict};
@@ -196,7 +197,11 @@ fn silent_members(rollout: &Rollout, view: &View, timing: &Timing, epoch: u64) -
     let mut silent = rollout.ordered.iter().filter_map(silence).peekable();
     let first = silent.peek().cloned();
     let tolerated: BTreeSet<InstanceId> = silent.map(|(instance, _)| instance).collect();
-    let most = rollout.ordered.len() * limits::SILENT_MEMBERS_MAX_PERCENT / 100;
+    let most = match rollout.target.instead_of {
+        InsteadOf::Routes => rollout.ordered.len() * limits::SILENT_MEMBERS_MAX_PERCENT / 100,
+        // Whoever has fallen silent did so on its own: going back would only take from the others what they serve.
+        InsteadOf::Nothing => rollout.ordered.len(),
+    };
     if tolerated.len() > most {
         return Silent {
             tolerated: BTreeSet::new(),

@@ -313,8 +313,8 @@ impl<'a> Look<'a> {
 /// sends all of them to one instance, and it is nobody's fault which.
 fn expected(rollout: &Rollout, scope: &ScopeId, pair: &Pair, cohort: Cohort) -> u64 {
     match (cohort, scope) {
-        // As many as came to the same instances before.
-        (Cohort::Beside, ScopeId::Fleet) => rollout.served_before,
+        // As many as came to the same instances before, in as much time.
+        (Cohort::Beside, ScopeId::Fleet) => in_this_bake(rollout, rollout.served_before),
         // The share of its traffic that the route has of stable's.
         (Cohort::Beside, ScopeId::Route(_)) => rollout.evidence.scopes.get(&ScopeId::Fleet).map_or(0, |fleet| {
             let share = u128::from(fleet.candidate.requests) * u128::from(pair.stable.requests);
@@ -323,8 +323,18 @@ fn expected(rollout: &Rollout, scope: &ScopeId, pair: &Pair, cohort: Cohort) -> 
         }),
         // It passed beside stable. That nobody comes any more says that the load has ended.
         (Cohort::Earlier, _) => 0,
-        (Cohort::Never, _) => stable_of(rollout, scope, cohort).map_or(0, |stable| stable.requests),
+        (Cohort::Never, _) => {
+            let before = stable_of(rollout, scope, cohort).map_or(0, |stable| stable.requests);
+            in_this_bake(rollout, before)
+        }
     }
+}
+
+/// What `requests` of before the stage come to in the time that was observed of it.
+fn in_this_bake(rollout: &Rollout, requests: u64) -> u64 {
+    let due = u128::from(requests) * u128::from(rollout.observed_ms);
+    let due = due.checked_div(u128::from(rollout.served_before_ms)).unwrap_or(0);
+    u64::try_from(due).unwrap_or(u64::MAX)
 }
 
 fn stable_of<'a>(rollout: &'a Rollout, scope: &ScopeId, cohort: Cohort) -> Option<&'a Counts> {

@@ -121,6 +121,9 @@ pub struct Rollout {
     /// Requests that its members served lately when this stage was ordered: whether any would come to them at all.
     #[serde(default)]
     pub served_before: u64,
+    /// Over how long they did, in milliseconds.
+    #[serde(default)]
+    pub served_before_ms: u64,
     /// A person let this stage pass without more data.
     pub waved: Option<Pause>,
 }

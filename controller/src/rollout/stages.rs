@@ -192,7 +192,7 @@ fn collapse(
 
 impl Rollout {
     /// Begins a stage with nothing observed. What stable showed in the one before stays as the baseline.
-    fn enter(&mut self, choice: Choice, served_before: u64) {
+    fn enter(&mut self, choice: Choice, (served_before, served_before_ms): (u64, u64)) {
         let scopes: Vec<ScopeId> = self.evidence.scopes.keys().cloned().collect();
         let before = std::mem::replace(&mut self.evidence, Evidence::over(scopes));
         if before.stable_reports > 0 {
@@ -209,6 +209,7 @@ impl Rollout {
         self.collapsed = choice.collapsed;
         self.bake_ms = choice.bake_ms;
         self.served_before = served_before;
+        self.served_before_ms = served_before_ms;
         self.reached = Reached::NotYet;
         self.observed_ms = 0;
         self.round_ms = 0;

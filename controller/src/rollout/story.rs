@@ -127,6 +127,8 @@ pub enum Story {
 pub enum Waiting {
     /// The rollout before it has been superseded for long enough.
     EndOfRollout,
+    /// The fleet's first routes reach everybody.
+    FirstRoutes,
     /// Everybody to be back on stable.
     EndOfRollback,
     /// Somebody to resume.
@@ -141,6 +143,7 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::EndOfRollout => "until the rollout before it ends (maxPendingAge)",
+            Self::FirstRoutes => "until every instance has the first routes",
             Self::EndOfRollback => "until every reachable instance is back on stable",
             Self::Resume => "until the rollout is resumed",
             Self::Thaw => "until somebody runs `rollout retry`: the fleet is frozen",

@@ -76,6 +76,9 @@ impl Turn<'_> {
         let pending = self.now.since(rollout.pending_since);
         if self.is_paused() {
             Reception::Waits(Some(Waiting::Resume))
+        } else if rollout.target.instead_of == InsteadOf::Nothing {
+            // What went to everybody at once serves there: the next change has something to be compared with.
+            Reception::Waits(Some(Waiting::FirstRoutes))
         } else if pending >= self.record.plan.max_pending_age_ms {
             Reception::Waits(Some(Waiting::EndOfRollout))
         } else if !self.fleet_is_here() {
@@ -209,6 +212,7 @@ impl Turn<'_> {
                 .map_or_else(BTreeMap::new, |counts| BTreeMap::from([(ScopeId::Fleet, counts)])),
             compared: Compared::No,
             served_before: 0,
+            served_before_ms: 0,
             waved: None,
         });
         self.commit_stage(0);

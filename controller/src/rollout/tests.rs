@@ -574,6 +574,30 @@ fn what_takes_the_place_of_nothing_goes_to_everybody_at_once_and_still_needs_the
         (Some(revision(2)), &PastResult::Promoted)
     );
 
+    // The next change waits for that, and goes stage by stage: there is something to lose now.
+    let mut next = three();
+    next.deaf.insert("i-1".parse().unwrap());
+    let target = first_routes(&next);
+    next.step(Event::NewTarget(target));
+    let target = Target {
+        revision: revision(3),
+        ..first_routes(&next)
+    };
+    next.step(Event::NewTarget(target));
+    let record = next.record();
+    let tried = record.rollout.as_ref().map(|rollout| rollout.target.revision);
+    assert_eq!((tried, record.queued.is_some()), (Some(revision(2)), true));
+    // Who has fallen silent is not waited for, and takes nothing from the others.
+    next.mute.insert("i-1".parse().unwrap());
+    next.seconds(62, nobody);
+    assert_eq!(
+        (next.record().stable, next.last()),
+        (Some(revision(2)), &PastResult::Promoted),
+        "{:#?}",
+        next.stories
+    );
+    assert!(next.recompiles > 0, "what waits was compiled against nothing");
+
     let mut refused = three();
     let [one, other] = ["i-0", "i-1"].map(|name| name.parse::<InstanceId>().unwrap());
     refused.deaf.extend([one.clone(), other]);
@@ -1069,6 +1093,38 @@ fn a_candidate_to_whom_nobody_came_before_is_not_starved() {
         bench.record().stable,
         Some(revision(2)),
         "and goes on when somebody comes"
+    );
+}
+
+/// Somebody who asks one instance after the other, slowly: that nobody asks the candidate for some seconds says nothing.
+#[test]
+fn a_candidate_is_starved_only_of_what_comes_in_the_time_of_a_bake() {
+    fn slow(_: Role) -> Vec<(ScopeId, u64, u64)> {
+        vec![(ScopeId::Fleet, 3, 0)]
+    }
+    fn elsewhere(role: Role) -> Vec<(ScopeId, u64, u64)> {
+        if role == Role::Stable { good(role) } else { nobody(role) }
+    }
+    let mut bench = three();
+    bench.seconds(60, slow);
+    bench.offer(2, &["shop"]);
+    bench.seconds(6, elsewhere);
+    assert_eq!(
+        bench.phase(),
+        Phase::Stalled,
+        "15 were due in 5 s: {:#?}",
+        bench.stories
+    );
+    bench.seconds(6, elsewhere);
+    assert!(
+        matches!(
+            bench.last(),
+            PastResult::RolledBack {
+                failure: Failure::Starved { .. },
+                ..
+            }
+        ),
+        "30 were due in 10 s"
     );
 }
 

@@ -108,7 +108,10 @@ impl<T: Default> Recent<T> {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Baseline {
     recent: Recent<Counts>,
+    /// How long the newer slot has been counting, in milliseconds.
     slot_ms: u64,
+    /// How long the older one did.
+    older_ms: u64,
 }
 
 /// Requests that one instance served.
@@ -135,10 +138,14 @@ impl Baseline {
         self.slot_ms = self.slot_ms.saturating_add(elapsed_ms);
         let is_over = self.slot_ms >= slot_ms;
         if is_over {
-            self.slot_ms = 0;
+            self.older_ms = std::mem::take(&mut self.slot_ms);
             self.recent.next_slot();
         }
         is_over
+    }
+
+    fn over_ms(&self) -> u64 {
+        self.older_ms.saturating_add(self.slot_ms)
     }
 
     /// `None` if there was no request: nothing can be compared with it.
@@ -173,10 +180,11 @@ impl View {
         }
     }
 
-    /// Requests that these instances served lately.
-    pub(super) fn served_by(&self, instances: &BTreeSet<InstanceId>) -> u64 {
+    /// Requests that these instances served lately, and over how many milliseconds.
+    pub(super) fn served_by(&self, instances: &BTreeSet<InstanceId>) -> (u64, u64) {
         let served = instances.iter().filter_map(|instance| self.instances.get(instance));
-        served.fold(0, |sum, seen| sum.saturating_add(seen.served.requests()))
+        let served = served.fold(0_u64, |sum, seen| sum.saturating_add(seen.served.requests()));
+        (served, self.baseline.over_ms())
     }
 
     /// Those with a stream.
@@ -207,8 +215,10 @@ mod tests {
             ..Counts::default()
         });
         baseline.pass(10, 10);
-        assert_eq!(baseline.counts().unwrap().requests, 5);
-        baseline.pass(10, 10);
-        assert_eq!(baseline.counts(), None);
+        assert_eq!((baseline.counts().unwrap().requests, baseline.over_ms()), (5, 10));
+        baseline.pass(4, 10);
+        assert_eq!(baseline.over_ms(), 14);
+        baseline.pass(6, 10);
+        assert_eq!((baseline.counts(), baseline.over_ms()), (None, 10));
     }
 }

@@ -13,6 +13,7 @@ use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, Rou
 use sluice_model::unit::{
     Action, ClientAuth, ClientAuthMode, Forward, PlainHttp, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit,
 };
+use sluice_model::upgrade::{UpgradeToken, UpgradeTokenError};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
 use super::filters::{self, header_changes};
@@ -151,6 +152,7 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         pool: _,
         request_redirect: _,
         timeouts: _,
+        upgrades: _,
         url_rewrite: _,
         request_headers: _,
         response_headers,
@@ -187,10 +189,11 @@ fn action(
         }
         (None, Some(redirect)) => {
             let field = field.field("requestRedirect");
-            if spec.timeouts.is_some() || spec.request_headers.is_some() || spec.url_rewrite.is_some() {
+            let of_pool = spec.timeouts.is_some() || spec.request_headers.is_some() || spec.url_rewrite.is_some();
+            if of_pool || !spec.upgrades.is_empty() {
                 findings.error(
                     &field,
-                    "requestHeaders, timeouts and urlRewrite are for requests that go to a pool",
+                    "requestHeaders, timeouts, upgrades and urlRewrite are for requests that go to a pool",
                     "leave them out beside a requestRedirect",
                 );
             }
@@ -232,9 +235,21 @@ fn forward(
     Some(Forward {
         pool,
         timeouts: Arc::new(timeouts.unwrap_or_default()),
+        upgrades: upgrades_of(&field.field("upgrades"), &spec.upgrades, findings),
         request_headers,
         rewrite: rewrite?,
     })
+}
+
+fn upgrades_of(field: &FieldPath, names: &[String], findings: &mut Findings<'_>) -> Arc<[UpgradeToken]> {
+    let numbered = names.iter().enumerate();
+    numbered
+        .filter_map(|(index, text)| match UpgradeToken::new(text) {
+            // Said of the whole list, as CEL does.
+            Err(never @ UpgradeTokenError::Never(_)) => findings.ok(field, Err(never), "leave it out"),
+            token => findings.ok(&field.index(index), token, "write it as websocket"),
+        })
+        .collect()
 }
 
 fn timeouts_of(field: &FieldPath, spec: &RouteTimeouts, findings: &mut Findings<'_>) -> Timeouts {

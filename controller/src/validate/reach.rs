@@ -5,13 +5,13 @@
 //! Who may is not said by a field of its own: a pod belongs to its namespace, and whoever writes Pools there may reach
 //! what is in it anyway.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_model::unit::{PoolSource, Rule, Unit};
 use sluice_model::{FleetName, ObjectKey};
 
-use super::Routes;
+use super::{Governing, routes_by_fleet};
 use crate::members::Memberships;
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::translate::{Item, Translation};
@@ -19,10 +19,21 @@ use crate::translate::{Item, Translation};
 const FIX: &str = "write the address that the upstream has for others, or use a service; loopback is for sidecars, whose \
                    fleet has all its members in the Pool's namespace";
 
-/// Pools with loopback endpoints that a fleet would use whose instances run in another namespace than theirs.
-pub(super) fn not_theirs(translation: &Translation, routes: &Routes<'_>, members: &Memberships) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (fleet, routes) in routes {
+/// Pools with loopback endpoints that a fleet would use whose instances run in another namespace than theirs. In any other
+/// fleet they are what they say, so that they are no errors.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// Of each fleet those that it does not take as they are written.
+    pub pools: BTreeMap<FleetName, BTreeSet<ObjectKey>>,
+    /// What is said of them: warnings. The routes that need them say an error.
+    pub problems: Vec<Problem>,
+}
+
+/// See [`Refused`]; `members` are whose pods the instances are.
+pub fn refused(translation: &Translation, governing: &Governing<'_>, members: &Memberships) -> Refused {
+    let mut refused = Refused::default();
+    let (routes, _) = routes_by_fleet(translation, governing);
+    for (fleet, routes) in &routes {
         let rules = routes.iter().flat_map(|route| &route.unit.rules);
         let pools: BTreeSet<&ObjectKey> = rules.filter_map(Rule::pool).collect();
         for pool in pools {
@@ -34,11 +45,14 @@ pub(super) fn not_theirs(translation: &Translation, routes: &Routes<'_>, members
                     "{ip} would be the machine of whichever instance of fleet {fleet} sends, and {where_they_run}"
                 );
                 let field = FieldPath::root("spec").field("endpoints").index(index).field("address");
-                problems.push(item.object.problem(Severity::Error, field, message, FIX));
+                refused
+                    .problems
+                    .push(item.object.problem(Severity::Warning, field, message, FIX));
+                refused.pools.entry((*fleet).clone()).or_default().insert(pool.clone());
             }
         }
     }
-    problems
+    refused
 }
 
 /// The first loopback endpoint of a pool, with its number.

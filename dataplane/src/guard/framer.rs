@@ -36,6 +36,8 @@ enum State {
     ChunkEnd,
     /// A field of trailers, or their end.
     Trailers(Trailers),
+    /// What that is depends on the answer to the request before, which asks for another protocol.
+    Held,
     /// Nothing: the last request is over.
     Over,
     /// Nothing: a request was refused.
@@ -64,6 +66,8 @@ pub(crate) enum Within {
     Head,
     /// A body.
     Body,
+    /// Nothing that is known yet: what comes is held back.
+    Held,
     /// It is over: nothing that comes is a request.
     End,
 }
@@ -74,6 +78,8 @@ pub(super) struct Framer {
     state: State,
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
+    /// What is held back.
+    held: Vec<u8>,
     next: Next,
     /// How many requests have begun.
     requests: u64,
@@ -86,6 +92,7 @@ impl Default for Framer {
         Self {
             state: State::Start(Blank::May),
             line: Vec::new(),
+            held: Vec::new(),
             next: Next::Request,
             requests: 0,
             out: Output::default(),
@@ -106,7 +113,7 @@ impl Framer {
     pub(super) fn end(&mut self) -> Result<(), Refusal> {
         match self.within() {
             Within::Head => Err(self.refuse(Rule::HeadCut)),
-            Within::Nothing | Within::Body | Within::End => Ok(()),
+            Within::Nothing | Within::Body | Within::Held | Within::End => Ok(()),
         }
     }
 
@@ -132,8 +139,26 @@ impl Framer {
             State::Sized(_) | State::ChunkSize | State::ChunkData(_) | State::ChunkEnd | State::Trailers(_) => {
                 Within::Body
             }
+            State::Held => Within::Held,
             State::Over | State::Refused => Within::End,
         }
+    }
+
+    /// How many requests have begun.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// What is held back.
+    pub(super) fn held(&mut self) -> &mut Vec<u8> {
+        &mut self.held
+    }
+
+    /// What was held back is the next request after all.
+    pub(super) fn go_on(&mut self) -> Result<(), Refusal> {
+        self.state = State::Start(Blank::May);
+        let held = std::mem::take(&mut self.held);
+        self.feed(&held)
     }
 
     /// Whether so many bytes to come are data of a body, which may go past the framer if `went_past` is told.
@@ -169,6 +194,10 @@ impl Framer {
             }
             State::Start(_) | State::Fields(_) | State::ChunkSize | State::ChunkEnd | State::Trailers(_) => {
                 self.gather_line(input)
+            }
+            State::Held => {
+                self.held.extend_from_slice(input);
+                Ok(&[])
             }
             State::Over | State::Refused => Ok(&[]),
         }
@@ -210,7 +239,7 @@ impl Framer {
             State::ChunkEnd if first == b'\n' => Err(Rule::BareLf),
             State::ChunkEnd if first != b'\r' => Err(Rule::ChunkEnd),
             State::Start(_) | State::Fields(_) | State::ChunkSize | State::ChunkEnd | State::Trailers(_) => Ok(()),
-            State::Sized(_) | State::ChunkData(_) | State::Over | State::Refused => Ok(()),
+            State::Sized(_) | State::ChunkData(_) | State::Held | State::Over | State::Refused => Ok(()),
         }
     }
 
@@ -221,7 +250,7 @@ impl Framer {
             State::Trailers(_) => (MAX_REQUEST_TRAILER_BYTES, Rule::TrailerSize),
             State::ChunkSize => (MAX_CHUNK_LINE_BYTES, Rule::ChunkExtension),
             State::ChunkEnd => (2, Rule::ChunkEnd),
-            State::Sized(_) | State::ChunkData(_) | State::Over | State::Refused => (0, Rule::HeadSize),
+            State::Sized(_) | State::ChunkData(_) | State::Held | State::Over | State::Refused => (0, Rule::HeadSize),
         }
     }
 
@@ -237,7 +266,7 @@ impl Framer {
                 self.state = State::ChunkSize;
             }
             State::Trailers(trailers) => self.trailer_line(trailers, line, raw.len())?,
-            State::Sized(_) | State::ChunkData(_) | State::Over | State::Refused => {}
+            State::Sized(_) | State::ChunkData(_) | State::Held | State::Over | State::Refused => {}
         }
         Ok(())
     }
@@ -277,6 +306,7 @@ impl Framer {
         let body = head.end(self.out.bytes());
         self.out.release();
         self.state = match body {
+            Body::None if head.asks_for_protocol() => State::Held,
             Body::None => self.after_body(),
             Body::Length(length) => self.after_sized(length),
             Body::Chunked => State::ChunkSize,

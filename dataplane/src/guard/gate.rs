@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use super::hold::{Held, Hold};
 use super::output::{Line, Meets, Refusal};
 use super::patience::Patience;
 use super::rule::Rule;
@@ -27,6 +28,7 @@ pub(crate) struct Gate {
     cut: Cell<Option<Rule>>,
     body: Cell<Patience>,
     response: Cell<Patience>,
+    pub(super) hold: Hold,
 }
 
 impl Default for Gate {
@@ -37,6 +39,7 @@ impl Default for Gate {
             cut: Cell::new(None),
             body: Cell::new(Patience::for_body()),
             response: Cell::new(Patience::for_response()),
+            hold: Hold::default(),
         }
     }
 }
@@ -54,6 +57,16 @@ impl Gate {
             }),
             Meets::Body => None,
         }
+    }
+
+    /// Whether what follows the request that passed last is held back, so that the protocol can change.
+    pub(crate) fn holds(&self) -> bool {
+        self.hold.waits_for(self.passed.get())
+    }
+
+    /// The request that passed last is answered: this is what follows it. Said twice, the first holds.
+    pub(crate) fn settle(&self, held: Held) {
+        self.hold.decide(self.passed.get(), held);
     }
 
     /// The rule by which the client was cut off, if it was.

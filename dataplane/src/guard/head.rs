@@ -39,6 +39,8 @@ pub(super) struct Head {
     coded: bool,
     says_close: bool,
     says_keep_alive: bool,
+    says_upgrade: bool,
+    names_protocol: bool,
 }
 
 impl Head {
@@ -56,6 +58,8 @@ impl Head {
             coded: false,
             says_close: false,
             says_keep_alive: false,
+            says_upgrade: false,
+            names_protocol: false,
         }
     }
 
@@ -74,6 +78,7 @@ impl Head {
             14 if field.name.eq_ignore_ascii_case(b"content-length") => return self.take_length(field.value),
             17 if field.name.eq_ignore_ascii_case(b"transfer-encoding") => return self.take_coding(field.value),
             10 if field.name.eq_ignore_ascii_case(b"connection") => self.take_options(field.value),
+            7 if field.name.eq_ignore_ascii_case(b"upgrade") => self.names_protocol = true,
             _ => {}
         }
         write_field(field, out);
@@ -109,6 +114,7 @@ impl Head {
     fn take_options(&mut self, value: &[u8]) {
         self.says_close |= syntax::names(value, b"close");
         self.says_keep_alive |= syntax::names(value, b"keep-alive");
+        self.says_upgrade |= syntax::names(value, b"upgrade");
     }
 
     /// The head is complete: writes its framing and its end.
@@ -126,6 +132,13 @@ impl Head {
         }
         out.extend_from_slice(b"\r\n");
         body
+    }
+
+    /// Whether what follows may be another protocol: it is asked for, in a request without a body. What has one is an
+    /// ordinary request, whatever it asks for, so that there is never a doubt where it ends.
+    pub(super) fn asks_for_protocol(&self) -> bool {
+        let asks = self.says_upgrade && self.names_protocol && self.version == Version::Http11;
+        asks && self.length.is_none() && !self.coded && self.next() == Next::Request
     }
 
     /// What may follow.

@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 
 use super::framer::{Framer, Within};
 use super::gate::Gate;
+use super::hold::Held;
 use super::output::{Meets, Refusal};
 use super::rule::Rule;
 
@@ -50,6 +51,8 @@ pub(crate) struct Guarded<S> {
     ending: Ending,
     /// What was read and dropped after the last request that there can be.
     dropped: usize,
+    /// The client ended its side while what came before was held back.
+    ended: bool,
 }
 
 impl<S> Guarded<S> {
@@ -62,6 +65,7 @@ impl<S> Guarded<S> {
             intake: Intake::Open,
             ending: Ending::No,
             dropped: 0,
+            ended: false,
         }
     }
 
@@ -94,9 +98,10 @@ impl<S> Guarded<S> {
         };
         match (self.framer.within(), before) {
             (Within::Body, Within::Body) => self.gate.body_came(came.len()),
-            (Within::Body, Within::Nothing | Within::Head | Within::End) => self.gate.body_begins(),
-            (Within::Nothing | Within::Head | Within::End, _) => self.gate.body_begins(),
+            (Within::Body, Within::Nothing | Within::Head | Within::Held | Within::End) => self.gate.body_begins(),
+            (Within::Nothing | Within::Head | Within::Held | Within::End, _) => self.gate.body_begins(),
         }
+        self.holds_from(before);
         match framed {
             Err(refusal) => {
                 self.refused(refusal);
@@ -105,6 +110,22 @@ impl<S> Guarded<S> {
             Ok(()) if came.is_empty() => Heard::Ends,
             Ok(()) => Heard::Goes,
         }
+    }
+
+    /// If what comes is held back from now on, the answer that decides about it has to know.
+    fn holds_from(&self, before: Within) {
+        if self.framer.within() == Within::Held && before != Within::Held {
+            self.gate.hold.begin(self.framer.requests());
+        }
+    }
+
+    /// What was held back is the next request, or several; they may hold back again.
+    fn go_on(&mut self) {
+        self.gate.hold.end();
+        if let Err(refusal) = self.framer.go_on() {
+            self.refused(refusal);
+        }
+        self.holds_from(Within::Nothing);
     }
 
     /// The client was too slow: in the middle of a request it is told so, before one it just ends.
@@ -116,7 +137,7 @@ impl<S> Guarded<S> {
                 self.refused(refusal);
                 Heard::Goes
             }
-            (_, Within::Nothing | Within::End) => Heard::Goes,
+            (_, Within::Nothing | Within::Held | Within::End) => Heard::Goes,
         }
     }
 }
@@ -159,6 +180,40 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             self.gate.body_waits();
         }
         read
+    }
+
+    /// Reads on a little while it is not known what comes, so that the end of a client that just waits is seen.
+    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ended && self.framer.held().len() < GUARD_READ_BYTES {
+            let mut scratch = [MaybeUninit::<u8>::uninit(); GUARD_READ_BYTES];
+            let mut came = ReadBuf::uninit(&mut scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut came))?;
+            match came.filled() {
+                [] if self.framer.held().is_empty() => return Poll::Ready(Ok(())),
+                // Who says all that he has to say at once and ends his side may still be answered.
+                [] => self.ended = true,
+                came => self.framer.held().extend_from_slice(came),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Everything as it comes, what was held back first.
+    fn poll_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let held = self.framer.held();
+        if held.is_empty() {
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let count = held.len().min(buf.remaining());
+        buf.put_slice(held.get(..count).unwrap_or_default());
+        held.drain(..count);
+        if held.is_empty() {
+            *held = Vec::new();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// After the last request only the client's end is of interest; what else comes is dropped, within a bound.
@@ -212,8 +267,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                     return Poll::Ready(Err(failure(rule)));
                 }
             }
-            if this.framer.within() == Within::End {
-                return this.poll_end(cx);
+            match this.framer.within() {
+                Within::End => return this.poll_end(cx),
+                Within::Held => match this.gate.hold.look(cx.waker()) {
+                    Held::Undecided => return this.poll_hold(cx),
+                    Held::Tunnel => return this.poll_raw(cx, buf),
+                    Held::Request => {
+                        this.go_on();
+                        continue;
+                    }
+                },
+                Within::Nothing | Within::Head | Within::Body => {}
+            }
+            if this.ended {
+                match this.take_in(&[]) {
+                    Heard::Ends => return Poll::Ready(Ok(())),
+                    Heard::Goes => continue,
+                }
             }
             let heard = match this.gate.cut() {
                 Some(rule) => this.cut(rule),
@@ -230,6 +300,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 impl<S: AsyncWrite + Unpin> Guarded<S> {
     fn watched(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
+            // How long a tunnel may stand still is a question of both its sides.
+            _ if self.gate.hold.is_tunnel() => {}
             Poll::Pending => self.gate.response_waits(),
             Poll::Ready(Ok(count)) => self.gate.response_went(*count),
             Poll::Ready(Err(_)) => {}
@@ -247,6 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         match &flushed {
+            _ if self.gate.hold.is_tunnel() => {}
             Poll::Pending => self.gate.response_waits(),
             Poll::Ready(_) => self.gate.response_went(0),
         }
@@ -258,7 +331,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if let Ending::No = this.ending {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             let refused = matches!(this.intake, Intake::Shut | Intake::Fails(_));
-            this.ending = if refused || this.framer.within() == Within::Body {
+            let more = match this.framer.within() {
+                Within::Body => true,
+                Within::Held => !this.gate.hold.is_tunnel(),
+                Within::Nothing | Within::Head | Within::End => false,
+            };
+            this.ending = if refused || more {
                 let sleep = tokio::time::sleep(Duration::from_millis(DRAIN_MS));
                 Ending::Lingers(Box::pin(sleep), DRAIN_BYTES)
             } else {
@@ -343,6 +421,96 @@ mod tests {
         assert_eq!(rule, Some(Rule::ChunkEnd));
         let more = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
         assert!(more.is_err(), "nothing more is read: {more:?}");
+    }
+
+    const ASK: &str = "GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn what_follows_a_request_for_another_protocol_waits_for_its_answer() {
+        let (mut client, mut guard, gate) = guarded();
+        let next = "GET /b HTTP/1.1\r\nX:  1\r\n\r\n";
+        client
+            .write_all(format!("{ASK}{next}{ASK}\x00raw").as_bytes())
+            .await
+            .unwrap();
+        let head = read(&mut guard).await.unwrap();
+        assert_eq!(head, "GET /a HTTP/1.1\r\nConnection:upgrade\r\nUpgrade:x\r\n\r\n");
+        let early = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+        assert!(early.is_err(), "{early:?}");
+        gate.pass();
+        assert!(gate.holds());
+        gate.settle(Held::Request);
+        let framed = read(&mut guard).await.unwrap();
+        assert_eq!(framed, format!("GET /b HTTP/1.1\r\nX:1\r\n\r\n{head}"));
+        gate.pass();
+        assert!(!gate.holds(), "that is the request before");
+        gate.settle(Held::Tunnel);
+        gate.pass();
+        assert!(gate.holds(), "which decides nothing about the next");
+        gate.settle(Held::Tunnel);
+        gate.settle(Held::Request);
+        assert_eq!(read(&mut guard).await.unwrap(), "\x00raw");
+        client.write_all(b"more\x00").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(read(&mut guard).await.unwrap(), "more\x00");
+        assert_eq!(read(&mut guard).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_ends_its_side_behind_such_a_request() {
+        for (behind, held, expected) in [
+            ("raw", Held::Tunnel, ["raw", ""]),
+            (
+                "GET /b HTTP/1.1\r\n\r\n",
+                Held::Request,
+                ["GET /b HTTP/1.1\r\n\r\n", ""],
+            ),
+            (
+                "GET /b HT",
+                Held::Request,
+                ["GET / HTTP/1.1\r\nconnection:close\r\n\r\n", ""],
+            ),
+        ] {
+            let (mut client, mut guard, gate) = guarded();
+            client.write_all(format!("{ASK}{behind}").as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            assert!(read(&mut guard).await.unwrap().starts_with("GET /a "));
+            let early = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+            assert!(early.is_err(), "{early:?}");
+            gate.pass();
+            gate.settle(held);
+            assert_eq!(read(&mut guard).await.unwrap(), expected[0], "{behind}");
+            let last = tokio::time::timeout(Duration::from_millis(1), read(&mut guard)).await;
+            assert!(last.is_err() || last.unwrap().unwrap() == expected[1], "{behind}");
+        }
+        let (mut client, mut guard, _) = guarded();
+        client.write_all(ASK.as_bytes()).await.unwrap();
+        assert!(read(&mut guard).await.unwrap().starts_with("GET /a "));
+        client.shutdown().await.unwrap();
+        assert_eq!(read(&mut guard).await.unwrap(), "", "who just waits and leaves is gone");
+    }
+
+    #[tokio::test]
+    async fn what_has_a_body_or_is_the_last_is_never_held_back() {
+        for (fields, body) in [
+            ("Content-Length: 2\r\n", "ab"),
+            ("Content-Length: 0\r\n", ""),
+            ("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        ] {
+            let (mut client, mut guard, gate) = guarded();
+            let ask = ASK.replace("Upgrade: x", &format!("Upgrade: x\r\n{}", fields.trim_end()));
+            client.write_all(format!("{ask}{body}{ASK}").as_bytes()).await.unwrap();
+            let all = read(&mut guard).await.unwrap();
+            assert_eq!(all.matches("GET /a ").count(), 2, "{fields}: {all}");
+            gate.pass();
+            assert!(!gate.holds(), "{fields}");
+        }
+        let (mut client, mut guard, gate) = guarded();
+        let last = ASK.replace("upgrade", "upgrade, close");
+        client.write_all(last.as_bytes()).await.unwrap();
+        read(&mut guard).await.unwrap();
+        gate.pass();
+        assert!(!gate.holds());
     }
 
     #[tokio::test(start_paused = true)]

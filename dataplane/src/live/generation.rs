@@ -11,6 +11,7 @@ use sluice_model::target::{PathChange, Redirect, Rewrite, Scheme};
 use sluice_model::unit::{
     Action, ClientAuth, Forward, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts,
 };
+use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 
 use super::values::LiveValues;
@@ -81,6 +82,8 @@ pub struct ForwardEntry {
     pub pool: u32,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// Protocols that its clients may go over to.
+    pub upgrades: Arc<[UpgradeToken]>,
     /// What of a request's header fields is changed.
     pub request_headers: Arc<HeaderChanges>,
     /// The host and path that the upstream gets in place of the request's own.
@@ -349,6 +352,7 @@ fn forward_entry(
     let Forward {
         pool,
         timeouts,
+        upgrades,
         request_headers,
         rewrite,
     } = forward;
@@ -359,6 +363,7 @@ fn forward_entry(
     Ok(ForwardEntry {
         pool: *pools.get(pool).ok_or_else(no_pool)?,
         timeouts: timeouts.clone(),
+        upgrades: upgrades.clone(),
         request_headers: request_headers.clone(),
         rewrite: rewrite.clone(),
         // A host is a header value by construction.

@@ -17,6 +17,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::forward::Lease;
 use super::headers::clean_trailers;
+use super::tunnel::Tunnel;
 use crate::guard::rule::Rule;
 use crate::http2::incoming;
 use crate::http2::state::Stream;
@@ -217,6 +218,8 @@ enum Source {
     Own(Option<Bytes>),
     /// The upstream's, with the connection it comes by.
     Upstream(Incoming, Option<Lease>),
+    /// None: what follows the head is another protocol's.
+    Tunnel(Option<Box<Tunnel>>),
 }
 
 /// A response body on its way to the client. The exchange ends with it.
@@ -250,6 +253,24 @@ impl ResponseBody {
         }
     }
 
+    /// None, but a tunnel in its place, which has the exchange.
+    pub(super) fn tunnel(tunnel: Box<Tunnel>) -> Self {
+        Self {
+            source: Source::Tunnel(Some(tunnel)),
+            exchange: None,
+            ended: false,
+            lost: false,
+        }
+    }
+
+    /// The tunnel that begins when the head is sent, if one does.
+    pub(crate) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match &mut self.source {
+            Source::Tunnel(tunnel) => tunnel.take(),
+            Source::Own(_) | Source::Upstream(_, _) => None,
+        }
+    }
+
     /// What it handed on did not all get to the client, although it may be at its end.
     pub(crate) fn lose(&mut self) {
         self.lost = true;
@@ -280,6 +301,7 @@ impl Body for ResponseBody {
         let frame = match &mut self.source {
             Source::Own(content) => content.take().map(|content| Ok(Frame::data(content))),
             Source::Upstream(incoming, _) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Source::Tunnel(_) => None,
         };
         match &frame {
             Some(Ok(frame)) => self.sent(frame.data_ref().map_or(0, Bytes::len)),
@@ -293,6 +315,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Own(content) => content.is_none(),
             Source::Upstream(incoming, _) => incoming.is_end_stream(),
+            Source::Tunnel(_) => true,
         }
     }
 
@@ -300,6 +323,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Own(content) => SizeHint::with_exact(content.as_ref().map_or(0, Bytes::len) as u64),
             Source::Upstream(incoming, _) => incoming.size_hint(),
+            Source::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }
@@ -309,7 +333,7 @@ impl Drop for ResponseBody {
         let complete = self.ended || self.is_end_stream();
         let Some(exchange) = &mut self.exchange else { return };
         match &mut self.source {
-            Source::Own(_) => {}
+            Source::Own(_) | Source::Tunnel(_) => {}
             Source::Upstream(_, lease) if complete => {
                 if let Some(lease) = lease.take() {
                     lease.give_back(exchange, Instant::now());

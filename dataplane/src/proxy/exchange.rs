@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
+use sluice_model::upgrade::UpgradeToken;
 
 use super::body::{ClientBody, Progress, Watch};
 use super::drain::Rest;
 use super::failure::{Failure, Whose};
 use super::host::Host;
+use super::tunnel::Traffic;
 use crate::guard::Line as RequestLine;
 use crate::guard::gate::Refused;
 use crate::guard::rule::Rule;
@@ -50,6 +52,10 @@ pub(crate) struct Exchange {
     pub(super) rest: Rest,
     /// Fields that are taken out of its trailers too: what the client's `Connection` named, and what its rule sets or removes.
     pub(super) nominated: Vec<HeaderName>,
+    /// The protocol that it may go over to, and asks its upstream for.
+    pub(super) upgrade: Option<UpgradeToken>,
+    /// What it became, if it did.
+    pub(super) tunnel: Option<Rc<Traffic>>,
     /// In HTTP/2: the stream it comes by.
     stream: Option<Rc<Stream>>,
     refused: Option<Refused>,
@@ -66,7 +72,7 @@ pub(crate) struct Exchange {
     failure: Option<Failure>,
 }
 
-fn micros_since(start: Instant) -> u64 {
+pub(super) fn micros_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -93,6 +99,8 @@ impl Exchange {
             request_body: None,
             rest: Rest::Gone,
             nominated: Vec::new(),
+            upgrade: None,
+            tunnel: None,
             refused: match &stream {
                 Some(_) => None,
                 None => connection.gate.pass(),
@@ -355,8 +363,7 @@ impl Exchange {
         if let Some(rule) = self.rule {
             line.text("refused_by", rule.as_str().as_bytes());
         }
-        line.number("bytes_in", self.bytes_in());
-        line.number("bytes_out", self.bytes_out);
+        self.write_bytes(line);
         line.text("client", self.connection.client.as_bytes());
         if let Some(facts) = self.connection.tls.get() {
             line.text("tls", facts.version.as_str().as_bytes());
@@ -369,6 +376,19 @@ impl Exchange {
             }
         }
         line.text("instance", self.worker.instance.as_bytes());
+    }
+
+    fn write_bytes(&self, line: &mut Line<'_>) {
+        let Some(tunnel) = &self.tunnel else {
+            line.number("bytes_in", self.bytes_in());
+            line.number("bytes_out", self.bytes_out);
+            return;
+        };
+        line.number("bytes_in", tunnel.bytes_in.get());
+        line.number("bytes_out", tunnel.bytes_out.get());
+        let token = self.upgrade.as_ref().map(UpgradeToken::as_str).unwrap_or_default();
+        line.text("upgrade", token.as_bytes());
+        line.text("tunnel_end", tunnel.end.get().as_str().as_bytes());
     }
 
     fn write_way(&self, line: &mut Line<'_>) {
@@ -405,7 +425,8 @@ impl Drop for Exchange {
         }
         let micros = micros_since(self.started);
         let worker = &self.worker;
-        self.count(&worker.counters, micros);
+        let answered = self.tunnel.as_ref().map_or(micros, |tunnel| tunnel.opened_micros);
+        self.count(&worker.counters, answered);
         worker.log.line(&worker.counters, |line| self.write(line, micros));
         worker.counters.inflight.sub(1);
         self.connection.rest();

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::header::HOST;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -22,6 +22,7 @@ use super::exchange::Exchange;
 use super::failure::{Failure, Retryable};
 use super::headers::Survey;
 use super::interim::{Allowance, Bounded};
+use super::upgrade;
 use crate::worker::Worker;
 
 /// A connection to an endpoint.
@@ -78,7 +79,7 @@ fn repeat(method: &Method, body: &RequestBody) -> Repeat {
 /// How an attempt ended without an answer.
 // Lives for one call: moving it once is cheaper than a box for every request.
 #[allow(clippy::large_enum_variant)]
-enum Miss {
+pub(super) enum Miss {
     /// Not a byte was written: here is the request again.
     Unsent(Request<RequestBody>),
     /// It may have been acted upon.
@@ -89,6 +90,9 @@ enum Miss {
 pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<Answer, Failure> {
     let address = choose(exchange)?;
     let mut request = outgoing(exchange, request)?;
+    if exchange.upgrade.is_some() {
+        return upgrade::forward(exchange, address, request).await;
+    }
     let repeat = repeat(request.method(), request.body());
     if let Some(upstream) = idle(&exchange.worker.clone(), address, repeat).await {
         let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
@@ -164,6 +168,19 @@ async fn idle(worker: &Rc<Worker>, address: SocketAddr, repeat: Repeat) -> Optio
 }
 
 async fn connect(address: SocketAddr) -> Result<Upstream, Failure> {
+    let (upstream, driver) = open(address).await?;
+    tokio::task::spawn_local(async move {
+        // Its errors reach the request that waits; without one, nobody is concerned.
+        let _ = driver.await;
+    });
+    Ok(upstream)
+}
+
+/// What drives a connection to an upstream.
+pub(super) type Driver = http1::Connection<TokioIo<Bounded<TcpStream>>, RequestBody>;
+
+/// A fresh connection, which works while its driver is polled.
+pub(super) async fn open(address: SocketAddr) -> Result<(Upstream, Driver), Failure> {
     let limit = Duration::from_millis(UPSTREAM_CONNECT_TIMEOUT_MILLIS);
     let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
     let stream = match connected {
@@ -180,14 +197,10 @@ async fn connect(address: SocketAddr) -> Result<Upstream, Failure> {
     let (sender, driver) = http1::handshake(TokioIo::new(Bounded::new(stream, allowance.clone())))
         .await
         .map_err(|_| Failure::UpstreamConnectFailed)?;
-    tokio::task::spawn_local(async move {
-        // Its errors reach the request that waits; without one, nobody is concerned.
-        let _ = driver.await;
-    });
-    Ok(Upstream { sender, allowance })
+    Ok((Upstream { sender, allowance }, driver))
 }
 
-async fn attempt(
+pub(super) async fn attempt(
     exchange: &mut Exchange,
     mut upstream: Upstream,
     address: SocketAddr,
@@ -199,7 +212,7 @@ async fn attempt(
         Ok(response) => {
             upstream.allowance.head_came();
             exchange.upstream_answered();
-            check(&response).map_err(Miss::Sent)?;
+            check(exchange, &response).map_err(Miss::Sent)?;
             Ok(Answer::Upstream(response, Lease { upstream, address }))
         }
         Err(mut error) => match error.take_message() {
@@ -219,10 +232,10 @@ fn blame(exchange: &Exchange, error: &hyper::Error) -> Failure {
 }
 
 /// Refuses answers that two readers could understand differently, and upgrades that nobody asked for.
-fn check(response: &Response<Incoming>) -> Result<(), Failure> {
+fn check(exchange: &Exchange, response: &Response<Incoming>) -> Result<(), Failure> {
     let headers = response.headers();
-    if Survey::of(headers).is_ambiguous_response(headers) || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if Survey::of(headers).is_ambiguous_response(headers) {
         return Err(Failure::UpstreamProtocolError);
     }
-    Ok(())
+    upgrade::check(exchange.upgrade.as_ref(), response)
 }

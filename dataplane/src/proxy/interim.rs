@@ -28,7 +28,7 @@ impl Allowance {
 
 /// The connection.
 #[derive(Debug)]
-pub(super) struct Bounded<S> {
+pub(crate) struct Bounded<S> {
     stream: S,
     allowance: Allowance,
 }
@@ -37,6 +37,11 @@ impl<S> Bounded<S> {
     /// Bounds `stream`.
     pub(super) fn new(stream: S, allowance: Allowance) -> Self {
         Self { stream, allowance }
+    }
+
+    /// What is bounded.
+    pub(super) fn get_ref(&self) -> &S {
+        &self.stream
     }
 }
 

@@ -224,6 +224,12 @@ pub struct WorkerCounters {
     pub connections: Counter,
     /// Requests being answered (a gauge).
     pub inflight: Counter,
+    /// Open tunnels (a gauge).
+    pub tunnels: Counter,
+    /// What clients sent through tunnels.
+    pub tunnel_bytes_in: Counter,
+    /// What they were sent.
+    pub tunnel_bytes_out: Counter,
     /// Requests that were sent a second time because a reused connection had closed.
     pub reconnects: Counter,
     /// Access-log lines that a slow sink cost.
@@ -243,6 +249,9 @@ impl WorkerCounters {
             protocols: Default::default(),
             connections: Counter::default(),
             inflight: Counter::default(),
+            tunnels: Counter::default(),
+            tunnel_bytes_in: Counter::default(),
+            tunnel_bytes_out: Counter::default(),
             reconnects: Counter::default(),
             log_lines_dropped: Counter::default(),
             mixed: Counter::default(),

@@ -262,6 +262,11 @@ impl Metrics {
             ("proxy_connections", "Open client connections.", self.connections()),
             ("proxy_inflight_requests", "Requests being answered.", self.inflight()),
             (
+                "proxy_tunnels",
+                "Open tunnels: connections that went over to another protocol.",
+                self.sum(|worker| worker.tunnels.get()),
+            ),
+            (
                 "proxy_workers",
                 "Workers, each with its own listeners.",
                 self.workers.len() as u64,
@@ -292,6 +297,21 @@ impl Metrics {
             page.family(name, "counter", help);
             page.sample("", &[], value);
         }
+        page.family(
+            "proxy_tunnel_bytes_total",
+            "counter",
+            "Bytes passed on in tunnels, from clients and to them.",
+        );
+        page.sample(
+            "",
+            &[("direction", "in")],
+            self.sum(|worker| worker.tunnel_bytes_in.get()),
+        );
+        page.sample(
+            "",
+            &[("direction", "out")],
+            self.sum(|worker| worker.tunnel_bytes_out.get()),
+        );
         page.family("build_info", "gauge", "Which build this is.");
         page.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     }

@@ -6,7 +6,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use sluice_model::limits::{
     CLIENT_BUFFER_BYTES, CLIENT_IDLE_TIMEOUT_SECONDS, HEADER_READ_TIMEOUT_SECONDS, HTTP2_IDLE_TIMEOUT_SECONDS,
-    REQUEST_TOTAL_SECONDS,
+    REQUEST_TOTAL_SECONDS, TUNNEL_IDLE_TIMEOUT_SECONDS,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::accept::{Manner, Speech};
@@ -51,6 +51,8 @@ enum Phase {
     Head,
     /// A request is being answered.
     Busy,
+    /// HTTP is over on it: bytes are passed on as they come.
+    Tunnel,
 }
 
 /// How a connection is asked to end.
@@ -153,6 +155,17 @@ impl Connection {
         self.since.set(Instant::now());
     }
 
+    /// It is a tunnel from now on.
+    pub(crate) fn becomes_tunnel(&self) {
+        self.phase.set(Phase::Tunnel);
+        self.since.set(Instant::now());
+    }
+
+    /// Something was passed on in it, one way or the other.
+    pub(crate) fn moved(&self) {
+        self.since.set(Instant::now());
+    }
+
     /// A request is over.
     pub(crate) fn rest(&self) {
         self.requests.set(self.requests.get().saturating_sub(1));
@@ -183,13 +196,16 @@ impl Connection {
         if let Some(http2) = self.http2.get() {
             return self.check_http2(http2, now);
         }
-        if let Some(rule) = self.gate.overdue(now) {
+        if self.phase.get() != Phase::Tunnel
+            && let Some(rule) = self.gate.overdue(now)
+        {
             return self.cut_off(rule, now);
         }
         let limit = match self.phase.get() {
             Phase::Idle => CLIENT_IDLE_TIMEOUT_SECONDS,
             Phase::Head => HEADER_READ_TIMEOUT_SECONDS,
             Phase::Busy => REQUEST_TOTAL_SECONDS,
+            Phase::Tunnel => TUNNEL_IDLE_TIMEOUT_SECONDS,
             Phase::Handshake => return,
         };
         if now.saturating_duration_since(self.since.get()) < Duration::from_secs(limit) {
@@ -197,7 +213,7 @@ impl Connection {
         }
         match self.phase.get() {
             Phase::Head if self.gate.cut().is_none() => self.cut_off(Rule::HeadSlow, now),
-            Phase::Head | Phase::Idle | Phase::Busy | Phase::Handshake => self.wish(Wish::Abort),
+            Phase::Head | Phase::Idle | Phase::Busy | Phase::Tunnel | Phase::Handshake => self.wish(Wish::Abort),
         }
     }
 
@@ -223,7 +239,7 @@ impl Connection {
         match self.phase.get() {
             Phase::Head if passed(self.since.get(), HEADER_READ_TIMEOUT_SECONDS) => self.wish(Wish::Abort),
             Phase::Idle if passed(self.since.get(), HTTP2_IDLE_TIMEOUT_SECONDS) => self.wish(Wish::Finish),
-            Phase::Head | Phase::Idle | Phase::Busy | Phase::Handshake => {}
+            Phase::Head | Phase::Idle | Phase::Busy | Phase::Tunnel | Phase::Handshake => {}
         }
     }
 
@@ -444,30 +460,59 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let io = TokioIo::new(Guarded::new(stream, connection.gate.clone()));
+    let tunnel = Cell::new(None);
     let service = service_fn(|request: Request<Incoming>| {
         let answer = proxy::serve(worker.clone(), connection.clone(), request.map(ClientBody::Http1));
-        async { Ok::<_, Infallible>(answer.await) }
+        let tunnel = &tunnel;
+        async move {
+            let mut response = answer.await;
+            tunnel.set(response.body_mut().take_tunnel());
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder
         .max_header_size(CLIENT_BUFFER_BYTES)
         .max_buf_size(CLIENT_BUFFER_BYTES);
-    let mut driving = pin!(builder.serve_connection(io, service));
+    let mut driving = builder.serve_connection(io, service);
     let mut finishing = false;
-    poll_fn(|cx| {
+    let served = poll_fn(|cx| {
         connection.remember(cx.waker());
         match connection.wish.get() {
             Wish::Stay => {}
             Wish::Finish if finishing => {}
             Wish::Finish => {
                 finishing = true;
-                driving.as_mut().graceful_shutdown();
+                Pin::new(&mut driving).graceful_shutdown();
             }
             Wish::Abort => return Poll::Ready(Ok(())),
         }
-        driving.as_mut().poll(cx)
+        Pin::new(&mut driving).poll(cx)
     })
-    .await
+    .await;
+    served?;
+    let parts = driving.into_parts();
+    let mut io = parts.io.into_inner();
+    match tunnel.take() {
+        Some(tunnel) => until_aborted(connection, tunnel.run(io, parts.read_buf)).await,
+        // Where a change of protocol was asked for and did not come, the codec leaves the end to others. What has ended
+        // already ends at once.
+        None => until_aborted(connection, async { drop(io.shutdown().await) }).await,
+    }
+    Ok(())
+}
+
+/// What is left to do on a connection that HTTP has ended on, unless it is to end now.
+async fn until_aborted(connection: &Connection, rest: impl Future<Output = ()>) {
+    let mut rest = pin!(rest);
+    poll_fn(|cx| {
+        connection.remember(cx.waker());
+        match connection.wish.get() {
+            Wish::Stay | Wish::Finish => rest.as_mut().poll(cx),
+            Wish::Abort => Poll::Ready(()),
+        }
+    })
+    .await;
 }
 
 /// What the codec refused by itself although the guard let it pass: it has answered and there was no request yet.
@@ -489,6 +534,17 @@ fn parse_failure(error: &hyper::Error) -> Option<Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tunnel_ends_when_nothing_moves_in_it_and_only_then() {
+        let connection = Connection::new("127.0.0.1:1".parse().unwrap(), Phase::Busy);
+        let after = |seconds| Instant::now() + Duration::from_secs(seconds);
+        connection.becomes_tunnel();
+        connection.check_pace(after(TUNNEL_IDLE_TIMEOUT_SECONDS - 1));
+        assert_eq!(connection.wished(), Wish::Stay);
+        connection.check_pace(after(TUNNEL_IDLE_TIMEOUT_SECONDS));
+        assert_eq!(connection.wished(), Wish::Abort);
+    }
 
     #[test]
     fn cohorts_are_stable_and_even() {

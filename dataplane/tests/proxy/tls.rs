@@ -464,3 +464,42 @@ async fn a_listener_changes_its_speech_without_closing_anything() {
     plain.write_all(request).await.unwrap();
     assert!(read_until(&mut plain, "\r\n\r\n").await.starts_with("HTTP/1.1"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_ends_over_tls_as_it_does_in_the_clear() {
+    let grants = upstream(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let grant = b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello, ";
+        stream.write_all(grant).await.unwrap();
+        let mut all = Vec::new();
+        // An end in order comes as one, and a break as an error.
+        let end = stream.read_to_end(&mut all).await;
+        let _ = stream
+            .write_all(format!("{} bytes, {end:?}", all.len()).as_bytes())
+            .await;
+    })
+    .await;
+    let authority = Authority::new();
+    let setup = Setup::default()
+        .pool("ws", &[grants])
+        .host("ws", "a.test", "ws", &["t/a"])
+        .upgrades("ws", &["websocket"]);
+    let world = World::start(setup).await;
+    hold(&world, "t/a", &authority.issue(&["a.test"]).1);
+    let address = world.listen(https(None)).await;
+    let mut stream = connect(address, &authority.usual_client(), "a.test").await.unwrap();
+    let ask = "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly";
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let head = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    writing.write_all(&vec![7; 1 << 20]).await.unwrap();
+    writing.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut reading).await, "hello, 1048581 bytes, Ok(1048581)");
+    let line = world.logged(|line| line["upgrade"] == "websocket").await;
+    assert_eq!(
+        (&line["tunnel_end"], &line["sni"]),
+        (&"complete".into(), &"a.test".into()),
+        "{line}"
+    );
+}

@@ -19,6 +19,7 @@ use sluice_model::unit::{
     Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
     TimeoutMillis, Timeouts, Unit, Weight,
 };
+use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -74,6 +75,21 @@ impl Setup {
         };
         self.config
             .insert(key(&format!("ProxyRoute t/{name}")), Unit::Route(unit));
+        self
+    }
+
+    /// What clients of a route may go over to.
+    pub(crate) fn upgrades(mut self, route: &str, tokens: &[&str]) -> Self {
+        let key = key(&format!("ProxyRoute t/{route}"));
+        let Some(Unit::Route(mut route)) = self.config.get(&key).cloned() else {
+            panic!("no route {route}");
+        };
+        for rule in &mut route.rules {
+            if let Action::Forward(forward) = &mut rule.action {
+                forward.upgrades = tokens.iter().map(|text| UpgradeToken::new(text).unwrap()).collect();
+            }
+        }
+        self.config.insert(key, Unit::Route(route));
         self
     }
 

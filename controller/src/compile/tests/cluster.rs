@@ -142,6 +142,14 @@ fn only_rollouts_of_the_controllers_namespace_govern_and_consent() {
     let base = [rollout(), pool("api", 80)].concat();
     let mut world = World::in_cluster(&in_cluster(&[base.clone(), routes].concat()));
     let (_, problems) = world.compile(&in_cluster(&base));
+    let on_rollout = problems
+        .iter()
+        .find(|problem| problem.object == Some(key("Rollout shop/edge")));
+    let on_rollout = on_rollout.expect("said where people look");
+    assert!(
+        !on_rollout.is_error() && on_rollout.fix.contains(CONSENT_ANNOTATION),
+        "{on_rollout}"
+    );
     let token = problems[0].fix.split('"').nth(1).unwrap().to_owned();
     let stranger = rollout()
         .replace(
@@ -256,6 +264,22 @@ fn a_loopback_endpoint_is_for_fleets_whose_instances_are_all_of_its_namespace() 
         reasons(&compiled),
         [("Pool blog/api".into(), Reason::Error, Effect::LastGoodServes)]
     );
+
+    // A route of a gateway onto a sidecar's Pool is that route's mistake, and the sidecars get what is written.
+    let gate = rollout().replace("edge", "gate");
+    let stray = route("blog/stray", "own").replace("fleet: edge", "fleet: gate");
+    let text = |port: &str| {
+        let own = local("blog/own", "127.0.0.1").replace("9901", port);
+        [sidecar(blog), gate.clone(), own, route("blog/a", "own"), stray.clone()].concat()
+    };
+    let mut world = World::new();
+    let (compiled, problems) = world.compile(&in_cluster(&text("9101")));
+    world.promote(&compiled);
+    let wrong: Vec<_> = problems.iter().filter(|problem| problem.is_error()).collect();
+    assert_eq!(wrong.len(), 1, "{problems:?}");
+    assert_eq!(wrong[0].object, Some(key("ProxyRoute blog/stray")));
+    let (compiled, _) = world.compile(&in_cluster(&text("9102")));
+    assert_eq!(changed(&compiled), ["Pool blog/own"]);
 }
 
 fn selecting() -> String {
