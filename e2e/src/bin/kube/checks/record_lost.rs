@@ -75,8 +75,12 @@ async fn rollout_again(world: &World, sluice: Sluice<'_>, shop: &Served) -> anyh
         serde_json::from_str(&world.kubectl(&["-n", NAMESPACE, "get", &rollout, "-o", "json"]).await?)?;
     let mut again = written.clone();
     let metadata = &written["metadata"];
-    again["metadata"] =
-        serde_json::json!({"name": FLEET, "labels": metadata["labels"], "annotations": metadata["annotations"]});
+    let mut annotations = metadata["annotations"].clone();
+    if let Some(annotations) = annotations.as_object_mut() {
+        // A command that somebody gave is theirs: nobody applies it again in their name.
+        annotations.retain(|name, _| !name.starts_with("sluice.dev/command"));
+    }
+    again["metadata"] = serde_json::json!({"name": FLEET, "labels": metadata["labels"], "annotations": annotations});
     again["status"].take();
     world.kubectl(&["-n", NAMESPACE, "delete", &rollout]).await?;
     sluice.every_instance_answers(&shop.host, "two").await?;
