@@ -537,7 +537,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_ends_when_nothing_moves_in_it_and_only_then() {
-        let connection = Connection::new("127.0.0.1:1".parse().unwrap(), Phase::Busy);
+        let connection = Connection::new("127.0.0.1".parse().unwrap(), Phase::Busy);
         let after = |seconds| Instant::now() + Duration::from_secs(seconds);
         connection.becomes_tunnel();
         connection.check_pace(after(TUNNEL_IDLE_TIMEOUT_SECONDS - 1));
