@@ -167,7 +167,7 @@ fn moved(case: &str, text: &str, places: &Places) -> String {
     let line = |line: &str| {
         let line = line.replace("namespace: certs", &of_others);
         if line.starts_with("metadata:") {
-            let named = ["broken", "side", "edge", "lost", "spare"]
+            let named = ["broken", "side", "edge", "lost", "spare", "mine"]
                 .iter()
                 .fold(line, |line, name| {
                     line.replace(&format!("name: {name}"), &format!("name: {case}"))
