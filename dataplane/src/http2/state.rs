@@ -238,6 +238,11 @@ impl Stream {
         self.cut.get().or_else(|| self.http2.broken())
     }
 
+    /// The rule that ended its connection and so all that was on it, if it was not cut off by itself.
+    pub(crate) fn ended_with_connection(&self) -> Option<Rule> {
+        self.http2.broken().filter(|_| self.cut.get().is_none())
+    }
+
     /// Whether its response goes no further. A body that comes too slowly is answered.
     pub(super) fn is_response_cut(&self) -> bool {
         self.cut.get() == Some(Rule::ResponseSlow) || self.http2.broken().is_some()

@@ -302,7 +302,10 @@ impl Exchange {
         if let Some(requests) = counters.protocol(Protocol::of(self.version)) {
             requests.add(1);
         }
-        if let Some(refused) = self.rule.and_then(|rule| counters.refused(rule)) {
+        // What ended a whole connection is counted once, by that, however many requests were on it.
+        let of_connection = self.stream.as_ref().and_then(|stream| stream.ended_with_connection());
+        let own = self.rule.filter(|rule| of_connection != Some(*rule));
+        if let Some(refused) = own.and_then(|rule| counters.refused(rule)) {
             refused.add(1);
         }
         let generation = self.lane.as_ref().map(|lane| &lane.generation);
