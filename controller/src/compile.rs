@@ -20,7 +20,7 @@ use crate::problem::{Effect, FieldPath, Place, Problem, Severity};
 use crate::rollout::{InsteadOf, Scope};
 use crate::source::{Coverage, Trust, View};
 use crate::translate::{FleetPlan, Meaning, Translation, translate};
-use crate::validate::{Governed, Governing, Refused, ServingFleet, refused, validate};
+use crate::validate::{Governed, Governing, ServingFleet, validate};
 
 pub use brake::CONSENT_ANNOTATION;
 pub use choice::{Quarantined, Reason};
@@ -156,20 +156,24 @@ impl Compiler {
             .map(|(name, stable)| (name, stable.serving(view)))
             .collect();
         let governing = Governing::of(&self.translation, view, &serving);
+        if let Some(cluster) = &view.cluster {
+            self.memberships = members_seen(view, &cluster.controller, self.memberships.as_ref());
+        }
+        let nobody = Memberships::default();
+        let members = view
+            .cluster
+            .as_ref()
+            .map(|_| self.memberships.as_ref().unwrap_or(&nobody));
         let mut problems: Vec<Problem> = view.problems.clone();
         problems.extend(perhaps_moved(view, &stables));
         problems.extend(self.translation.problems().cloned());
-        let members = view.cluster.as_ref().map(|cluster| {
-            self.memberships = members_seen(view, &cluster.controller, self.memberships.as_ref());
-            self.memberships.clone().unwrap_or_default()
-        });
-        problems.extend(members.iter().flat_map(|members| members.problems().iter().cloned()));
-        problems.extend(validate(&self.translation, view, &serving, &governing));
-        // Outside of a cluster instances are processes of the machine that the files are on.
-        let refused = members.map_or_else(Refused::default, |members| {
-            refused(&self.translation, &governing, &members)
-        });
-        problems.extend(refused.problems);
+        problems.extend(
+            members
+                .into_iter()
+                .flat_map(|members| members.problems().iter().cloned()),
+        );
+        let found = validate(&self.translation, view, &serving, &governing, members);
+        problems.extend(found.problems);
         let unknown = FleetState::default();
         let mut out = BTreeMap::new();
         for name in self.fleets(fleets) {
@@ -179,7 +183,7 @@ impl Compiler {
                 view,
                 &self.translation,
                 &governing,
-                (&problems, refused.pools.get(&name)),
+                (&problems, found.refused.get(&name)),
                 self.digest,
             );
             let (compiled, more) = compile_fleet(chooser);

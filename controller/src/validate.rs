@@ -19,6 +19,7 @@ use sluice_model::precedence::Rank;
 use sluice_model::unit::{RouteUnit, Rule, Unit};
 use sluice_model::{FleetName, Kind, Name, ObjectKey, Snapshot};
 
+use crate::members::Memberships;
 use crate::objects::{Object, Spec};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::source::schema::suggestion;
@@ -26,7 +27,6 @@ use crate::source::{Coverage, View};
 use crate::translate::{Meaning, Translation};
 
 pub use governing::{Governed, Governing, Serves};
-pub use reach::{Refused, refused};
 
 /// What serves in each fleet now. Empty for `lint`, which knows no past.
 pub type Serving<'a> = BTreeMap<&'a FleetName, ServingFleet<'a>>;
@@ -40,14 +40,26 @@ pub struct ServingFleet<'a> {
     pub unseen: BTreeSet<&'a ObjectKey>,
 }
 
-/// Everything that is wrong between the objects of `translation`, which are those of `view`.
+/// What is wrong between objects.
+#[derive(Debug, Default)]
+pub struct Validation {
+    /// What to say.
+    pub problems: Vec<Problem>,
+    /// The pools that one fleet does not take as they are written, although they are in order for others.
+    pub refused: BTreeMap<FleetName, BTreeSet<ObjectKey>>,
+}
+
+/// Everything that is wrong between the objects of `translation`, which are those of `view`. `members` are whose pods the
+/// instances are; `None` outside of a cluster, where they are processes of the machine that the files are on.
 pub fn validate(
     translation: &Translation,
     view: &View,
     serving: &Serving<'_>,
     governing: &Governing<'_>,
-) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    members: Option<&Memberships>,
+) -> Validation {
+    let mut found = Validation::default();
+    let problems = &mut found.problems;
     let (routes, not_served) = routes_by_fleet(translation, governing);
     for (fleet, routes) in &routes {
         let strangers = hosts::owned_by_others(translation, view, routes, serving.get(fleet));
@@ -60,7 +72,10 @@ pub fn validate(
     problems.extend(shares::not_shared(translation, view));
     problems.extend(unused_pools(translation, view));
     problems.extend(governing.problems(&routes));
-    problems
+    if let Some(members) = members {
+        reach::note_strangers(translation, &routes, members, &mut found);
+    }
+    found
 }
 
 /// One readable route.

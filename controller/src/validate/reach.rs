@@ -5,54 +5,49 @@
 //! Who may is not said by a field of its own: a pod belongs to its namespace, and whoever writes Pools there may reach
 //! what is in it anyway.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use sluice_model::unit::{PoolSource, Rule, Unit};
 use sluice_model::{FleetName, ObjectKey};
 
-use super::{Governing, routes_by_fleet};
+use super::{Routes, Validation};
 use crate::members::Memberships;
-use crate::problem::{FieldPath, Problem, Severity};
+use crate::problem::{FieldPath, Severity};
 use crate::translate::{Item, Translation};
 
 const FIX: &str = "write the address that the upstream has for others, or use a service; loopback is for sidecars, whose \
                    fleet has all its members in the Pool's namespace";
 
-/// Pools with loopback endpoints that a fleet would use whose instances run in another namespace than theirs. In any other
-/// fleet they are what they say, so that they are no errors.
-#[derive(Debug, Default)]
-pub struct Refused {
-    /// Of each fleet those that it does not take as they are written.
-    pub pools: BTreeMap<FleetName, BTreeSet<ObjectKey>>,
-    /// What is said of them: warnings. The routes that need them say an error.
-    pub problems: Vec<Problem>,
-}
-
-/// See [`Refused`]; `members` are whose pods the instances are.
-pub fn refused(translation: &Translation, governing: &Governing<'_>, members: &Memberships) -> Refused {
-    let mut refused = Refused::default();
-    let (routes, _) = routes_by_fleet(translation, governing);
-    for (fleet, routes) in &routes {
+/// Notes in `found` the Pools with loopback endpoints that a fleet would use whose instances run in another namespace than
+/// theirs. In any other fleet they are what they say, so that these are warnings; the routes that need them say an error.
+pub(super) fn note_strangers(
+    translation: &Translation,
+    routes: &Routes<'_>,
+    members: &Memberships,
+    found: &mut Validation,
+) {
+    for (fleet, routes) in routes {
         let rules = routes.iter().flat_map(|route| &route.unit.rules);
         let pools: BTreeSet<&ObjectKey> = rules.filter_map(Rule::pool).collect();
         for pool in pools {
             let Some(item) = translation.items.get(pool) else {
                 continue;
             };
-            if let (Some((index, ip)), Some(where_they_run)) = (loopback(item), strangers(fleet, pool, members)) {
+            if let Some((index, ip)) = loopback(item)
+                && let Some(where_they_run) = strangers(fleet, pool, members)
+            {
                 let message = format!(
                     "{ip} would be the machine of whichever instance of fleet {fleet} sends, and {where_they_run}"
                 );
                 let field = FieldPath::root("spec").field("endpoints").index(index).field("address");
-                refused
+                found
                     .problems
                     .push(item.object.problem(Severity::Warning, field, message, FIX));
-                refused.pools.entry((*fleet).clone()).or_default().insert(pool.clone());
+                found.refused.entry((*fleet).clone()).or_default().insert(pool.clone());
             }
         }
     }
-    refused
 }
 
 /// The first loopback endpoint of a pool, with its number.
