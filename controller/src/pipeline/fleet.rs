@@ -384,6 +384,17 @@ mod tests {
         assert_eq!(second.core.record().epoch, committed, "and no other");
     }
 
+    fn command(fleet: &mut Fleet, verb: Verb, revision: RevisionId) -> Answer {
+        let command = Command {
+            verb,
+            revision,
+            actor: "ada".to_owned(),
+            reason: String::new(),
+            id: None,
+        };
+        commands::command_fleet(fleet, command, NOW).0
+    }
+
     #[test]
     fn a_command_that_could_not_be_written_is_not_done() {
         let state = tempfile::tempdir().unwrap();
@@ -392,16 +403,7 @@ mod tests {
         let _sent = join(&mut first);
         first.happen(first_target(&first), NOW);
         let revision = first.core.record().stable.unwrap();
-        let command = |first: &mut Fleet, verb| {
-            let command = Command {
-                verb,
-                revision,
-                actor: "ada".to_owned(),
-                reason: String::new(),
-                id: None,
-            };
-            commands::command_fleet(first, command, NOW).0
-        };
+        let command = |fleet: &mut Fleet, verb| command(fleet, verb, revision);
         // Somebody else writes the record meanwhile.
         let mut second = fleet(&shared);
         let paused = command(&mut second, Verb::Pause);
@@ -428,16 +430,7 @@ mod tests {
         let _sent = join(&mut fleet);
         fleet.happen(first_target(&fleet), NOW);
         let revision = fleet.core.record().stable.unwrap();
-        let mut answer = |verb| {
-            let command = Command {
-                verb,
-                revision,
-                actor: "ada".to_owned(),
-                reason: String::new(),
-                id: None,
-            };
-            commands::command_fleet(&mut fleet, command, NOW).0
-        };
+        let mut answer = |verb| command(&mut fleet, verb, revision);
         for (verb, expected) in [
             (
                 Verb::Promote,
