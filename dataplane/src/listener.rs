@@ -118,6 +118,38 @@ pub struct OpenListener {
     pub proxy_protocol_from: Vec<Network>,
 }
 
+impl OpenListener {
+    /// As it is configured, at this address.
+    fn of(listener: &Listener, address: SocketAddr) -> Self {
+        let Listener {
+            name,
+            port: _,
+            tls,
+            http2,
+            proxy_protocol_from,
+        } = listener;
+        Self {
+            name: name.clone(),
+            address,
+            tls: tls.clone(),
+            http2: *http2,
+            proxy_protocol_from: proxy_protocol_from.clone(),
+        }
+    }
+
+    /// Whether connections are met in the same way, whatever it is called and wherever it is.
+    fn speaks_like(&self, other: &Self) -> bool {
+        let Self {
+            name: _,
+            address: _,
+            tls,
+            http2,
+            proxy_protocol_from,
+        } = self;
+        (tls, http2, proxy_protocol_from) == (&other.tls, &other.http2, &other.proxy_protocol_from)
+    }
+}
+
 /// Sockets that are bound and do not listen yet. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Prepared {
@@ -221,20 +253,11 @@ impl Listeners {
             let Some(listener) = wanted.get(place) else {
                 continue;
             };
-            let Listener {
-                name,
-                port: _,
-                tls,
-                http2,
-                proxy_protocol_from,
-            } = listener;
-            seen.name.clone_from(name);
-            if seen.tls != *tls || seen.http2 != *http2 || seen.proxy_protocol_from != *proxy_protocol_from {
-                seen.tls.clone_from(tls);
-                seen.http2 = *http2;
-                seen.proxy_protocol_from.clone_from(proxy_protocol_from);
+            let now = OpenListener::of(listener, seen.address);
+            if !now.speaks_like(seen) {
                 changed.push((*id, Manner::of(listener)));
             }
+            *seen = now;
         }
         changed
     }
@@ -253,13 +276,8 @@ impl Listeners {
         local: SocketAddr,
         sockets: Vec<Socket>,
     ) -> Result<(), ListenError> {
-        let Listener {
-            name,
-            port: _,
-            tls,
-            http2,
-            proxy_protocol_from,
-        } = listener;
+        let seen = OpenListener::of(listener, local);
+        let name = &seen.name;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         for socket in &sockets {
             socket.listen(LISTEN_BACKLOG).map_err(|source| ListenError::Bind {
@@ -274,14 +292,8 @@ impl Listeners {
                 tracing::error!(listener = %name, "a worker is gone and does not accept");
             }
         }
-        tracing::info!(listener = %name, address = %local, tls = tls.is_some(), ?http2, ?proxy_protocol_from, "listening");
-        let seen = OpenListener {
-            name: name.clone(),
-            address: local,
-            tls: tls.clone(),
-            http2: *http2,
-            proxy_protocol_from: proxy_protocol_from.clone(),
-        };
+        let (tls, http2, proxy_protocol_from) = (seen.tls.is_some(), seen.http2, &seen.proxy_protocol_from);
+        tracing::info!(listener = %name, address = %local, tls, ?http2, ?proxy_protocol_from, "listening");
         self.lock().insert(place, Open { id, seen });
         Ok(())
     }
