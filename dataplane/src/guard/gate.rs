@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::hold::{Held, Hold};
 use super::output::{Line, Meets, Refusal};
-use super::patience::Patience;
+use super::patience::{Patience, earn, wait};
 use super::rule::Rule;
 
 /// A request whose stand-in has come out of the codec.
@@ -117,22 +117,5 @@ impl Gate {
     /// So much of a response went.
     pub(super) fn response_went(&self, bytes: usize) {
         earn(&self.response, bytes);
-    }
-}
-
-fn wait(patience: &Cell<Patience>) {
-    let mut now = patience.get();
-    if !now.is_waiting() {
-        now.wait(Instant::now());
-        patience.set(now);
-    }
-}
-
-/// Asks for the time only if somebody waited.
-fn earn(patience: &Cell<Patience>, bytes: usize) {
-    let mut now = patience.get();
-    if now.is_waiting() {
-        now.earn(bytes, Instant::now());
-        patience.set(now);
     }
 }

@@ -1,6 +1,7 @@
 //! How long a client may keep us waiting. Waiting uses patience up and bytes earn it back, up to a bound: so a rate is held
 //! over the last seconds, and neither a fast beginning nor a byte now and then buys a connection for an hour.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use sluice_model::limits::{BODY_GRACE_MS, BODY_PATIENCE_MAX_MS, CLIENT_MIN_BYTES_PER_SECOND, RESPONSE_PATIENCE_MS};
@@ -63,6 +64,24 @@ impl Patience {
             || self
                 .waiting
                 .is_some_and(|since| now.saturating_duration_since(since) >= self.left)
+    }
+}
+
+/// It is the client's turn. Asks for the time only if it was not.
+pub(crate) fn wait(patience: &Cell<Patience>) {
+    let mut now = patience.get();
+    if !now.is_waiting() {
+        now.wait(Instant::now());
+        patience.set(now);
+    }
+}
+
+/// So many bytes came, or went. Asks for the time only if somebody waited.
+pub(crate) fn earn(patience: &Cell<Patience>, bytes: usize) {
+    let mut now = patience.get();
+    if now.is_waiting() {
+        now.earn(bytes, Instant::now());
+        patience.set(now);
     }
 }
 

@@ -12,7 +12,7 @@ use sluice_model::limits::{
 };
 
 use super::frames::Credit;
-use crate::guard::patience::Patience;
+use crate::guard::patience::{Patience, earn, wait};
 use crate::guard::rule::Rule;
 
 /// The state of one connection.
@@ -373,22 +373,6 @@ pub(super) enum Window {
     Enough,
     /// It cut a piece short.
     Short,
-}
-
-fn wait(patience: &Cell<Patience>) {
-    let mut now = patience.get();
-    if !now.is_waiting() {
-        now.wait(Instant::now());
-        patience.set(now);
-    }
-}
-
-fn earn(patience: &Cell<Patience>, bytes: usize) {
-    let mut now = patience.get();
-    if now.is_waiting() {
-        now.earn(bytes, Instant::now());
-        patience.set(now);
-    }
 }
 
 fn wake(waker: &RefCell<Option<Waker>>) {
