@@ -26,6 +26,7 @@ pub mod health;
 mod http2;
 pub mod identity;
 pub mod instance;
+mod linger;
 pub mod listener;
 pub mod live;
 pub mod middleware;

@@ -6,17 +6,16 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use sluice_model::limits::{DRAIN_BYTES, DRAIN_MS, GUARD_READ_BYTES};
+use sluice_model::limits::{DRAIN_BYTES, GUARD_READ_BYTES};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 
 use super::framer::{Framer, Within};
 use super::gate::Gate;
 use super::hold::Held;
 use super::output::{Meets, Refusal};
 use super::rule::Rule;
+use crate::linger::{Ending, poll_scrap};
 
 /// What becomes of the bytes that come.
 #[derive(Debug)]
@@ -27,18 +26,6 @@ enum Intake {
     Fails(Rule),
     /// They are not read: what follows an anomaly means nothing.
     Shut,
-}
-
-/// Reading on a little after the last word. To close with bytes unread resets the connection, and the client might never
-/// see the answer (RFC 9112 §9.6).
-#[derive(Debug)]
-enum Ending {
-    /// Nothing was said about an end yet.
-    No,
-    /// The last word is said; so much more is read, and so long.
-    Lingers(Pin<Box<Sleep>>, usize),
-    /// It may be closed.
-    Done,
 }
 
 /// A guarded connection.
@@ -226,30 +213,6 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         }
         Poll::Pending
     }
-
-    /// Reads on after the last word, within two bounds.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let Ending::Lingers(sleep, left) = &mut self.ending else {
-                return Poll::Ready(());
-            };
-            if *left == 0 || sleep.as_mut().poll(cx).is_ready() {
-                self.ending = Ending::Done;
-                continue;
-            }
-            match ready!(poll_scrap(&mut self.stream, cx)) {
-                Ok(0) | Err(_) => self.ending = Ending::Done,
-                Ok(count) => *left = left.saturating_sub(count),
-            }
-        }
-    }
-}
-
-fn poll_scrap<S: AsyncRead + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    let mut scrap = [MaybeUninit::<u8>::uninit(); 4096];
-    let mut scrap = ReadBuf::uninit(&mut scrap);
-    ready!(Pin::new(stream).poll_read(cx, &mut scrap))?;
-    Poll::Ready(Ok(scrap.filled().len()))
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
@@ -337,13 +300,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
                 Within::Nothing | Within::Head | Within::End => false,
             };
             this.ending = if refused || more {
-                let sleep = tokio::time::sleep(Duration::from_millis(DRAIN_MS));
-                Ending::Lingers(Box::pin(sleep), DRAIN_BYTES)
+                Ending::lingers()
             } else {
                 Ending::Done
             };
         }
-        ready!(this.poll_linger(cx));
+        ready!(this.ending.poll(&mut this.stream, cx));
         Poll::Ready(Ok(()))
     }
 
@@ -363,6 +325,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use sluice_model::limits::DRAIN_MS;
+
     use super::*;
     use crate::guard::Line;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};

@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sluice_model::limits::{DRAIN_BYTES, DRAIN_MS};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::linger;
 
 /// How long the preface is.
 pub(crate) const PREFACE_BYTES: usize = PREFACE.len();
@@ -51,22 +53,11 @@ pub(crate) async fn look<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Beg
 
 /// Ends a connection that was agreed to be HTTP/2 and is not.
 pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    if stream.write_all(REFUSAL).await.is_err() || stream.shutdown().await.is_err() {
-        return;
+    if linger::say(&mut stream, REFUSAL).await.is_ok() {
+        let read = linger::read_on(&mut stream, DRAIN_BYTES);
+        // Whoever sends on for longer sees a reset.
+        let _ = tokio::time::timeout(Duration::from_millis(DRAIN_MS), read).await;
     }
-    // Closing with bytes unread would reset the connection, and the client might not see why.
-    let read = async {
-        let mut scrap = [0; 1024];
-        let mut left = DRAIN_BYTES;
-        while left > 0 {
-            match stream.read(&mut scrap).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => left = left.saturating_sub(count),
-            }
-        }
-    };
-    // Whoever sends on for longer sees a reset.
-    let _ = tokio::time::timeout(Duration::from_millis(DRAIN_MS), read).await;
 }
 
 /// A connection whose first bytes are read again.
@@ -122,6 +113,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     async fn begins(sent: &[&[u8]]) -> (Begins, Vec<u8>) {

@@ -5,22 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use sluice_model::limits::{DRAIN_BYTES, DRAIN_MS, HTTP2_FIELDS_AT_A_TIME, HTTP2_READ_BYTES};
+use sluice_model::limits::{HTTP2_FIELDS_AT_A_TIME, HTTP2_READ_BYTES};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 
 use super::frames::{Frames, Kind, Piece, Scanner};
 use super::state::Http2;
-
-/// Reading on a little after the last word, so that it is not lost to a reset.
-#[derive(Debug)]
-enum Ending {
-    No,
-    Lingers(Pin<Box<Sleep>>, usize),
-    Done,
-}
+use crate::linger::Ending;
 
 /// The connection. The preface is still to come, and is not a frame.
 #[derive(Debug)]
@@ -69,24 +61,6 @@ impl<S> Watched<S> {
                 Err(())
             }
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> Watched<S> {
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Ending::Lingers(sleep, left) = &mut self.ending {
-            let mut scrap = [0; 4096];
-            let mut scrap = ReadBuf::new(&mut scrap);
-            if *left == 0 || sleep.as_mut().poll(cx).is_ready() {
-                self.ending = Ending::Done;
-                break;
-            }
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut scrap)) {
-                Ok(()) if !scrap.filled().is_empty() => *left = left.saturating_sub(scrap.filled().len()),
-                Ok(()) | Err(_) => self.ending = Ending::Done,
-            }
-        }
-        Poll::Ready(())
     }
 }
 
@@ -181,10 +155,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         if let Ending::No = this.ending {
             // If it fails the client is gone already, which changes nothing about why this ends.
             let _ = ready!(Pin::new(&mut this.stream).poll_shutdown(cx));
-            let sleep = tokio::time::sleep(Duration::from_millis(DRAIN_MS));
-            this.ending = Ending::Lingers(Box::pin(sleep), DRAIN_BYTES);
+            this.ending = Ending::lingers();
         }
-        ready!(this.poll_linger(cx));
+        ready!(this.ending.poll(&mut this.stream, cx));
         Poll::Ready(Ok(()))
     }
 

@@ -12,13 +12,14 @@ use rustls::server::Acceptor;
 use rustls::server::danger::ClientCertVerifier;
 use sluice_model::limits::{TLS_HANDSHAKE_TIMEOUT_SECONDS, TLS_REFUSAL_LINGER_BYTES};
 use sluice_model::unit::ListenerTls;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use super::Worker;
 use super::connection::{Closing, Connection};
 use super::socket::ClientStream;
+use crate::linger;
 use crate::proxy;
 use crate::proxy::failure::Failure;
 use crate::tls::certificate::{Certificate, HTTP_2, Offer, Terms};
@@ -157,19 +158,10 @@ fn asked_for(worker: &Rc<Worker>, connection: &Connection, name: Option<&str>) -
     clients::verifier(&all)
 }
 
-/// Says the last word without TLS and reads on for a moment: to close with bytes unread would reset the connection, and
-/// the client might never see it.
+/// Says the last word without TLS, and reads on for as long as a handshake may take.
 async fn say(mut stream: ClientStream, word: &[u8]) {
-    if stream.write_all(word).await.is_err() || stream.shutdown().await.is_err() {
-        return;
-    }
-    let mut scrap = [0; 1024];
-    let mut left = TLS_REFUSAL_LINGER_BYTES;
-    while left > 0 {
-        match stream.read(&mut scrap).await {
-            Ok(0) | Err(_) => return,
-            Ok(read) => left = left.saturating_sub(read),
-        }
+    if linger::say(&mut stream, word).await.is_ok() {
+        linger::read_on(&mut stream, TLS_REFUSAL_LINGER_BYTES).await;
     }
 }
 
