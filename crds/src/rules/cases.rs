@@ -1,0 +1,646 @@
+//! The table: what each rule says to single objects, for whoever evaluates it, be it the translator or an API server.
+
+use super::{
+    ADDRESS_CONNECTS, ADDRESS_IS_IP, BAKE_TIME_RANGE, BRAKE_FOR_SERVICE, BRAKE_TIME_RANGE, CERTIFICATES_DIFFER,
+    CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT, HEADER_MAY_CHANGE, HOST_IS_NAME, INCREASE_FOR_RATES,
+    LISTENER_PORTS_DIFFER, NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE, PATH_CHANGE_BY_TYPE, PATH_CHARACTERS,
+    PATH_SEGMENTS, POOL_OR_REDIRECT, PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE, PRIOR_KNOWLEDGE_IN_THE_CLEAR,
+    RANGE_IS_CIDR, RATIO_FOR_LATENCY, REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE, REDIRECT_STATUS,
+    REWRITE_CHANGES_SOMETHING, SOME_WEIGHT, TIMEOUT_RANGE, TLS_SAYS_SOMETHING, UPGRADE_IS_NOT_HTTP, VALUE_BY_TYPE,
+    VALUES_BY_OPERATOR,
+};
+
+/// What a rule must say to one object.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// The rule it is about.
+    pub rule: CelRule,
+    /// Kind of the object.
+    pub kind: &'static str,
+    /// Its `spec`, as JSON. Nothing else is wrong with it.
+    pub spec: &'static str,
+    /// Where a refusal points; `None` when the object is accepted.
+    pub refused_at: Option<&'static str>,
+}
+
+const fn refused(rule: CelRule, kind: &'static str, spec: &'static str, at: &'static str) -> Case {
+    Case {
+        rule,
+        kind,
+        spec,
+        refused_at: Some(at),
+    }
+}
+
+const fn accepted(rule: CelRule, kind: &'static str, spec: &'static str) -> Case {
+    Case {
+        rule,
+        kind,
+        spec,
+        refused_at: None,
+    }
+}
+
+/// The table: for every rule at least one object that it refuses and one that it accepts.
+pub const CASES: &[Case] = &[
+    refused(
+        UPGRADE_IS_NOT_HTTP,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","upgrades":["websocket","h2c"]}]}"#,
+        "spec.rules[0].upgrades",
+    ),
+    accepted(
+        UPGRADE_IS_NOT_HTTP,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","upgrades":["websocket","x-own"]}]}"#,
+    ),
+    refused(
+        ADDRESS_IS_IP,
+        "Pool",
+        r#"{"endpoints":[{"address":"api.internal","port":80}]}"#,
+        "spec.endpoints[0].address",
+    ),
+    refused(
+        ADDRESS_IS_IP,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.256","port":80}]}"#,
+        "spec.endpoints[0].address",
+    ),
+    accepted(
+        ADDRESS_IS_IP,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"2001:db8::1","port":80}]}"#,
+    ),
+    refused(
+        ADDRESS_IS_IP,
+        "Pool",
+        r#"{"endpoints":[{"address":"::ffff:10.0.0.1","port":80}]}"#,
+        "spec.endpoints[0].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"169.254.169.254","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"fe80::1","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"0.0.0.0","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"::","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"224.0.0.1","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"ff02::1","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    refused(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80},{"address":"255.255.255.255","port":80}]}"#,
+        "spec.endpoints[1].address",
+    ),
+    accepted(
+        ADDRESS_CONNECTS,
+        "Pool",
+        r#"{"endpoints":[{"address":"127.0.0.1","port":80},{"address":"::1","port":80},{"address":"192.168.0.1","port":80},{"address":"fd00::1","port":80}]}"#,
+    ),
+    refused(
+        SOME_WEIGHT,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80,"weight":0}]}"#,
+        "spec.endpoints",
+    ),
+    accepted(
+        SOME_WEIGHT,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80,"weight":0},{"address":"10.0.0.2","port":80}]}"#,
+    ),
+    refused(
+        ENDPOINTS_OR_SERVICE,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80}],"service":{"name":"api","port":"http"}}"#,
+        "spec",
+    ),
+    refused(ENDPOINTS_OR_SERVICE, "Pool", "{}", "spec"),
+    accepted(
+        ENDPOINTS_OR_SERVICE,
+        "Pool",
+        r#"{"service":{"name":"api","port":"http"}}"#,
+    ),
+    accepted(
+        ENDPOINTS_OR_SERVICE,
+        "Pool",
+        r#"{"service":{"name":"api","port":8080}}"#,
+    ),
+    refused(
+        BRAKE_FOR_SERVICE,
+        "Pool",
+        r#"{"endpoints":[{"address":"10.0.0.1","port":80}],"removalBrake":{"maxPercentAtOnce":50}}"#,
+        "spec.removalBrake",
+    ),
+    accepted(
+        BRAKE_FOR_SERVICE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"removalBrake":{"maxPercentAtOnce":50}}"#,
+    ),
+    refused(
+        BRAKE_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"removalBrake":{"for":"1h1s"}}"#,
+        "spec.removalBrake.for",
+    ),
+    accepted(
+        BRAKE_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"removalBrake":{"for":"0s"}}"#,
+    ),
+    refused(
+        HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"hostnames":["10.0.0.1"],"rules":[{"name":"a","pool":"p"}]}"#,
+        "spec.hostnames",
+    ),
+    accepted(
+        HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"hostnames":["10.example.com"],"rules":[{"name":"a","pool":"p"}]}"#,
+    ),
+    refused(
+        PATH_ABSOLUTE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"v1"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    accepted(
+        PATH_ABSOLUTE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"RegularExpression","value":"v1"}}]}]}"#,
+    ),
+    refused(
+        PATH_CHARACTERS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"Exact","value":"/a?b=1"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    refused(
+        PATH_CHARACTERS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a b"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    accepted(
+        PATH_CHARACTERS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a%20b!~"}},{"path":{"type":"RegularExpression","value":"/a?[.]b #"}}]}]}"#,
+    ),
+    refused(
+        PATH_SEGMENTS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a/.."}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    refused(
+        PATH_SEGMENTS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a/../b"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    refused(
+        PATH_SEGMENTS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"//a"}}]}]}"#,
+        "spec.rules[0].matches[0].path",
+    ),
+    accepted(
+        PATH_SEGMENTS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/a/..b/.c"}},{"path":{"type":"RegularExpression","value":"/a?/b"}}]}]}"#,
+    ),
+    refused(
+        VALUE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"headers":[{"name":"x","type":"Present","value":"1"}]}]}]}"#,
+        "spec.rules[0].matches[0].headers[0]",
+    ),
+    refused(
+        VALUE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"headers":[{"name":"x"}]}]}]}"#,
+        "spec.rules[0].matches[0].headers[0]",
+    ),
+    refused(
+        VALUE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"queryParams":[{"name":"x","type":"Exact"}]}]}]}"#,
+        "spec.rules[0].matches[0].queryParams[0]",
+    ),
+    accepted(
+        VALUE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"headers":[{"name":"x","type":"Present"},{"name":"y","value":"1"}],"queryParams":[{"name":"q","type":"RegularExpression","value":"1+"}]}]}]}"#,
+    ),
+    refused(
+        TIMEOUT_RANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","timeouts":{"request":"0s"}}]}"#,
+        "spec.rules[0].timeouts.request",
+    ),
+    refused(
+        TIMEOUT_RANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","timeouts":{"request":"24h1ms"}}]}"#,
+        "spec.rules[0].timeouts.request",
+    ),
+    accepted(
+        TIMEOUT_RANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","timeouts":{"request":"24h"}},{"name":"b","pool":"p","matches":[{"path":{"value":"/b"}}],"timeouts":{"request":"1ms"}}]}"#,
+    ),
+    refused(
+        BAKE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}]},"stages":[{"name":"all","fleetPercent":100,"bakeTime":"168h1s"}]}"#,
+        "spec.stages[0].bakeTime",
+    ),
+    accepted(
+        BAKE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}]},"stages":[{"name":"all","fleetPercent":100,"bakeTime":"0s"}]}"#,
+    ),
+    refused(
+        LISTENER_PORTS_DIFFER,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80},{"name":"b","port":80}]}}"#,
+        "spec.dataPlane.listeners",
+    ),
+    accepted(
+        LISTENER_PORTS_DIFFER,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80},{"name":"b","port":81}]}}"#,
+    ),
+    refused(
+        PRIOR_KNOWLEDGE_IN_THE_CLEAR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":443,"tls":{},"http2":"PriorKnowledge"}]}}"#,
+        "spec.dataPlane.listeners[0].http2",
+    ),
+    accepted(
+        PRIOR_KNOWLEDGE_IN_THE_CLEAR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":443,"tls":{},"http2":"Off"},{"name":"b","port":80,"http2":"PriorKnowledge"}]}}"#,
+    ),
+    refused(
+        RANGE_IS_CIDR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80,"proxyProtocol":{"from":["10.0.0.0/8","10.0.0.1"]}}]}}"#,
+        "spec.dataPlane.listeners[0].proxyProtocol.from[1]",
+    ),
+    refused(
+        RANGE_IS_CIDR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80,"proxyProtocol":{"from":["10.0.0.1/8"]}}]}}"#,
+        "spec.dataPlane.listeners[0].proxyProtocol.from[0]",
+    ),
+    accepted(
+        RANGE_IS_CIDR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80,"proxyProtocol":{"from":["10.0.0.0/8","192.0.2.7/32","2001:db8::/32"]}}]}}"#,
+    ),
+    refused(
+        GATE_HAS_LIMIT,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"ErrorRate","minRequests":5}]}"#,
+        "spec.gates[0]",
+    ),
+    accepted(
+        GATE_HAS_LIMIT,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"ErrorRate","max":1}]}"#,
+    ),
+    refused(
+        RATIO_FOR_LATENCY,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"NoRouteRate","maxRatio":"2"}]}"#,
+        "spec.gates[0]",
+    ),
+    accepted(
+        RATIO_FOR_LATENCY,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"LatencyP95","maxRatio":"1.5"}]}"#,
+    ),
+    refused(
+        INCREASE_FOR_RATES,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"LatencyP95","maxIncrease":1}]}"#,
+        "spec.gates[0]",
+    ),
+    accepted(
+        INCREASE_FOR_RATES,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"gates":[{"metric":"NoRouteRate","maxIncrease":"0.5%"}]}"#,
+    ),
+    refused(
+        VALUES_BY_OPERATOR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"namespaces":{"matchExpressions":[{"key":"team","operator":"In"}]}}"#,
+        "spec.namespaces.matchExpressions[0]",
+    ),
+    refused(
+        VALUES_BY_OPERATOR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"namespaces":{"matchExpressions":[{"key":"team","operator":"Exists","values":["a"]}]}}"#,
+        "spec.namespaces.matchExpressions[0]",
+    ),
+    accepted(
+        VALUES_BY_OPERATOR,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"a","port":80}]},"namespaces":{"matchLabels":{"example.com/edge":""},"matchExpressions":[{"key":"team","operator":"NotIn","values":["a","b"]},{"key":"x","operator":"DoesNotExist"}]}}"#,
+    ),
+    refused(
+        CERTIFICATES_DIFFER,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"},{"secretName":"a"}]}}"#,
+        "spec.tls.certificates",
+    ),
+    accepted(
+        CERTIFICATES_DIFFER,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"},{"secretName":"b"}]}}"#,
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"set":[{"name":"X_Forwarded-For","value":"1"}]}}]}"#,
+        "spec.rules[0].requestHeaders.set[0].name",
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","responseHeaders":{"add":[{"name":"Content-Length","value":"1"}]}}]}"#,
+        "spec.rules[0].responseHeaders.add[0].name",
+    ),
+    refused(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"remove":["x-a","Host"]}}]}"#,
+        "spec.rules[0].requestHeaders.remove[1]",
+    ),
+    accepted(
+        HEADER_MAY_CHANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestHeaders":{"set":[{"name":"X-Env","value":"a b"}],"add":[{"name":"x-forwarded-prefix","value":"/a"}],"remove":["x_secret","forwarded"]},"responseHeaders":{"remove":["Server"]}}]}"#,
+    ),
+    refused(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[]}]}"#,
+        "spec.rules[0]",
+    ),
+    refused(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requestRedirect":{"scheme":"https"}}]}"#,
+        "spec.rules[0]",
+    ),
+    accepted(
+        POOL_OR_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https","statusCode":308}}]}"#,
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"timeouts":{"request":"1s"}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"upgrades":["websocket"]}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"requestHeaders":{"remove":["x-a"]}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    accepted(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"www.example.com"},"responseHeaders":{"remove":["x-a"]}}]}"#,
+    ),
+    refused(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"value":"/a"}},{"path":{"type":"Exact","value":"/b"}}],"requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    accepted(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"value":"/a"}},{"path":{"type":"PathPrefix","value":"/b"}},{"methods":["GET"]}],"requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+    ),
+    accepted(
+        PREFIX_TO_REDIRECT,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","matches":[{"path":{"type":"Exact","value":"/b"}}],"requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/c"}}}]}"#,
+    ),
+    refused(
+        REDIRECT_LEADS_ELSEWHERE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"statusCode":301}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    accepted(
+        REDIRECT_LEADS_ELSEWHERE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"port":8443}}]}"#,
+    ),
+    refused(
+        REDIRECT_STATUS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https","statusCode":304}}]}"#,
+        "spec.rules[0].requestRedirect.statusCode",
+    ),
+    accepted(
+        REDIRECT_STATUS,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"http","statusCode":303}}]}"#,
+    ),
+    refused(
+        NEW_HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"10.0.0.1"}}]}"#,
+        "spec.rules[0].requestRedirect.hostname",
+    ),
+    accepted(
+        NEW_HOST_IS_NAME,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"hostname":"10.example.com"}}]}"#,
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/a","replacePrefixMatch":"/a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    refused(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replaceFullPath":"/a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path",
+    ),
+    accepted(
+        PATH_CHANGE_BY_TYPE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":""}}}]}"#,
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"a"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replaceFullPath",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplaceFullPath","replaceFullPath":"/a?b"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replaceFullPath",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"//evil.example.com"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replacePrefixMatch",
+    ),
+    refused(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/a/../b"}}}]}"#,
+        "spec.rules[0].requestRedirect.path.replacePrefixMatch",
+    ),
+    accepted(
+        NEW_PATH,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/a%20b/..c/"}}}]}"#,
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"urlRewrite":{"hostname":"in.example.com"}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        PREFIX_TO_REWRITE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"type":"RegularExpression","value":"/b.*"}}],"urlRewrite":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/c"}}}]}"#,
+        "spec.rules[0].urlRewrite.path",
+    ),
+    accepted(
+        PREFIX_TO_REWRITE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","matches":[{"path":{"value":"/b"}}],"urlRewrite":{"path":{"type":"ReplacePrefixMatch","replacePrefixMatch":"/"}}}]}"#,
+    ),
+    refused(
+        REWRITE_CHANGES_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","urlRewrite":{}}]}"#,
+        "spec.rules[0].urlRewrite",
+    ),
+    accepted(
+        REWRITE_CHANGES_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","urlRewrite":{"hostname":"in.example.com","path":{"type":"ReplaceFullPath","replaceFullPath":"/"}}}]}"#,
+    ),
+    refused(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{}}"#,
+        "spec.tls",
+    ),
+    refused(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[]}}"#,
+        "spec.tls",
+    ),
+    accepted(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"plainHttp":"Redirect"}}"#,
+    ),
+    accepted(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"clientAuth":{"ca":{"secretName":"clients"}}}}"#,
+    ),
+    accepted(
+        TLS_SAYS_SOMETHING,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p"}],"tls":{"certificates":[{"secretName":"a"}]}}"#,
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::ALL;
+    use crate::{PoolSpec, ProxyRouteSpec, RolloutSpec};
+
+    #[test]
+    fn every_rule_has_a_case_on_each_side() {
+        for rule in ALL {
+            let of_rule = || CASES.iter().filter(|case| case.rule == *rule);
+            assert!(
+                of_rule().any(|case| case.refused_at.is_some()),
+                "{} refuses nothing",
+                rule.id
+            );
+            assert!(
+                of_rule().any(|case| case.refused_at.is_none()),
+                "{} accepts nothing",
+                rule.id
+            );
+        }
+    }
+
+    #[test]
+    fn every_case_is_a_readable_spec() {
+        for case in CASES {
+            let read = match case.kind {
+                "Pool" => serde_json::from_str::<PoolSpec>(case.spec).map(drop),
+                "ProxyRoute" => serde_json::from_str::<ProxyRouteSpec>(case.spec).map(drop),
+                "Rollout" => serde_json::from_str::<RolloutSpec>(case.spec).map(drop),
+                other => panic!("no kind {other}"),
+            };
+            read.unwrap_or_else(|error| panic!("{}: {error}: {}", case.rule.id, case.spec));
+        }
+    }
+}
