@@ -1,0 +1,73 @@
+//! What an instance has to understand to serve a unit.
+
+use crate::feature::Feature;
+use crate::unit::{Action, DataPlaneUnit, Http2, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, TlsVersion, Unit};
+
+pub(super) fn of_unit(unit: &Unit) -> Vec<Feature> {
+    match unit {
+        Unit::Route(route) => route_features(route),
+        Unit::Pool(PoolUnit { source }) => match source {
+            PoolSource::Static(endpoints) if endpoints.is_empty() => vec![Feature::Pools],
+            PoolSource::Static(_) => vec![Feature::Pools, Feature::StaticEndpoints],
+            PoolSource::Service(_) => vec![Feature::Pools, Feature::ServicePools],
+        },
+        Unit::DataPlane(plane) => data_plane_features(plane),
+    }
+}
+
+fn route_features(route: &RouteUnit) -> Vec<Feature> {
+    let changes_headers = |rule: &Rule| match &rule.action {
+        _ if !rule.response_headers.is_empty() => true,
+        Action::Forward(forward) => !forward.request_headers.is_empty(),
+        Action::Redirect(_) => false,
+    };
+    let rewrites = |rule: &Rule| match &rule.action {
+        Action::Forward(forward) => !forward.rewrite.is_empty(),
+        Action::Redirect(_) => false,
+    };
+    let upgrades = |rule: &Rule| match &rule.action {
+        Action::Forward(forward) => !forward.upgrades.is_empty(),
+        Action::Redirect(_) => false,
+    };
+    let redirects = |rule: &Rule| matches!(rule.action, Action::Redirect(_));
+    let uses = [
+        (Feature::Routes, true),
+        (Feature::TlsListeners, !route.certificates.is_empty()),
+        (Feature::ClientCertificates, route.client_auth.is_some()),
+        (Feature::PlainHttp, route.plain_http != PlainHttp::Allow),
+        (Feature::HeaderModifiers, route.rules.iter().any(changes_headers)),
+        (Feature::Redirects, route.rules.iter().any(redirects)),
+        (Feature::Rewrites, route.rules.iter().any(rewrites)),
+        (Feature::Upgrades, route.rules.iter().any(upgrades)),
+    ];
+    uses.into_iter()
+        .filter(|(_, used)| *used)
+        .map(|(feature, _)| feature)
+        .collect()
+}
+
+fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
+    let mut features = vec![Feature::Listeners];
+    if plane.listeners.iter().any(|listener| listener.tls.is_some()) {
+        features.push(Feature::TlsListeners);
+    }
+    let mut tls = plane.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    if tls.any(|tls| tls.min_version != TlsVersion::default()) {
+        features.push(Feature::TlsMinVersion);
+    }
+    if plane
+        .listeners
+        .iter()
+        .any(|listener| listener.http2 != Http2::default())
+    {
+        features.push(Feature::Http2Listeners);
+    }
+    if plane
+        .listeners
+        .iter()
+        .any(|listener| !listener.proxy_protocol_from.is_empty())
+    {
+        features.push(Feature::ProxyProtocol);
+    }
+    features
+}
