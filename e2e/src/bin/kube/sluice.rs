@@ -201,6 +201,10 @@ impl<'a> Sluice<'a> {
         let idle = ["Idle", "RolledBack"].iter().any(|phase| standing["phase"] == *phase);
         let all = instances["acknowledged"] == instances["total"] && instances["total"] != 0;
         anyhow::ensure!(idle && all && standing["queuedRevision"].is_null(), "{standing:#}");
+        // Whoever gives a command is asked which revision it is about, and takes it from there.
+        let (shown, target) = (self.rollout().await?, &standing["targetRevision"]);
+        let shown = &shown["status"]["targetRevision"];
+        anyhow::ensure!(shown == target, "the Rollout shows {shown}, and {target} is served");
         Ok(())
     }
 
