@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use sluice_model::limits::EVENT_REPEAT_MS;
 use tokio::time::{Instant, sleep};
 
 use super::crowd::Crowd;
@@ -25,10 +26,12 @@ const ROUTES: usize = 1_000;
 /// Status writes for them: one each, and a few for what happened meanwhile.
 const WRITES_MAX: usize = 1_050;
 /// So long nothing is written once everything is told: longer than any status waits for more to go with it, but for
-/// figures.
-const REST: Duration = Duration::from_secs(15);
+/// figures, and longer than an Event waits to be counted on.
+const REST: Duration = Duration::from_millis(EVENT_REPEAT_MS + 5_000);
 /// Until that is so.
-const RESTS_MAX: usize = 8;
+const REST_PATIENCE: Duration = Duration::from_secs(300);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_secs(1);
 /// Until all of them are programmed, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Instances after scaling.
@@ -73,18 +76,23 @@ fn written(audit: &AuditLog) -> anyhow::Result<BTreeMap<String, usize>> {
     Ok(counts)
 }
 
-/// Waits until what happened before is told: the last news of a rollout follow its end by seconds.
+/// Waits until what happened before is told: the last news of a rollout follow its end by seconds, the counts of its
+/// Events by up to a minute.
 async fn all_is_told(world: &World) -> anyhow::Result<()> {
-    let mut last = BTreeMap::new();
-    for _ in 0..RESTS_MAX {
-        let audit = audit(world)?;
-        sleep(REST).await;
-        last = written(&audit)?;
-        if last.is_empty() {
-            return Ok(());
+    let (mut quiet, began) = (audit(world)?, Instant::now());
+    let (mut since, mut last) = (began, BTreeMap::new());
+    while since.elapsed() < REST {
+        ensure!(
+            began.elapsed() < REST_PATIENCE,
+            "it never rests for {REST:?}: last this was written: {last:?}"
+        );
+        sleep(LOOK).await;
+        let written = written(&quiet)?;
+        if !written.is_empty() {
+            (quiet, since, last) = (audit(world)?, Instant::now(), written);
         }
     }
-    bail!("it never rests: within {REST:?} this is written: {last:?}")
+    Ok(())
 }
 
 async fn at_rest(world: &World) -> anyhow::Result<()> {
