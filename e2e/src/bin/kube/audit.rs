@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) object_ref: Option<ObjectRef>,
     /// The body: kept for our own kinds only.
     pub(crate) request_object: Option<Value>,
+    /// What became of it: kept for roles only.
+    pub(crate) response_object: Option<Value>,
     /// How it was answered.
     pub(crate) response_status: Option<Answered>,
 }

@@ -1,4 +1,5 @@
-//! What our accounts may do is what they do: the chart's rules, held against all that this run's audit log has of them.
+//! What our accounts may do is what they do: the chart's rules, as they were and are in this run, held against all that its
+//! audit log has of them.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,10 @@ use crate::sluice::{CONTROLLER_USER, DATAPLANE_USER, NAMESPACE};
 use crate::world::World;
 
 /// Labels of what the chart made.
-const OF_CHART: &str = "app.kubernetes.io/name=sluice,app.kubernetes.io/component=controller";
+const OF_CHART: [(&str, &str); 2] = [
+    ("app.kubernetes.io/name", "sluice"),
+    ("app.kubernetes.io/component", "controller"),
+];
 /// What every account may do: to ask what it may do, and which kinds there are.
 const OF_EVERYBODY: [&str; 2] = ["authorization.k8s.io", "authentication.k8s.io"];
 
@@ -21,8 +25,8 @@ type Doings = BTreeSet<String>;
 pub(crate) async fn used(world: &World) -> anyhow::Result<()> {
     // So that there is a run to speak of when this check is the only one.
     world.sluice().await?;
-    let granted = granted(world).await?;
     let log = world.audit_of_run().context("our own cluster")?.entries()?;
+    let granted = granted(world, &log).await?;
     let of = |user: &str| {
         log.iter()
             .filter(|entry| entry.user.username == user)
@@ -68,17 +72,23 @@ fn doing(verb: &str, resource: &str, group: &str) -> String {
     format!("{verb} {resource}.{group}")
 }
 
-/// All that the chart's Roles and ClusterRoles for the controller say, none of it with `*`.
-async fn granted(world: &World) -> anyhow::Result<Doings> {
-    let get = ["get", "roles,clusterroles", "-A", "-l", OF_CHART, "-o", "json"];
+/// All that the chart's Roles and ClusterRoles for the controller say, and said earlier in the run under other values;
+/// none of it with `*`.
+async fn granted(world: &World, log: &[Entry]) -> anyhow::Result<Doings> {
+    let labels = OF_CHART.map(|(key, value)| format!("{key}={value}")).join(",");
+    let get = ["get", "roles,clusterroles", "-A", "-l", &labels, "-o", "json"];
     let list: Value = serde_json::from_str(&world.kubectl(&get).await?)?;
-    let rules = list["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|role| texts_of(role, "rules"));
+    let now = list["items"].as_array().into_iter().flatten();
+    let written = log.iter().filter_map(|entry| entry.response_object.as_ref());
+    let of_chart = |role: &&Value| {
+        let mut labels = OF_CHART.iter();
+        labels.all(|(key, value)| role["metadata"]["labels"][key] == *value)
+    };
     let mut granted = Doings::new();
-    for rule in rules {
+    for rule in now
+        .chain(written.filter(of_chart))
+        .flat_map(|role| texts_of(role, "rules"))
+    {
         let texts = |field: &str| texts_of(rule, field).filter_map(Value::as_str).collect::<Vec<_>>();
         for group in texts("apiGroups") {
             for resource in texts("resources") {
@@ -87,7 +97,7 @@ async fn granted(world: &World) -> anyhow::Result<Doings> {
         }
         ensure!(!rule.to_string().contains('*'), "a rule with a star: {rule}");
     }
-    ensure!(!granted.is_empty(), "the chart's roles are not found by {OF_CHART}");
+    ensure!(!granted.is_empty(), "the chart's roles are not found by {labels}");
     Ok(granted)
 }
 
