@@ -30,6 +30,10 @@ bench *ARGS:
     cargo build --profile dist --bins --package sluice-cli --package sluice-controller --package sluice-dataplane
     cargo run --profile dist --package sluice-e2e --bin bench -- {{ARGS}}
 
+# instructions for a request, against what they may be (needs valgrind; docs/benchmarks.md)
+budget *ARGS:
+    e2e/budget {{ARGS}}
+
 # the long proofs: storm, crash or all (docs/invariants.md)
 proof *ARGS:
     cargo build --release --workspace

@@ -70,6 +70,19 @@ pub fn pool(name: &str, endpoints: &[SocketAddr]) -> String {
     text
 }
 
+/// A Secret that holds a certificate and its key, both in PEM.
+pub fn certificate(name: &str, certificate: &str, key: &str) -> String {
+    let mut text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\n");
+    text.push_str("type: kubernetes.io/tls\nstringData:\n");
+    for (file, pem) in [("tls.crt", certificate), ("tls.key", key)] {
+        let _ = writeln!(text, "  {file}: |");
+        for line in pem.lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    text
+}
+
 /// A Rollout of one listener, with stages as (percent, bake time) and gates as lines of YAML flow mappings.
 pub fn rollout(port: u16, stages: &[(u32, &str)], gates: &[&str]) -> String {
     let mut text = head("Rollout", FLEET);

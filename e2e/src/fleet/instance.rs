@@ -38,6 +38,8 @@ pub enum Launch {
     Ordinary,
     /// Without an access log, on this core alone: to be measured.
     Pinned(u8),
+    /// Without an access log, under valgrind, which counts its instructions, thread by thread, once it is told to.
+    Counted,
 }
 
 impl Instance {
@@ -83,6 +85,14 @@ impl Instance {
                     .arg(binaries::dataplane());
                 command
             }
+            Launch::Counted => {
+                let out = format!("--callgrind-out-file={}", self.counts().display());
+                let mut command = Command::new("valgrind");
+                command
+                    .args(["--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", &out])
+                    .arg(binaries::dataplane());
+                command
+            }
         };
         command.args([
             "--controller",
@@ -93,7 +103,7 @@ impl Instance {
         command.arg("--state").arg(&self.state);
         match self.launch {
             Launch::Ordinary => _ = command.arg("--access-log").arg(self.access_log()),
-            Launch::Pinned(_) => {}
+            Launch::Pinned(_) | Launch::Counted => {}
         }
         command.args(["--bind", &format!("http={}", self.http), "--workers", "1"]);
         command.args(["--lame-duck", "0.5", "--grace", "5"]);
@@ -182,6 +192,11 @@ impl Instance {
         self.process
             .as_ref()
             .map_or_else(|| format!("--- {} does not run", self.id), Process::tail)
+    }
+
+    /// What the names of the files begin with that callgrind writes, of an instance that is [counted](Launch::Counted).
+    pub fn counts(&self) -> PathBuf {
+        self.logs.join(format!("{}.callgrind", self.id))
     }
 
     fn access_log(&self) -> PathBuf {
