@@ -52,6 +52,18 @@ pub const LISTENERS_MAX_ITEMS: u32 = 16;
 pub const PROXY_PROTOCOL_SOURCES_MAX_ITEMS: u32 = 64;
 /// The longest text of a range of IPv6 addresses.
 pub const ADDRESS_RANGE_MAX_BYTES: u32 = 43;
+/// Connections that an operator may allow, of all clients or of one: more than one process has file descriptors.
+pub const CONNECTIONS_MAX: u32 = 1_000_000;
+/// Streams of one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 1_000;
+/// The fewest fields that a request's head may be held to: what browsers send.
+pub const HEADERS_LEAST: u32 = 20;
+/// The most.
+pub const HEADERS_MOST: u32 = 200;
+/// The highest rate that clients may be held to, in bytes a second: a slow line of a phone.
+pub const MIN_BYTES_PER_SECOND_MOST: u32 = 16 << 10;
+/// The text of a size.
+pub const SIZE_MAX_BYTES: u32 = 16;
 /// Service accounts whose pods may join one fleet: an edge has a few, a fleet of sidecars one for each workload.
 pub const MEMBERS_MAX_ITEMS: u32 = 64;
 /// Demands of one label selector, and values of one demand.
@@ -124,6 +136,8 @@ pub const DURATION_PATTERN: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 pub const PERCENT_PATTERN: &str = r"^(100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%$";
 /// `1.5`, with at most three decimals so that it is exact in integers.
 pub const RATIO_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,3})?$";
+/// `32Ki`, `65536`: a size in bytes as Kubernetes writes quantities, whole ones in powers of two.
+pub const SIZE_PATTERN: &str = r"^[1-9][0-9]{0,9}(Ki|Mi)?$";
 /// A percentage or a duration, for a gate's `max`.
 pub const LIMIT_PATTERN: &str = r"^((100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%|([0-9]{1,5}(h|m|s|ms)){1,4})$";
 
@@ -175,6 +189,7 @@ pub const PATTERN_MEANINGS: &[(&str, &str)] = &[
     ),
     (DURATION_PATTERN, "a duration, such as 500ms, 5s or 1h30m"),
     (PERCENT_PATTERN, "a percentage from 0 to 100, such as 10 or \"0.5%\""),
+    (SIZE_PATTERN, "a size in bytes, such as 32Ki or 32768"),
     (RATIO_PATTERN, "a ratio in quotes, such as \"1.5\""),
     (
         LIMIT_PATTERN,

@@ -1,7 +1,7 @@
 //! What users *write*: the three kinds of `sluice.dev/v1alpha1`, one file each, and their CRD YAML.
 //!
 //! ```text
-//!  bounds ─► values ─► proxyroute (filters) │ pool │ rollout ─► generate ─► yaml/*.sluice.dev.yaml
+//!  bounds ─► values ─► proxyroute (filters) │ pool │ rollout (client_limits) ─► generate ─► yaml/*.sluice.dev.yaml
 //!                  rules (CEL, with cases) ┘
 //! ```
 //!
@@ -15,6 +15,7 @@
 #![allow(clippy::duplicated_attributes)]
 
 pub mod bounds;
+pub mod client_limits;
 pub mod condition;
 pub mod filters;
 pub mod generate;
@@ -24,6 +25,7 @@ pub mod rollout;
 pub mod rules;
 pub mod values;
 
+pub use client_limits::ClientLimits;
 pub use condition::Condition;
 pub use filters::{
     ChangedName, HeaderChanges, HeaderField, PathChange, PathChangeType, RedirectScheme, RequestRedirect, UrlRewrite,
@@ -39,7 +41,7 @@ pub use rollout::{
     OnNoData, PastStatus, PausedStatus, ProxyProtocol, RefusalStatus, Rollout, RolloutSpec, RolloutStatus, Stage,
     StageStatus, TlsVersion,
 };
-pub use values::{AddressRange, DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort};
+pub use values::{AddressRange, DurationText, NumberOrText, Percent, Ratio, SecretReference, ServicePort, Size};
 
 /// The API group of every kind.
 pub const GROUP: &str = "sluice.dev";

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::bounds;
+use crate::client_limits::ClientLimits;
 use crate::condition::{self, Condition};
 use crate::rules;
 use crate::values::{AddressRange, DurationText, GateLimit, Percent, Ratio, SecretReference};
@@ -212,6 +213,9 @@ pub struct DataPlane {
         )
     )]
     pub listeners: Vec<Listener>,
+    /// How much of an instance its clients may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ClientLimits>,
 }
 
 /// One port to listen on.

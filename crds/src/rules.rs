@@ -138,6 +138,43 @@ pub const PRIOR_KNOWLEDGE_IN_THE_CLEAR: CelRule = CelRule {
     message: "with tls the handshake says what is spoken: leave http2 out, or turn it Off",
     field: Some(".http2"),
 };
+/// A head is as large as what browsers keep of cookies at least, and no larger than the codecs' buffers.
+pub const HEADER_SIZE_RANGE: CelRule = CelRule {
+    id: "header-size-range",
+    cel: "type(self) == int ? self >= 4096 && self <= 65536 : \
+          quantity(self).compareTo(quantity('4Ki')) >= 0 && quantity(self).compareTo(quantity('64Ki')) <= 0",
+    message: "must be between 4Ki and 64Ki",
+    field: None,
+};
+/// A target that is too long for a path is none, one of 16 KiB is nobody's.
+pub const URI_SIZE_RANGE: CelRule = CelRule {
+    id: "uri-size-range",
+    cel: "type(self) == int ? self >= 1024 && self <= 16384 : \
+          quantity(self).compareTo(quantity('1Ki')) >= 0 && quantity(self).compareTo(quantity('16Ki')) <= 0",
+    message: "must be between 1Ki and 16Ki",
+    field: None,
+};
+/// What begins with a client ends soon, or it holds a connection.
+pub const INTAKE_TIME_RANGE: CelRule = CelRule {
+    id: "intake-time-range",
+    cel: "duration(self) >= duration('1s') && duration(self) <= duration('60s')",
+    message: "must be between 1s and 60s",
+    field: None,
+};
+/// A connection at rest for more than an hour is forgotten by what is between.
+pub const IDLE_TIME_RANGE: CelRule = CelRule {
+    id: "idle-time-range",
+    cel: "duration(self) >= duration('1s') && duration(self) <= duration('1h')",
+    message: "must be between 1s and 1h",
+    field: None,
+};
+/// A tunnel in which nothing moves for a day has nobody at its ends.
+pub const TUNNEL_TIME_RANGE: CelRule = CelRule {
+    id: "tunnel-time-range",
+    cel: "duration(self) >= duration('1s') && duration(self) <= duration('24h')",
+    message: "must be between 1s and 24h",
+    field: None,
+};
 /// A range of addresses has one spelling: one with bits behind its prefix means less, or more, than its author thinks.
 pub const RANGE_IS_CIDR: CelRule = CelRule {
     id: "range-is-cidr",
@@ -294,6 +331,11 @@ pub const ALL: &[CelRule] = &[
     BAKE_TIME_RANGE,
     LISTENER_PORTS_DIFFER,
     PRIOR_KNOWLEDGE_IN_THE_CLEAR,
+    HEADER_SIZE_RANGE,
+    URI_SIZE_RANGE,
+    INTAKE_TIME_RANGE,
+    IDLE_TIME_RANGE,
+    TUNNEL_TIME_RANGE,
     RANGE_IS_CIDR,
     GATE_HAS_LIMIT,
     RATIO_FOR_LATENCY,

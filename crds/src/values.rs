@@ -105,6 +105,31 @@ pub struct GateLimit(pub NumberOrText);
 #[serde(transparent)]
 pub struct ServicePort(pub NumberOrText);
 
+/// A size in bytes: a whole number (`32768`) or a text (`32Ki`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Size(pub NumberOrText);
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minimum": 1,
+            "maximum": i32::MAX,
+            "maxLength": bounds::SIZE_MAX_BYTES,
+            "pattern": bounds::SIZE_PATTERN,
+        })
+    }
+}
+
 impl JsonSchema for ServicePort {
     fn inline_schema() -> bool {
         true

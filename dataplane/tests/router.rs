@@ -108,7 +108,7 @@ fn snapshot(routes: Vec<RouteUnit>) -> Option<Snapshot> {
     config.insert("Pool t/p".parse().unwrap(), Unit::Pool(PoolUnit::of_endpoints(vec![])));
     config.insert(
         "Rollout t/f".parse().unwrap(),
-        Unit::DataPlane(DataPlaneUnit { listeners }),
+        Unit::DataPlane(DataPlaneUnit::of(listeners)),
     );
     Snapshot::check(config).ok() // too many regular expressions in one route
 }

@@ -348,6 +348,90 @@ fn rollout_leaves() -> Vec<Leaf> {
             Seen::Live,
         ),
         Leaf(
+            "dataPlane.limits.maxConnections",
+            "/dataPlane/limits/maxConnections",
+            json!(30000),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.maxConnectionsPerClient",
+            "/dataPlane/limits/maxConnectionsPerClient",
+            json!(300),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.maxStreamsPerConnection",
+            "/dataPlane/limits/maxStreamsPerConnection",
+            json!(129),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.maxHeaderBytes",
+            "/dataPlane/limits/maxHeaderBytes",
+            json!(8192),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.maxHeaderFieldBytes",
+            "/dataPlane/limits/maxHeaderFieldBytes",
+            json!("9Ki"),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.maxHeaders",
+            "/dataPlane/limits/maxHeaders",
+            json!(81),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.maxUriBytes",
+            "/dataPlane/limits/maxUriBytes",
+            json!("5Ki"),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.headerTimeout",
+            "/dataPlane/limits/headerTimeout",
+            json!("9s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.handshakeTimeout",
+            "/dataPlane/limits/handshakeTimeout",
+            json!("6s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.minBytesPerSecond",
+            "/dataPlane/limits/minBytesPerSecond",
+            json!(501),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.responseTimeout",
+            "/dataPlane/limits/responseTimeout",
+            json!("21s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.idleTimeout",
+            "/dataPlane/limits/idleTimeout",
+            json!("61s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.http2IdleTimeout",
+            "/dataPlane/limits/http2IdleTimeout",
+            json!("3m"),
+            Seen::Live,
+        ),
+        Leaf(
+            "dataPlane.limits.tunnelIdleTimeout",
+            "/dataPlane/limits/tunnelIdleTimeout",
+            json!("11m"),
+            Seen::Live,
+        ),
+        Leaf(
             "members[].namespace",
             "/members/0/namespace",
             json!("changed"),
@@ -440,7 +524,10 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
             {"name": "http", "port": 8080, "http2": "Off", "proxyProtocol": {"from": ["10.0.0.0/8"]}}, {"name": "https", "port": 8443, "tls": {"minVersion": "1.2", "defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
-        ]},
+        ], "limits": {
+            "maxConnections": 20000, "maxConnectionsPerClient": 200, "maxStreamsPerConnection": 128, "maxHeaderBytes": "32Ki", "maxHeaderFieldBytes": "8Ki", "maxHeaders": 80,
+            "maxUriBytes": "4Ki", "headerTimeout": "8s", "handshakeTimeout": "4s", "minBytesPerSecond": 500, "responseTimeout": "20s", "idleTimeout": "60s", "http2IdleTimeout": "2m", "tunnelIdleTimeout": "10m",
+        }},
         "members": [{"namespace": "demo", "serviceAccountName": "sidecar"}],
         "namespaces": {
             "matchLabels": {"edge": "yes"}, "matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}],
@@ -543,7 +630,7 @@ fn live(snapshot: sluice_model::Snapshot) -> Vec<String> {
         let turns: Vec<&str> = (0..10).filter_map(turn).collect();
         seen.push(format!("{}: {turns:?}", pool.text));
     }
-    seen.push(format!("{:?}", generation.snapshot.listeners()));
+    seen.push(format!("{:?} {:?}", generation.snapshot.listeners(), generation.limits));
     let certificates: Vec<_> = generation.names.candidates("a.example.com").collect();
     seen.push(format!("{certificates:?}"));
     let authorities: Vec<_> = generation.clients.candidates("a.example.com").collect();

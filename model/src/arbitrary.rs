@@ -13,6 +13,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::client_limits::{Bounded, ClientLimits};
 use crate::config::Config;
 use crate::header_changes::{Field, FieldName, HeaderChanges};
 use crate::host::HostPattern;
@@ -312,10 +313,62 @@ fn sources() -> impl Strategy<Value = Vec<Network>> {
     option::weighted(0.2, some).prop_map(Option::unwrap_or_default)
 }
 
+fn bounded<const USUAL: u64, const LEAST: u64, const MOST: u64>() -> impl Strategy<Value = Bounded<USUAL, LEAST, MOST>>
+{
+    let any = (LEAST..=MOST).prop_map(|value| known(Bounded::new(value).ok_or(())));
+    option::weighted(0.3, any).prop_map(Option::unwrap_or_default)
+}
+
+/// Most of them as they are by default.
+fn limits() -> impl Strategy<Value = ClientLimits> {
+    let connections = (option::of(bounded()), option::of(bounded()), bounded());
+    let sizes = (bounded(), bounded(), bounded(), bounded());
+    let times = (
+        bounded(),
+        bounded(),
+        bounded(),
+        bounded(),
+        bounded(),
+        bounded(),
+        bounded(),
+    );
+    (connections, sizes, times).prop_map(
+        |(
+            (connections, connections_per_client, streams),
+            (header_bytes, header_field_bytes, header_fields, uri_bytes),
+            (
+                header_millis,
+                handshake_millis,
+                min_bytes_per_second,
+                response_millis,
+                idle_millis,
+                http2_idle_millis,
+                tunnel_idle_millis,
+            ),
+        )| ClientLimits {
+            connections,
+            connections_per_client,
+            streams,
+            header_bytes,
+            header_field_bytes,
+            header_fields,
+            uri_bytes,
+            header_millis,
+            handshake_millis,
+            min_bytes_per_second,
+            response_millis,
+            idle_millis,
+            http2_idle_millis,
+            tunnel_idle_millis,
+        },
+    )
+}
+
 /// One to three listeners, some with TLS.
 pub fn data_planes() -> impl Strategy<Value = DataPlaneUnit> {
     let tls = option::weighted(0.3, option::of(certificates()));
-    btree_map(1_u16.., (tls, any::<u8>(), sources()), 1..4).prop_map(|ports| {
+    let ports = btree_map(1_u16.., (tls, any::<u8>(), sources()), 1..4);
+    (ports, limits()).prop_map(|(ports, limits)| {
         type Said = (Option<Option<CertificateRef>>, u8, Vec<Network>);
         let listener = |(index, (port, (tls, choice, proxy_protocol_from))): (usize, (u16, Said))| {
             let min_version = match choice % 5 {
@@ -336,6 +389,7 @@ pub fn data_planes() -> impl Strategy<Value = DataPlaneUnit> {
         };
         DataPlaneUnit {
             listeners: ports.into_iter().enumerate().map(listener).collect(),
+            limits,
         }
     })
 }

@@ -317,9 +317,7 @@ mod tests {
             ),
             (
                 "Rollout ops/edge".parse().unwrap(),
-                Unit::DataPlane(DataPlaneUnit {
-                    listeners: vec![listener],
-                }),
+                Unit::DataPlane(DataPlaneUnit::of(vec![listener])),
             ),
         ]);
         Snapshot::check(config).unwrap()

@@ -13,6 +13,8 @@ use serde::{Serialize, Serializer};
 pub enum Feature {
     /// Routes that ask clients for certificates.
     ClientCertificates,
+    /// Limits of what a client may take, other than by default.
+    ClientLimits,
     /// Rules that change header fields.
     HeaderModifiers,
     /// Listeners that say otherwise than by default whether they speak HTTP/2.
@@ -50,8 +52,9 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ClientCertificates,
+        Self::ClientLimits,
         Self::HeaderModifiers,
         Self::Http2Listeners,
         Self::Listeners,
@@ -72,6 +75,7 @@ impl Feature {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientCertificates => "client-certificates/v1",
+            Self::ClientLimits => "client-limits/v1",
             Self::HeaderModifiers => "header-modifiers/v1",
             Self::Http2Listeners => "http2-listeners/v1",
             Self::Listeners => "listeners/v1",

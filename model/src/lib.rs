@@ -17,6 +17,7 @@
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 pub mod authority;
+pub mod client_limits;
 pub mod config;
 pub mod digest;
 pub mod epoch;

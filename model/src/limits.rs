@@ -188,15 +188,28 @@ pub const MAX_LIVE_HELD_BYTES: usize = 8 << 20;
 
 /// A request head, all lines together (nginx 32 KiB, HAProxy 16 KiB, Envoy 60 KiB): 431 beyond.
 pub const MAX_REQUEST_HEAD_BYTES: usize = 64 << 10;
+/// The least that an operator may make of it, and of one field (`limits.maxHeaderBytes`, `maxHeaderFieldBytes`): the cookies that
+/// a browser may keep of one host fit.
+pub const REQUEST_HEAD_BYTES_LEAST: u64 = 4 << 10;
+/// The most: the codecs' buffers are made for it.
+pub const REQUEST_HEAD_BYTES_MOST: u64 = 64 << 10;
 /// One field of a request head, name and value: 431 beyond. Cookies of 8 KiB exist, of 16 KiB hardly.
 pub const MAX_REQUEST_FIELD_BYTES: usize = 16 << 10;
 /// A request target: 414 beyond (RFC 9112 §3 wants 8000 at least).
 pub const MAX_REQUEST_TARGET_BYTES: usize = 8 << 10;
+/// The least that an operator may make of it (`limits.maxUriBytes`).
+pub const REQUEST_TARGET_BYTES_LEAST: u64 = 1 << 10;
+/// The most: requests of SAML have some 10 KiB.
+pub const REQUEST_TARGET_BYTES_MOST: u64 = 16 << 10;
 /// A method. The longest that is registered has 17 (`UPDATEREDIRECTREF`).
 pub const MAX_REQUEST_METHOD_BYTES: usize = 32;
 /// Fields of one request head, or of its trailers: 431 beyond. A head of many small fields costs more memory than its bytes
 /// say; browsers send some 20, proxies in a row some 40.
 pub const MAX_REQUEST_FIELDS: usize = 100;
+/// The fewest that an operator may make of it (`limits.maxHeaders`): what browsers send.
+pub const REQUEST_FIELDS_LEAST: u64 = 20;
+/// The most: cookies in crumbs, as HTTP/2 may send them, are a field each.
+pub const REQUEST_FIELDS_MOST: u64 = 200;
 /// All trailers of one request together. gRPC and checksums need a few hundred bytes.
 pub const MAX_REQUEST_TRAILER_BYTES: usize = 8 << 10;
 /// The size line of one chunk with its extensions, which are dropped: nobody is known to use them but to confuse parsers.
@@ -208,6 +221,18 @@ pub const CLIENT_BUFFER_BYTES: usize = 2 * MAX_REQUEST_HEAD_BYTES;
 /// The rate below which a client is not sending a body or taking a response but holding a connection, in bytes a second:
 /// Kestrel's figure; a modem of 1990 is ten times faster. Time in which it is us who do not read is not counted.
 pub const CLIENT_MIN_BYTES_PER_SECOND: u64 = 240;
+/// The least that an operator may make of it (`limits.minBytesPerSecond`): who sends nothing at all is never waited for.
+pub const BODY_RATE_LEAST: u64 = 1;
+/// The most: a slow line of a phone.
+pub const BODY_RATE_MOST: u64 = 16 << 10;
+/// The shortest time that an operator may set for a client: deadlines are looked at once a second.
+pub const SETTABLE_TIME_LEAST_MS: u64 = 1_000;
+/// The longest for a head or a handshake (`limits.headerTimeout`, `handshakeTimeout`): an attacker holds each of his
+/// connections for as long.
+pub const INTAKE_MOST_MS: u64 = 60_000;
+/// The longest for a connection at rest and a response that nobody takes (`limits.idleTimeout`, `http2IdleTimeout`,
+/// `responseTimeout`).
+pub const IDLE_MOST_MS: u64 = 3_600_000;
 /// How long a client may send nothing of a body at its start, in milliseconds: a slow start of TCP, a lost packet or two.
 pub const BODY_GRACE_MS: u64 = 5_000;
 /// How much patience a body can earn by being faster than the least, in milliseconds: a tunnel or a change of cells. Not
@@ -229,6 +254,8 @@ pub const DRAIN_MS: u64 = 1_000;
 pub const MAX_RESPONSE_HEAD_BYTES: usize = 128 << 10;
 /// Requests under way on one HTTP/2 connection: what RFC 9113 §6.5.2 recommends at least, and browsers ask for at a time.
 pub const HTTP2_STREAMS_MAX: u32 = 100;
+/// The most that an operator may make of it (`limits.maxStreamsPerConnection`): calls of gRPC between services.
+pub const HTTP2_STREAMS_MOST: u64 = 1_000;
 /// What a client may send of one body before it is taken: the protocol's default, and Envoy's figure for edges.
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
 /// The same of all bodies of one connection together; bounds what a connection pins while upstreams are slow.
@@ -294,10 +321,21 @@ pub const CLIENT_IDLE_TIMEOUT_SECONDS: u64 = 75;
 /// How long neither side of a tunnel (a connection that has gone over to another protocol) may send a byte. WebSockets that
 /// mean to stay say so with pings, every 20 to 60 s as a rule. Coarse: checked once a second.
 pub const TUNNEL_IDLE_TIMEOUT_SECONDS: u64 = 300;
+/// The longest that an operator may make of it (`limits.tunnelIdleTimeout`): a day, as of any timeout.
+pub const TUNNEL_IDLE_MOST_MS: u64 = MAX_TIMEOUT_MILLIS;
 /// What a tunnel holds of each direction while the receiver does not take it; no more is read meanwhile.
 pub const TUNNEL_BUFFER_BYTES: usize = 16 << 10;
-/// Client connections of one worker; beyond, accepting waits and the kernel's queue does what queues do.
+/// Client connections of an instance for each of its workers, unless an operator says how many (`limits.maxConnections`): 15 KiB
+/// each are 240 MiB. Beyond, a connection is closed as it comes; in the kernel's queue it would wait and know nothing.
 pub const MAX_CONNECTIONS_PER_WORKER: usize = 16_384;
+/// Tables in which connections are counted by client: workers of the largest machines seldom meet at the same.
+pub const CLIENT_TABLES: usize = 256;
+/// Access-log lines about connections that are refused as they come, for each worker and second; all are counted. A flood of
+/// them must not become one of lines.
+pub const REFUSED_CONNECTION_LINES: u32 = 10;
+/// The most that an operator may allow, of all clients or of one (`limits.maxConnections`, `maxConnectionsPerClient`): more than one
+/// process has file descriptors.
+pub const CONNECTIONS_MOST: u64 = 1_000_000;
 /// From accepting a TLS connection to the end of its handshake: two round trips and a signature. A phone on a bad line
 /// fits in; one that sends a byte a second does not.
 pub const TLS_HANDSHAKE_TIMEOUT_SECONDS: u64 = 5;
@@ -341,7 +379,8 @@ pub const ACCESS_LOG_QUEUE_CHUNKS: usize = 256;
 pub const ACCESS_LOG_FLUSH_MILLIS: u64 = 200;
 /// Commands that wait for a worker; it answers within one turn of its loop.
 pub const WORKER_COMMANDS: usize = 64;
-// Rollouts (controller/src/rollout.rs).
+
+// --- rollouts (controller/src/rollout.rs) ----------------------------------------------------------------------
 
 /// Stages of one plan. More than this is not a plan that a person can follow.
 pub const ROLLOUT_STAGES_MAX: usize = 16;

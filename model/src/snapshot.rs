@@ -13,6 +13,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::client_limits::ClientLimits;
 use crate::config::Config;
 use crate::feature::Feature;
 use crate::names::ObjectKey;
@@ -107,6 +108,14 @@ impl Snapshot {
         self.data_planes()
             .next()
             .map(|(_, plane)| plane.listeners.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// What each client may take of an instance.
+    pub fn limits(&self) -> ClientLimits {
+        self.data_planes()
+            .next()
+            .map(|(_, plane)| plane.limits)
             .unwrap_or_default()
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use crate::client_limits::ClientLimits;
 use crate::header_changes::HeaderChanges;
 use crate::host::HostPattern;
 use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
@@ -244,6 +245,18 @@ impl Weight {
 pub struct DataPlaneUnit {
     /// No name and no port twice; never empty.
     pub listeners: Vec<Listener>,
+    /// What each client may take of an instance.
+    pub limits: ClientLimits,
+}
+
+impl DataPlaneUnit {
+    /// These listeners, with the limits that there are unless somebody says otherwise.
+    pub fn of(listeners: Vec<Listener>) -> Self {
+        Self {
+            listeners,
+            limits: ClientLimits::default(),
+        }
+    }
 }
 
 /// One port that the instances of a fleet serve.

@@ -11,6 +11,7 @@ use sluice_model::unit::{
 use sluice_model::upgrade::UpgradeToken;
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
+use crate::client_limits::{client_limits_from, client_limits_to};
 use crate::filters::{
     header_changes_in, header_changes_to, plain_http_from, plain_http_to, redirect_from, redirect_to, rewrite_in,
     rewrite_to,
@@ -252,15 +253,21 @@ fn endpoint_from(endpoint: pb::Endpoint) -> Result<Endpoint, DecodeError> {
 }
 
 fn data_plane_to(plane: &DataPlaneUnit) -> pb::DataPlane {
-    let DataPlaneUnit { listeners } = plane;
+    let DataPlaneUnit { listeners, limits } = plane;
     pb::DataPlane {
+        limits: client_limits_to(limits),
         listeners: listeners.iter().map(listener_to).collect(),
     }
 }
 
 fn data_plane_from(plane: pb::DataPlane) -> Result<DataPlaneUnit, DecodeError> {
-    let pb::DataPlane { listeners } = plane;
+    let pb::DataPlane { listeners, limits } = plane;
     Ok(DataPlaneUnit {
+        limits: limits
+            .map(client_limits_from)
+            .transpose()
+            .map_err(|error| error.within("limits"))?
+            .unwrap_or_default(),
         listeners: each("listeners", listeners, listener_from)?,
     })
 }

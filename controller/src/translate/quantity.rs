@@ -13,6 +13,9 @@ pub enum QuantityError {
     /// Not a percentage.
     #[error("{0:?} is not a percentage")]
     Percent(String),
+    /// Not a size.
+    #[error("{0:?} is not a size in bytes")]
+    Size(String),
     /// Not a ratio.
     #[error("{0:?} is not a ratio")]
     Ratio(String),
@@ -55,6 +58,21 @@ pub(super) fn percent(value: &NumberOrText) -> Result<PerMillion, QuantityError>
         .map(PerMillion)
         .filter(|share| *share <= PerMillion::ALL)
         .ok_or_else(wrong)
+}
+
+/// `32768` or `32Ki`, in bytes.
+pub(super) fn bytes(value: &NumberOrText) -> Result<u64, QuantityError> {
+    let size = match value {
+        NumberOrText::Number(number) => u64::try_from(*number).ok(),
+        NumberOrText::Text(text) => {
+            let units = [("Ki", 10), ("Mi", 20), ("", 0)];
+            let parts = units
+                .into_iter()
+                .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+            parts.and_then(|(number, shift)| number.parse::<u64>().ok()?.checked_mul(1 << shift))
+        }
+    };
+    size.ok_or_else(|| QuantityError::Size(value.to_string().chars().take(80).collect()))
 }
 
 /// `"1.5"` in thousandths.
@@ -100,6 +118,19 @@ mod tests {
         ] {
             assert!(millis(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes() {
+        let text = |text: &str| bytes(&NumberOrText::Text(text.into())).ok();
+        for (written, expected) in [("32Ki", 32_768), ("1Mi", 1 << 20), ("4096", 4_096)] {
+            assert_eq!(text(written), Some(expected), "{written}");
+        }
+        for wrong in ["", "Ki", "-1Ki", "1.5Ki", "32k", "18446744073709551615Mi"] {
+            assert_eq!(text(wrong), None, "{wrong}");
+        }
+        assert_eq!(bytes(&NumberOrText::Number(7)), Ok(7));
+        assert!(bytes(&NumberOrText::Number(-7)).is_err());
     }
 
     #[test]

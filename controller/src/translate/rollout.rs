@@ -13,6 +13,7 @@ use sluice_model::Name;
 use sluice_model::network::Network;
 use sluice_model::unit::{DataPlaneUnit, Http2, Listener, ListenerTls, TlsVersion, Unit};
 
+use super::client_limits::client_limits;
 use super::{Findings, FleetPlan, Meaning, certificate, fleet, quantity};
 use crate::problem::FieldPath;
 use crate::rollout::{
@@ -43,7 +44,7 @@ pub(super) fn translate(spec: &RolloutSpec, findings: &mut Findings<'_>) -> Opti
     let namespaces = namespaces
         .as_ref()
         .map(|spec| selector(&field.field("namespaces"), spec, findings));
-    let unit = listeners(&field.field("dataPlane").field("listeners"), data_plane, findings);
+    let unit = data_plane_of(&field.field("dataPlane"), data_plane, findings);
     let stages = stages_of(&field.field("stages"), stages, findings);
     let gates = gates_of(&field.field("gates"), gates, findings);
     let mut plan = match Plan::new(stages?, gates?) {
@@ -153,8 +154,21 @@ fn demand(field: &FieldPath, spec: &LabelExpression, findings: &mut Findings<'_>
     })
 }
 
-fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -> Option<DataPlaneUnit> {
-    let DataPlane { listeners } = spec;
+fn data_plane_of(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -> Option<DataPlaneUnit> {
+    let DataPlane { listeners, limits } = spec;
+    let limits = limits.as_ref();
+    let limits = limits.map(|spec| client_limits(&field.field("limits"), spec, findings));
+    Some(DataPlaneUnit {
+        listeners: listeners_of(&field.field("listeners"), listeners, findings)?,
+        limits: limits.unwrap_or_default(),
+    })
+}
+
+fn listeners_of(
+    field: &FieldPath,
+    listeners: &[sluice_crds::Listener],
+    findings: &mut Findings<'_>,
+) -> Option<Vec<Listener>> {
     let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
     let mut units = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.iter().enumerate() {
@@ -193,7 +207,7 @@ fn listeners(field: &FieldPath, spec: &DataPlane, findings: &mut Findings<'_>) -
             proxy_protocol_from,
         });
     }
-    Some(DataPlaneUnit { listeners: units })
+    Some(units)
 }
 
 /// Those that cannot be read are an error, which holds the Rollout back: leaving one out would ask nothing of whom it means.

@@ -2,12 +2,12 @@
 
 use super::{
     ADDRESS_CONNECTS, ADDRESS_IS_IP, BAKE_TIME_RANGE, BRAKE_FOR_SERVICE, BRAKE_TIME_RANGE, CERTIFICATES_DIFFER,
-    CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT, HEADER_MAY_CHANGE, HOST_IS_NAME, INCREASE_FOR_RATES,
-    LISTENER_PORTS_DIFFER, NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE, PATH_CHANGE_BY_TYPE, PATH_CHARACTERS,
-    PATH_SEGMENTS, POOL_OR_REDIRECT, PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE, PRIOR_KNOWLEDGE_IN_THE_CLEAR,
-    RANGE_IS_CIDR, RATIO_FOR_LATENCY, REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE, REDIRECT_STATUS,
-    REWRITE_CHANGES_SOMETHING, SOME_WEIGHT, TIMEOUT_RANGE, TLS_SAYS_SOMETHING, UPGRADE_IS_NOT_HTTP, VALUE_BY_TYPE,
-    VALUES_BY_OPERATOR,
+    CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT, HEADER_MAY_CHANGE, HEADER_SIZE_RANGE, HOST_IS_NAME, IDLE_TIME_RANGE,
+    INCREASE_FOR_RATES, INTAKE_TIME_RANGE, LISTENER_PORTS_DIFFER, NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE,
+    PATH_CHANGE_BY_TYPE, PATH_CHARACTERS, PATH_SEGMENTS, POOL_OR_REDIRECT, PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE,
+    PRIOR_KNOWLEDGE_IN_THE_CLEAR, RANGE_IS_CIDR, RATIO_FOR_LATENCY, REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE,
+    REDIRECT_STATUS, REWRITE_CHANGES_SOMETHING, SOME_WEIGHT, TIMEOUT_RANGE, TLS_SAYS_SOMETHING, TUNNEL_TIME_RANGE,
+    UPGRADE_IS_NOT_HTTP, URI_SIZE_RANGE, VALUE_BY_TYPE, VALUES_BY_OPERATOR,
 };
 
 /// What a rule must say to one object.
@@ -275,6 +275,91 @@ pub const CASES: &[Case] = &[
         TIMEOUT_RANGE,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p","timeouts":{"request":"24h"}},{"name":"b","pool":"p","matches":[{"path":{"value":"/b"}}],"timeouts":{"request":"1ms"}}]}"#,
+    ),
+    refused(
+        HEADER_SIZE_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"maxHeaderBytes":4095}}}"#,
+        "spec.dataPlane.limits.maxHeaderBytes",
+    ),
+    refused(
+        HEADER_SIZE_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"maxHeaderFieldBytes":"65Ki"}}}"#,
+        "spec.dataPlane.limits.maxHeaderFieldBytes",
+    ),
+    accepted(
+        HEADER_SIZE_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"maxHeaderBytes":"4Ki","maxHeaderFieldBytes":65536}}}"#,
+    ),
+    refused(
+        URI_SIZE_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"maxUriBytes":"1Mi"}}}"#,
+        "spec.dataPlane.limits.maxUriBytes",
+    ),
+    refused(
+        URI_SIZE_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"maxUriBytes":1000}}}"#,
+        "spec.dataPlane.limits.maxUriBytes",
+    ),
+    accepted(
+        URI_SIZE_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"maxUriBytes":"16Ki"}}}"#,
+    ),
+    refused(
+        INTAKE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"headerTimeout":"999ms"}}}"#,
+        "spec.dataPlane.limits.headerTimeout",
+    ),
+    refused(
+        INTAKE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"handshakeTimeout":"61s"}}}"#,
+        "spec.dataPlane.limits.handshakeTimeout",
+    ),
+    accepted(
+        INTAKE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"headerTimeout":"1s","handshakeTimeout":"1m"}}}"#,
+    ),
+    refused(
+        IDLE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"idleTimeout":"0s"}}}"#,
+        "spec.dataPlane.limits.idleTimeout",
+    ),
+    refused(
+        IDLE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"http2IdleTimeout":"1h1s"}}}"#,
+        "spec.dataPlane.limits.http2IdleTimeout",
+    ),
+    refused(
+        IDLE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"responseTimeout":"2h"}}}"#,
+        "spec.dataPlane.limits.responseTimeout",
+    ),
+    accepted(
+        IDLE_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"idleTimeout":"1h","http2IdleTimeout":"60m","responseTimeout":"1s"}}}"#,
+    ),
+    refused(
+        TUNNEL_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"tunnelIdleTimeout":"24h1s"}}}"#,
+        "spec.dataPlane.limits.tunnelIdleTimeout",
+    ),
+    accepted(
+        TUNNEL_TIME_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"tunnelIdleTimeout":"24h"}}}"#,
     ),
     refused(
         BAKE_TIME_RANGE,

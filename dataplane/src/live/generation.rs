@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
+use sluice_model::client_limits::ClientLimits;
 use sluice_model::header_changes::HeaderChanges;
 use sluice_model::target::{PathChange, Redirect, Rewrite, Scheme};
 use sluice_model::unit::{
@@ -208,6 +209,8 @@ pub struct Generation {
     pub pools: Vec<PoolEntry>,
     /// Where clients that come in the clear find TLS.
     pub https: Https,
+    /// What each client may take.
+    pub limits: Arc<ClientLimits>,
     /// The routes that are counted separately.
     pub counted: Vec<ObjectKey>,
     slots: OnceLock<Slots>,
@@ -262,6 +265,7 @@ impl Generation {
             routes,
             pools,
             https: Https::of(snapshot.listeners()),
+            limits: Arc::new(snapshot.limits()),
             counted: counted.to_vec(),
             snapshot,
             slots: OnceLock::new(),

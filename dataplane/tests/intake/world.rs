@@ -44,7 +44,7 @@ pub fn config(port: u16, pools: &[&str]) -> Config {
     }];
     let fleet: ObjectKey = "Rollout shop/edge".parse().unwrap();
     assert_eq!(fleet.kind, Kind::Rollout);
-    config.insert(fleet, Unit::DataPlane(DataPlaneUnit { listeners }));
+    config.insert(fleet, Unit::DataPlane(DataPlaneUnit::of(listeners)));
     for name in pools {
         let endpoints = vec![Endpoint {
             address: "127.0.0.1:7001".parse().unwrap(),

@@ -12,6 +12,7 @@ use sluice_dataplane::live::values::LiveValues;
 use sluice_dataplane::live::{Generation, Live, LiveStore, Role};
 use sluice_dataplane::server::{DataPlane, Handle, Options};
 use sluice_dataplane::telemetry::access_log::Target;
+use sluice_model::client_limits::ClientLimits;
 use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
@@ -28,6 +29,8 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Default, Clone)]
 pub(crate) struct Setup {
     pub(crate) config: Config,
+    /// Of a fleet whose listeners are said after this.
+    pub(crate) limits: ClientLimits,
 }
 
 pub(crate) fn key(text: &str) -> ObjectKey {
@@ -113,7 +116,10 @@ impl Setup {
 
     /// What its revision says of listeners; who listens where is another matter here.
     pub(crate) fn listeners(mut self, listeners: Vec<Listener>) -> Self {
-        let unit = Unit::DataPlane(DataPlaneUnit { listeners });
+        let unit = Unit::DataPlane(DataPlaneUnit {
+            listeners,
+            limits: self.limits,
+        });
         self.config.insert(key("Rollout t/fleet"), unit);
         self
     }

@@ -81,9 +81,7 @@ fn configuration() -> Config {
         http2: Http2::default(),
         proxy_protocol_from: vec![],
     };
-    let plane = DataPlaneUnit {
-        listeners: vec![listener],
-    };
+    let plane = DataPlaneUnit::of(vec![listener]);
     let route = RouteUnit {
         certificates: vec!["shop/tls".parse().unwrap()],
         ..RouteUnit::of(

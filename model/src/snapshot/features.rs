@@ -1,5 +1,6 @@
 //! What an instance has to understand to serve a unit.
 
+use crate::client_limits::ClientLimits;
 use crate::feature::Feature;
 use crate::unit::{Action, DataPlaneUnit, Http2, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, TlsVersion, Unit};
 
@@ -68,6 +69,9 @@ fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
         .any(|listener| !listener.proxy_protocol_from.is_empty())
     {
         features.push(Feature::ProxyProtocol);
+    }
+    if plane.limits != ClientLimits::default() {
+        features.push(Feature::ClientLimits);
     }
     features
 }

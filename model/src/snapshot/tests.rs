@@ -45,9 +45,7 @@ fn listener(name: &str, port: u16) -> Listener {
 
 fn good() -> Config {
     let pool = PoolUnit::of_endpoints(vec![endpoint("10.0.0.1:80")]);
-    let plane = DataPlaneUnit {
-        listeners: vec![listener("http", 8080)],
-    };
+    let plane = DataPlaneUnit::of(vec![listener("http", 8080)]);
     Config::from_iter([
         (key("ProxyRoute a/route"), Unit::Route(route())),
         (key("Pool a/pool"), Unit::Pool(pool)),
@@ -83,9 +81,7 @@ fn with_endpoints(endpoints: Vec<Endpoint>) -> impl Fn(&mut Config) {
 
 fn with_listeners(listeners: Vec<Listener>) -> impl Fn(&mut Config) {
     move |config| {
-        let plane = DataPlaneUnit {
-            listeners: listeners.clone(),
-        };
+        let plane = DataPlaneUnit::of(listeners.clone());
         config.insert(key("Rollout a/edge"), Unit::DataPlane(plane));
     }
 }
@@ -261,11 +257,7 @@ fn exactly_one_rollout() {
         |config| drop(config.units.remove(&key("Rollout a/edge"))),
         &["no Rollout says how this fleet listens: add one with dataPlane.listeners"],
     );
-    let second = || {
-        Unit::DataPlane(DataPlaneUnit {
-            listeners: vec![listener("http", 80)],
-        })
-    };
+    let second = || Unit::DataPlane(DataPlaneUnit::of(vec![listener("http", 80)]));
     check(
         |config| drop(config.insert(key("Rollout b/edge"), second())),
         &["Rollout b/edge: a fleet has one Rollout, and Rollout a/edge is it: remove one of them"],
