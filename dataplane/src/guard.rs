@@ -8,6 +8,7 @@
 //!              └──────────────── gate ◄── which request, which rule ──► proxy
 //! ```
 
+pub(crate) mod bounds;
 mod chunk;
 mod framer;
 pub(crate) mod gate;

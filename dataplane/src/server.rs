@@ -12,6 +12,7 @@ use crate::live::LiveStore;
 use crate::shutdown::{End, Plan, Skip};
 use crate::telemetry::access_log::{self, Target, Writer};
 use crate::telemetry::metrics::Metrics;
+use crate::worker::crowd::Crowd;
 use crate::worker::{self, Command, Outfit, WorkerHandle};
 
 /// How often the last stage looks whether requests are still under way.
@@ -89,9 +90,11 @@ impl DataPlane {
         let (sink, writer) = access_log::open(&target).map_err(|source| StartError::AccessLog { target, source })?;
         let count = options.workers.unwrap_or_else(cores).max(1);
         let instance: Arc<str> = options.instance.into();
+        let crowd = Crowd::new(count);
         let outfit = |index| Outfit {
             index,
             store: store.clone(),
+            crowd: crowd.clone(),
             sink: sink.clone(),
             instance: instance.clone(),
         };

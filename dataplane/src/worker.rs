@@ -6,30 +6,41 @@
 pub(crate) mod accept;
 pub(crate) mod chance;
 pub(crate) mod connection;
+pub(crate) mod crowd;
 mod handshake;
 mod introduction;
 pub(crate) mod lane;
 mod socket;
+mod throttle;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_model::limits::{ACCESS_LOG_FLUSH_MILLIS, UPSTREAM_IDLE_TIMEOUT_SECONDS, WORKER_COMMANDS};
+use sluice_model::client_limits::ClientLimits;
+use sluice_model::limits::{
+    ACCESS_LOG_FLUSH_MILLIS, REFUSED_CONNECTION_LINES, UPSTREAM_IDLE_TIMEOUT_SECONDS, WORKER_COMMANDS,
+};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use crate::guard::rule::Rule;
 use crate::live::LiveStore;
 use crate::pool::connections::Idle;
+use crate::proxy;
 use crate::proxy::forward::Upstream;
 use crate::telemetry::access_log::{Buffer, Sink};
 use crate::telemetry::counters::WorkerCounters;
 use accept::{Acceptors, Manner};
 use chance::Chance;
 use connection::{Connection, Wish};
+use crowd::Crowd;
 use lane::Serving;
+use throttle::Throttle;
 
 /// What the control side asks of a worker.
 #[derive(Debug)]
@@ -80,6 +91,8 @@ pub(crate) struct Outfit {
     pub(crate) index: usize,
     /// What serves.
     pub(crate) store: LiveStore,
+    /// The connections of all workers.
+    pub(crate) crowd: Arc<Crowd>,
     /// Where access-log lines go.
     pub(crate) sink: Sink,
     /// What the access log calls this process.
@@ -95,9 +108,16 @@ pub(crate) struct Worker {
     pub(crate) instance: Arc<str>,
     pub(crate) chance: Chance,
     pub(crate) leaving: Cell<Leaving>,
+    crowd: Arc<Crowd>,
+    /// Of lines about connections that are refused as they come.
+    refusals: Throttle,
+    /// Of lines about accepting that fails.
+    accept_failures: Throttle,
     serving: RefCell<Option<Rc<Serving>>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
+    /// Before anything serves.
+    usual_limits: Arc<ClientLimits>,
     /// How many endpoints had left their services when the sweep last looked.
     departures: Cell<u64>,
 }
@@ -170,9 +190,13 @@ impl Worker {
             instance: outfit.instance,
             chance: Chance::seeded(),
             leaving: Cell::new(Leaving::No),
+            crowd: outfit.crowd,
+            refusals: Throttle::new(REFUSED_CONNECTION_LINES),
+            accept_failures: Throttle::new(1),
             serving: RefCell::default(),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
+            usual_limits: Arc::default(),
             departures: Cell::new(0),
         }
     }
@@ -192,16 +216,27 @@ impl Worker {
         Some(serving)
     }
 
+    /// What a client of this cohort may take.
+    fn limits(&self, cohort: u32) -> Arc<ClientLimits> {
+        match self.serving() {
+            Some(serving) => serving.lane(cohort).generation.limits.clone(),
+            None => self.usual_limits.clone(),
+        }
+    }
+
     /// Once a second: what costs too much to do on time, or is not worth a timer of its own.
     fn sweep(&self, now: Instant) {
         let limit = Duration::from_secs(UPSTREAM_IDLE_TIMEOUT_SECONDS);
         self.idle.borrow_mut().prune(now, limit, Upstream::is_closed);
         self.leave_departed();
+        // Asked also by a worker without connections, which must not keep an old generation alive.
+        let serving = self.serving();
         for connection in self.connections.borrow().values() {
+            if let Some(serving) = &serving {
+                connection.follow(&serving.lane(connection.cohort).generation.limits);
+            }
             connection.check_pace(now);
         }
-        // A worker without requests must not keep an old generation alive.
-        drop(self.serving());
     }
 
     /// Closes idle connections to endpoints that left their service.
@@ -227,6 +262,19 @@ impl Worker {
         }
     }
 
+    /// A connection is refused as it comes: it is counted, and said if that is not said too often. Nothing of it stays in the
+    /// kernel, and it is no request, so that no gate sees it.
+    fn turn_away(&self, stream: TcpStream, client: IpAddr, rule: Rule) {
+        // Fails only on a connection that is dead already.
+        let _ = stream.set_zero_linger();
+        if let Some(refused) = self.counters.refused(rule) {
+            refused.add(1);
+        }
+        if self.refusals.allows(Instant::now()) {
+            proxy::respond::turned_away(self, client, rule);
+        }
+    }
+
     fn admit(&self, connection: &Rc<Connection>) -> u64 {
         let id = self.next_connection.get();
         self.next_connection.set(id.wrapping_add(1));
@@ -243,9 +291,5 @@ impl Worker {
     fn dismiss(&self, id: u64) {
         self.connections.borrow_mut().remove(&id);
         self.counters.connections.sub(1);
-    }
-
-    fn connection_count(&self) -> usize {
-        self.connections.borrow().len()
     }
 }

@@ -4,20 +4,20 @@
 //! After the first anomaly it takes nothing more: nobody can know what the bytes that follow mean.
 
 use sluice_model::limits::{
-    MAX_CHUNK_LINE_BYTES, MAX_REQUEST_FIELD_BYTES, MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD_BYTES,
-    MAX_REQUEST_METHOD_BYTES, MAX_REQUEST_TARGET_BYTES, MAX_REQUEST_TRAILER_BYTES,
+    MAX_CHUNK_LINE_BYTES, MAX_REQUEST_FIELDS, MAX_REQUEST_METHOD_BYTES, MAX_REQUEST_TRAILER_BYTES,
 };
 
+use super::bounds::Bounds;
 use super::chunk;
 use super::head::{Body, Head, Next, write_field};
 use super::output::{Output, Refusal};
 use super::rule::Rule;
 use super::syntax;
 
-/// What `method SP target SP version CRLF` can have at most.
-const LINE_BYTES: usize = MAX_REQUEST_METHOD_BYTES + MAX_REQUEST_TARGET_BYTES + 12;
-/// What a field line can have at most: a colon, a line end, and some whitespace.
-const FIELD_LINE_BYTES: usize = MAX_REQUEST_FIELD_BYTES + 64;
+/// What `method SP target SP version CRLF` can have at most beside its target.
+const AROUND_TARGET_BYTES: usize = MAX_REQUEST_METHOD_BYTES + 12;
+/// What a field line can have at most beside name and value: a colon, a line end, and some whitespace.
+const AROUND_FIELD_BYTES: usize = 64;
 
 /// What is expected next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +76,7 @@ pub(crate) enum Within {
 #[derive(Debug)]
 pub(super) struct Framer {
     state: State,
+    bounds: Bounds,
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
     /// What is held back.
@@ -87,10 +88,12 @@ pub(super) struct Framer {
     pub(super) out: Output,
 }
 
-impl Default for Framer {
-    fn default() -> Self {
+impl Framer {
+    /// Of a connection with these bounds.
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             state: State::Start(Blank::May),
+            bounds,
             line: Vec::new(),
             held: Vec::new(),
             next: Next::Request,
@@ -98,9 +101,12 @@ impl Default for Framer {
             out: Output::default(),
         }
     }
-}
 
-impl Framer {
+    /// The bounds are others from now on.
+    pub(super) fn follow(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     /// Takes in what came. On an anomaly the request it belongs to is refused, and all that follows is ignored.
     pub(super) fn feed(&mut self, mut input: &[u8]) -> Result<(), Refusal> {
         while !input.is_empty() && self.within() != Within::End {
@@ -245,12 +251,26 @@ impl Framer {
 
     fn line_limit(&self) -> (usize, Rule) {
         match self.state {
-            State::Start(_) => (LINE_BYTES, Rule::TargetSize),
-            State::Fields(_) => (FIELD_LINE_BYTES, Rule::FieldSize),
+            State::Start(_) => {
+                let line = self.bounds.target_bytes.saturating_add(AROUND_TARGET_BYTES);
+                self.within_head(line, Rule::TargetSize)
+            }
+            State::Fields(_) => {
+                let line = self.bounds.field_bytes.saturating_add(AROUND_FIELD_BYTES);
+                self.within_head(line, Rule::FieldSize)
+            }
             State::Trailers(_) => (MAX_REQUEST_TRAILER_BYTES, Rule::TrailerSize),
             State::ChunkSize => (MAX_CHUNK_LINE_BYTES, Rule::ChunkExtension),
             State::ChunkEnd => (2, Rule::ChunkEnd),
             State::Sized(_) | State::ChunkData(_) | State::Held | State::Over | State::Refused => (0, Rule::HeadSize),
+        }
+    }
+
+    /// No line is longer than a head may be.
+    fn within_head(&self, line_bytes: usize, too_long: Rule) -> (usize, Rule) {
+        match self.bounds.head_bytes {
+            head if head < line_bytes => (head, Rule::HeadSize),
+            _ => (line_bytes, too_long),
         }
     }
 
@@ -277,7 +297,7 @@ impl Framer {
     }
 
     fn request_line(&mut self, line: &[u8], bytes: usize) -> Result<(), Rule> {
-        let parsed = syntax::request_line(line)?;
+        let parsed = syntax::request_line(line, self.bounds.target_bytes)?;
         self.begin();
         self.out.bytes().extend_from_slice(line);
         self.out.bytes().extend_from_slice(b"\r\n");
@@ -291,9 +311,9 @@ impl Framer {
             self.head_is_complete(head);
             return Ok(());
         }
-        let field = syntax::field(line)?;
+        let field = syntax::field(line, self.bounds.field_bytes)?;
         let start = self.out.bytes().len();
-        head.field(field, bytes, self.out.bytes())?;
+        head.field(field, bytes, &self.bounds, self.out.bytes())?;
         if field.name.eq_ignore_ascii_case(b"x-request-id") {
             self.out.id_since(start);
         }
@@ -352,7 +372,7 @@ impl Framer {
         if trailers.bytes > MAX_REQUEST_TRAILER_BYTES || trailers.fields > MAX_REQUEST_FIELDS {
             return Err(Rule::TrailerSize);
         }
-        write_field(syntax::field(line)?, self.out.bytes());
+        write_field(syntax::field(line, self.bounds.field_bytes)?, self.out.bytes());
         self.state = State::Trailers(trailers);
         Ok(())
     }
@@ -362,5 +382,3 @@ fn split(input: &[u8], left: u64) -> (&[u8], &[u8]) {
     let at = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
     input.split_at_checked(at).unwrap_or((input, &[]))
 }
-
-const _: () = assert!(MAX_REQUEST_HEAD_BYTES > LINE_BYTES + FIELD_LINE_BYTES);

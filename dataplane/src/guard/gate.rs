@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use super::bounds::Bounds;
 use super::hold::{Held, Hold};
 use super::output::{Line, Meets, Refusal};
 use super::patience::{Patience, earn, wait};
@@ -26,25 +27,39 @@ pub(crate) struct Gate {
     refusal: Cell<Option<Refusal>>,
     /// The client is too slow, in this way.
     cut: Cell<Option<Rule>>,
+    bounds: Cell<Bounds>,
     body: Cell<Patience>,
     response: Cell<Patience>,
     pub(super) hold: Hold,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
+impl Gate {
+    /// Of a connection with these bounds.
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             passed: Cell::new(0),
             refusal: Cell::new(None),
             cut: Cell::new(None),
-            body: Cell::new(Patience::for_body()),
-            response: Cell::new(Patience::for_response()),
+            bounds: Cell::new(bounds),
+            body: Cell::new(Patience::for_body(&bounds)),
+            response: Cell::new(Patience::for_response(&bounds)),
             hold: Hold::default(),
         }
     }
-}
 
-impl Gate {
+    /// The bounds of now.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds.get()
+    }
+
+    /// They are others from now on; of the rate of a body, from the next body on.
+    pub(crate) fn follow(&self, bounds: Bounds) {
+        self.bounds.set(bounds);
+        let mut response = self.response.get();
+        response.follow_response(&bounds);
+        self.response.set(response);
+    }
+
     /// A request came out of the codec. If it is a stand-in: for what was refused.
     pub(crate) fn pass(&self) -> Option<Refused> {
         let request = self.passed.get().saturating_add(1);
@@ -96,7 +111,7 @@ impl Gate {
 
     /// Patience with the body of a request begins anew.
     pub(super) fn body_begins(&self) {
-        self.body.set(Patience::for_body());
+        self.body.set(Patience::for_body(&self.bounds.get()));
     }
 
     /// The client has sent nothing of its body that waits.

@@ -3,8 +3,7 @@
 
 use std::io::Write;
 
-use sluice_model::limits::{MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD_BYTES};
-
+use super::bounds::Bounds;
 use super::rule::Rule;
 use super::syntax::{self, Field, Version};
 
@@ -64,13 +63,19 @@ impl Head {
     }
 
     /// Takes in one field; `bytes` is the length of its line. Writes it to `out` unless it is about framing.
-    pub(super) fn field(&mut self, field: Field<'_>, bytes: usize, out: &mut Vec<u8>) -> Result<(), Rule> {
+    pub(super) fn field(
+        &mut self,
+        field: Field<'_>,
+        bytes: usize,
+        bounds: &Bounds,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Rule> {
         self.bytes = self.bytes.saturating_add(bytes);
         self.fields = self.fields.saturating_add(1);
-        if self.fields > MAX_REQUEST_FIELDS {
+        if self.fields > bounds.fields {
             return Err(Rule::FieldCount);
         }
-        if self.bytes > MAX_REQUEST_HEAD_BYTES {
+        if self.bytes > bounds.head_bytes {
             return Err(Rule::HeadSize);
         }
         // Few names are as long as these: a request costs one comparison of lengths for most of its fields.

@@ -3,6 +3,7 @@
 //!
 //! `cargo test -p sluice-dataplane --lib -- --ignored a_million` is the long form (20 s); `SLUICE_SEED` plays a run again.
 
+use super::bounds::Bounds;
 use super::framer::{Framer, Within};
 use super::output::{Meets, Refusal};
 
@@ -82,7 +83,7 @@ fn go_on(framer: &mut Framer) -> Option<Refusal> {
 
 /// Feeds it in pieces and hands on in pieces, as the connection and the codec would.
 fn framed(input: &[u8], dice: &mut Dice) -> (Vec<u8>, Option<Meets>) {
-    let mut framer = Framer::default();
+    let mut framer = Framer::new(Bounds::default());
     let mut out = Vec::new();
     let mut refusal = None;
     let mut rest = input;
@@ -293,9 +294,9 @@ proptest::proptest! {
     #[test]
     fn pieces_do_not_matter(seed: u64) {
         let input = input(&mut Dice(seed));
-        let mut whole = Framer::default();
+        let mut whole = Framer::new(Bounds::default());
         let one = whole.feed(&input).err().or_else(|| go_on(&mut whole)).map(|refusal| refusal.rule);
-        let mut bytes = Framer::default();
+        let mut bytes = Framer::new(Bounds::default());
         let mut other = None;
         for byte in &input {
             if other.is_none() {

@@ -36,6 +36,10 @@ macro_rules! rules {
 }
 
 rules! {
+    /// More connections than an instance has room for (`limits.maxConnections`).
+    Connections = "connections" => TooManyConnections,
+    /// More connections of one client than it may have (`limits.maxConnectionsPerClient`).
+    ConnectionsOfClient = "connections_of_client" => TooManyConnections,
     /// Not `method SP target SP version` (RFC 9112 §3).
     RequestLine = "request_line" => BadRequest,
     /// A version that is not spoken here.

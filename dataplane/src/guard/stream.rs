@@ -47,8 +47,8 @@ impl<S> Guarded<S> {
     pub(crate) fn new(stream: S, gate: Rc<Gate>) -> Self {
         Self {
             stream,
+            framer: Framer::new(gate.bounds()),
             gate,
-            framer: Framer::default(),
             intake: Intake::Open,
             ending: Ending::No,
             dropped: 0,
@@ -78,6 +78,7 @@ impl<S> Guarded<S> {
 
     /// Takes in what was read; nothing: the client has ended its side. Whether the reader hears of that end.
     fn take_in(&mut self, came: &[u8]) -> Heard {
+        self.framer.follow(self.gate.bounds());
         let before = self.framer.within();
         let framed = match came {
             [] => self.framer.end(),
@@ -331,10 +332,11 @@ mod tests {
 
     use super::*;
     use crate::guard::Line;
+    use crate::guard::bounds::Bounds;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     fn guarded() -> (DuplexStream, Guarded<DuplexStream>, Rc<Gate>) {
-        let gate = Rc::new(Gate::default());
+        let gate = Rc::new(Gate::new(Bounds::default()));
         let (client, server) = tokio::io::duplex(1 << 16);
         (client, Guarded::new(server, gate.clone()), gate)
     }

@@ -2,7 +2,7 @@
 //! in, parts or the broken rule out. Whatever passes here also passes the HTTP codec, which a property test holds.
 
 use sluice_model::authority;
-use sluice_model::limits::{MAX_REQUEST_FIELD_BYTES, MAX_REQUEST_METHOD_BYTES, MAX_REQUEST_TARGET_BYTES};
+use sluice_model::limits::MAX_REQUEST_METHOD_BYTES;
 
 use super::rule::Rule;
 
@@ -51,8 +51,9 @@ pub(super) fn line(line: &[u8]) -> Result<&[u8], Rule> {
     Ok(line)
 }
 
-/// Parses a request line without its line end. RFC 9112 §3: single spaces, and nothing else between the parts.
-pub(super) fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Rule> {
+/// Parses a request line without its line end, whose target has at most `target_bytes`. RFC 9112 §3: single spaces, and nothing
+/// else between the parts.
+pub(super) fn request_line(line: &[u8], target_bytes: usize) -> Result<RequestLine<'_>, Rule> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -62,6 +63,9 @@ pub(super) fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Rule> {
         return Err(Rule::RequestLine);
     }
     let version = self::version(version)?;
+    if target.len() > target_bytes {
+        return Err(Rule::TargetSize);
+    }
     check_target(method, target)?;
     Ok(RequestLine {
         method,
@@ -83,9 +87,6 @@ fn version(text: &[u8]) -> Result<Version, Rule> {
 
 /// One of the four forms of §3.2, and only where the method has it.
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), Rule> {
-    if target.len() > MAX_REQUEST_TARGET_BYTES {
-        return Err(Rule::TargetSize);
-    }
     match (method, target) {
         (_, []) => Err(Rule::RequestLine),
         (b"CONNECT", target) => check_authority(target, Rule::TargetForm),
@@ -144,8 +145,8 @@ fn is_query_byte(byte: u8) -> bool {
     matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'~')
 }
 
-/// Parses a field line without its line end. `size` is counted as name and value together.
-pub(super) fn field(line: &[u8]) -> Result<Field<'_>, Rule> {
+/// Parses a field line without its line end, whose name and value have at most `field_bytes` together.
+pub(super) fn field(line: &[u8], field_bytes: usize) -> Result<Field<'_>, Rule> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Rule::FieldFolded);
     }
@@ -155,7 +156,7 @@ pub(super) fn field(line: &[u8]) -> Result<Field<'_>, Rule> {
     if !is_token(name) {
         return Err(Rule::FieldName);
     }
-    if name.len().saturating_add(value.len()) > MAX_REQUEST_FIELD_BYTES {
+    if name.len().saturating_add(value.len()) > field_bytes {
         return Err(Rule::FieldSize);
     }
     if !value.iter().copied().all(is_value_byte) {
@@ -197,12 +198,18 @@ pub(super) fn names(list: &[u8], wanted: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sluice_model::limits::{MAX_REQUEST_FIELD_BYTES, MAX_REQUEST_TARGET_BYTES};
+
     use super::*;
 
     #[test]
     fn request_lines() {
         let check = |text: &str, expected: Result<(), Rule>| {
-            assert_eq!(request_line(text.as_bytes()).map(drop), expected, "{text:?}");
+            assert_eq!(
+                request_line(text.as_bytes(), MAX_REQUEST_TARGET_BYTES).map(drop),
+                expected,
+                "{text:?}"
+            );
         };
         for good in [
             "GET / HTTP/1.1",
@@ -263,7 +270,8 @@ mod tests {
     #[test]
     fn fields() {
         let check = |text: &[u8], expected: Result<(&str, &[u8]), Rule>| {
-            let field = field(text).map(|field| (std::str::from_utf8(field.name).unwrap(), field.value));
+            let field = field(text, MAX_REQUEST_FIELD_BYTES)
+                .map(|field| (std::str::from_utf8(field.name).unwrap(), field.value));
             assert_eq!(field, expected, "{text:?}");
         };
         check(b"a: b", Ok(("a", b"b")));

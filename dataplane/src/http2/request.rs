@@ -9,11 +9,9 @@
 use http::header::{CONTENT_TYPE, COOKIE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request};
-use sluice_model::limits::{
-    MAX_REQUEST_FIELD_BYTES, MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD_BYTES, MAX_REQUEST_METHOD_BYTES,
-    MAX_REQUEST_TARGET_BYTES,
-};
+use sluice_model::limits::MAX_REQUEST_METHOD_BYTES;
 
+use crate::guard::bounds::Bounds;
 use crate::guard::rule::Rule;
 use crate::guard::syntax;
 
@@ -21,13 +19,13 @@ use crate::guard::syntax;
 const FIELD_OVERHEAD_BYTES: usize = 32;
 
 /// Refuses what must not go on, and joins what HTTP/2 may split.
-pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), Rule> {
+pub(crate) fn check<B>(request: &mut Request<B>, bounds: &Bounds) -> Result<(), Rule> {
     if request.method().as_str().len() > MAX_REQUEST_METHOD_BYTES {
         return Err(Rule::RequestLine);
     }
-    check_target(request)?;
-    check_fields(request.headers(), target_bytes(request))?;
-    join_cookies(request.headers_mut())
+    check_target(request, bounds)?;
+    check_fields(request.headers(), target_bytes(request), bounds)?;
+    join_cookies(request.headers_mut(), bounds)
 }
 
 /// What the head takes as HTTP/2 counts it.
@@ -54,9 +52,9 @@ fn target_bytes<B>(request: &Request<B>) -> usize {
         .saturating_add(request.method().as_str().len())
 }
 
-fn check_target<B>(request: &Request<B>) -> Result<(), Rule> {
+fn check_target<B>(request: &Request<B>, bounds: &Bounds) -> Result<(), Rule> {
     let target = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
-    if target.len() > MAX_REQUEST_TARGET_BYTES {
+    if target.len() > bounds.target_bytes {
         return Err(Rule::TargetSize);
     }
     match (request.method(), target.as_bytes()) {
@@ -68,13 +66,13 @@ fn check_target<B>(request: &Request<B>) -> Result<(), Rule> {
 }
 
 /// Cookies count as they came: each crumb is a field (a bomb is made of crumbs).
-fn check_fields(headers: &HeaderMap, mut bytes: usize) -> Result<(), Rule> {
-    if headers.len() > MAX_REQUEST_FIELDS {
+fn check_fields(headers: &HeaderMap, mut bytes: usize, bounds: &Bounds) -> Result<(), Rule> {
+    if headers.len() > bounds.fields {
         return Err(Rule::FieldCount);
     }
     for (name, value) in headers {
         let size = name.as_str().len().saturating_add(value.len());
-        if size > MAX_REQUEST_FIELD_BYTES {
+        if size > bounds.field_bytes {
             return Err(Rule::FieldSize);
         }
         bytes = bytes.saturating_add(size);
@@ -84,14 +82,14 @@ fn check_fields(headers: &HeaderMap, mut bytes: usize) -> Result<(), Rule> {
             return Err(Rule::FieldValue);
         }
     }
-    if bytes > MAX_REQUEST_HEAD_BYTES {
+    if bytes > bounds.head_bytes {
         return Err(Rule::HeadSize);
     }
     Ok(())
 }
 
 /// RFC 9113 §8.2.3.
-fn join_cookies(headers: &mut HeaderMap) -> Result<(), Rule> {
+fn join_cookies(headers: &mut HeaderMap, bounds: &Bounds) -> Result<(), Rule> {
     let mut crumbs = headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
         return Ok(());
@@ -102,7 +100,7 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), Rule> {
         joined.extend_from_slice(crumb.as_bytes());
     }
     let joined = HeaderValue::from_bytes(&joined).map_err(|_| Rule::FieldValue)?;
-    if joined.len().saturating_add(COOKIE.as_str().len()) > MAX_REQUEST_FIELD_BYTES {
+    if joined.len().saturating_add(COOKIE.as_str().len()) > bounds.field_bytes {
         return Err(Rule::FieldSize);
     }
     headers.insert(COOKIE, joined);
@@ -111,6 +109,8 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), Rule> {
 
 #[cfg(test)]
 mod tests {
+    use sluice_model::limits::{MAX_REQUEST_FIELD_BYTES, MAX_REQUEST_FIELDS, MAX_REQUEST_TARGET_BYTES};
+
     use super::*;
 
     fn request(target: &str, fields: &[(&str, &str)]) -> Request<()> {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn checked(target: &str, fields: &[(&str, &str)]) -> Result<(), Rule> {
-        check(&mut request(target, fields))
+        check(&mut request(target, fields), &Bounds::default())
     }
 
     #[test]
@@ -133,12 +133,12 @@ mod tests {
         assert_eq!(checked("/\u{e4}", &[]), Err(Rule::TargetByte));
         let mut bare = Request::new(());
         *bare.uri_mut() = PathAndQuery::from_static("?a").into();
-        assert_eq!(check(&mut bare), Err(Rule::TargetForm));
+        assert_eq!(check(&mut bare, &Bounds::default()), Err(Rule::TargetForm));
         let long = format!("/{}", "a".repeat(MAX_REQUEST_TARGET_BYTES));
         assert_eq!(checked(&long, &[]), Err(Rule::TargetSize));
         let mut connect = request("http://a/", &[]);
         *connect.method_mut() = Method::CONNECT;
-        assert_eq!(check(&mut connect), Err(Rule::Method));
+        assert_eq!(check(&mut connect, &Bounds::default()), Err(Rule::Method));
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
             "/",
             &[("cookie", "a=b"), ("x", "1"), ("cookie", "c=d"), ("cookie", "e")],
         );
-        check(&mut crumbs).unwrap();
+        check(&mut crumbs, &Bounds::default()).unwrap();
         let all: Vec<_> = crumbs.headers().get_all(COOKIE).iter().collect();
         assert_eq!(all, ["a=b; c=d; e"]);
         let half = "a".repeat(MAX_REQUEST_FIELD_BYTES / 2);

@@ -12,6 +12,7 @@ use sluice_model::limits::{
 };
 
 use super::frames::Credit;
+use crate::guard::bounds::Bounds;
 use crate::guard::patience::{Patience, earn, wait};
 use crate::guard::rule::Rule;
 
@@ -20,6 +21,7 @@ use crate::guard::rule::Rule;
 pub(crate) struct Http2 {
     /// Why and since when it ends against the client's will.
     broken: Cell<Option<(Rule, Instant)>>,
+    bounds: Cell<Bounds>,
     /// Since when the client has been told to leave.
     leaving: Cell<Option<Instant>>,
     /// Whether the client's first `SETTINGS` has come.
@@ -36,20 +38,30 @@ pub(crate) struct Http2 {
     streams: RefCell<HashMap<u32, Rc<Stream>>>,
 }
 
-impl Default for Http2 {
-    fn default() -> Self {
+impl Http2 {
+    /// Of a connection with these bounds.
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             broken: Cell::default(),
+            bounds: Cell::new(bounds),
             leaving: Cell::default(),
             settled: Cell::default(),
             head_since: Cell::default(),
             credit: Cell::default(),
-            writing: Cell::new(Patience::for_response()),
+            writing: Cell::new(Patience::for_response(&bounds)),
             heads_bytes: Cell::default(),
             stalled: Cell::default(),
             malformed: Cell::default(),
             streams: RefCell::default(),
         }
+    }
+
+    /// The bounds are others from now on; of streams, of those to come.
+    pub(crate) fn follow(&self, bounds: Bounds) {
+        self.bounds.set(bounds);
+        let mut writing = self.writing.get();
+        writing.follow_response(&bounds);
+        self.writing.set(writing);
     }
 }
 
@@ -148,9 +160,9 @@ impl Http2 {
             } else {
                 Ok(())
             },
-            body: Cell::new(Patience::for_body()),
+            body: Cell::new(Patience::for_body(&self.bounds.get())),
             silent_since: Cell::new(None),
-            response: Cell::new(Patience::for_response()),
+            response: Cell::new(Patience::for_response(&self.bounds.get())),
             cut: Cell::default(),
             wants_continue: Cell::default(),
             driver: RefCell::default(),
@@ -394,7 +406,7 @@ mod tests {
 
     #[test]
     fn heads_are_bounded_together_and_given_back() {
-        let http2 = Rc::new(Http2::default());
+        let http2 = Rc::new(Http2::new(Bounds::default()));
         let first = http2.open(1, HTTP2_HEADS_MAX_BYTES);
         assert_eq!(first.fits(), Ok(()));
         assert_eq!(http2.open(3, 1).fits(), Err(Rule::HeadMemory));
@@ -406,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_stalled_response_is_cut_and_many_end_the_connection() {
-        let http2 = Rc::new(Http2::default());
+        let http2 = Rc::new(Http2::new(Bounds::default()));
         let streams: Vec<_> = (0..=HTTP2_STALLED_STREAMS_MAX)
             .map(|n| http2.open(2 * n + 1, 0))
             .collect();
@@ -426,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_silent_body_is_cut_early_and_a_call_of_grpc_late() {
-        let http2 = Rc::new(Http2::default());
+        let http2 = Rc::new(Http2::new(Bounds::default()));
         let (upload, call) = (http2.open(1, 0), http2.open(3, 0));
         call.may_be_silent();
         upload.body_waits();

@@ -7,7 +7,7 @@
 use http::header::{HOST, MAX_FORWARDS};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
-use sluice_model::limits::MAX_REQUEST_TARGET_BYTES;
+use sluice_model::limits::REQUEST_TARGET_BYTES_MOST;
 use sluice_model::path;
 
 use super::headers::Survey;
@@ -95,7 +95,8 @@ fn named_host<B>(request: &Request<B>, spoken: Spoken) -> Result<Option<Host>, R
 fn settle_target<B>(request: &mut Request<B>) -> Result<Way, Rule> {
     let uri = request.uri();
     let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
-    if target.len() > MAX_REQUEST_TARGET_BYTES {
+    // What an operator allows was looked at where the bytes came in; this no operator can allow.
+    if target.len() as u64 > REQUEST_TARGET_BYTES_MOST {
         return Err(Rule::TargetSize);
     }
     if target == "*" {

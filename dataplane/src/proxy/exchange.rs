@@ -137,7 +137,8 @@ impl Exchange {
     /// Fails if it is of HTTP/2 and breaks one of the rules that the guard holds in HTTP/1.1.
     pub(super) fn check_http2(&mut self, request: &mut Request<ClientBody>) -> Result<(), Failure> {
         let Some(stream) = &self.stream else { return Ok(()) };
-        let checked = stream.fits().and_then(|()| http2::request::check(request));
+        let bounds = self.connection.gate.bounds();
+        let checked = stream.fits().and_then(|()| http2::request::check(request, &bounds));
         checked.map_err(|rule| self.broke_rule(rule))
     }
 

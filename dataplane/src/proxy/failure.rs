@@ -4,6 +4,8 @@
 /// Why a request did not get the answer of its upstream, or not all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
+    /// Its connection is one too many. It is closed before there is a request.
+    TooManyConnections,
     /// The request is malformed; the connection is closed.
     BadRequest,
     /// Its target is too long.
@@ -74,7 +76,8 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
+        Self::TooManyConnections,
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -101,6 +104,7 @@ impl Failure {
     /// Its name in bodies, logs and metrics.
     pub fn category(self) -> &'static str {
         match self {
+            Self::TooManyConnections => "too_many_connections",
             Self::BadRequest => "bad_request",
             Self::UriTooLong => "uri_too_long",
             Self::HeadersTooLarge => "headers_too_large",
@@ -141,7 +145,7 @@ impl Failure {
             Self::NoRoute => 404,
             Self::TlsRequired => 426,
             Self::RedirectLoop => 508,
-            Self::NoEndpoint | Self::NotReady => 503,
+            Self::TooManyConnections | Self::NoEndpoint | Self::NotReady => 503,
             Self::RequestTimeout => 504,
             Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => 502,
             Self::ClientClosed => 499,
@@ -152,7 +156,8 @@ impl Failure {
     /// Whose fault it is.
     pub fn whose(self) -> Whose {
         match self {
-            Self::BadRequest
+            Self::TooManyConnections
+            | Self::BadRequest
             | Self::UriTooLong
             | Self::HeadersTooLarge
             | Self::MethodNotAllowed
@@ -178,7 +183,8 @@ impl Failure {
         match self {
             Self::UpstreamConnectFailed => Retryable::Always,
             Self::UpstreamReset => Retryable::IfIdempotent,
-            Self::BadRequest
+            Self::TooManyConnections
+            | Self::BadRequest
             | Self::UriTooLong
             | Self::HeadersTooLarge
             | Self::MethodNotAllowed
@@ -203,6 +209,7 @@ impl Failure {
     /// What is said to the client: what happened, nothing about what is behind the proxy.
     pub fn message(self) -> &'static str {
         match self {
+            Self::TooManyConnections => "there are too many connections",
             Self::BadRequest => "the request is malformed",
             Self::UriTooLong => "the request target is too long",
             Self::HeadersTooLarge => "the request header fields are too large",
@@ -235,7 +242,8 @@ impl Failure {
             | Self::UriTooLong
             | Self::ClientTimeout
             | Self::NotImplemented
-            | Self::VersionNotSupported => true,
+            | Self::VersionNotSupported
+            | Self::TooManyConnections => true,
             Self::MethodNotAllowed
             | Self::ExpectationFailed
             | Self::Misdirected

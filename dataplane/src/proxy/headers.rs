@@ -7,7 +7,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sluice_model::limits::MAX_REQUEST_FIELD_BYTES;
+use sluice_model::limits::REQUEST_HEAD_BYTES_MOST;
 
 use crate::guard::rule::Rule;
 use crate::middleware::modify::is_same_field;
@@ -74,7 +74,8 @@ impl Survey {
     /// anything more, two servers may see two different requests. (The guard of HTTP/1.1 lets no other pass; this holds
     /// whoever comes by another way.)
     pub(super) fn check_request(&self, headers: &HeaderMap) -> Result<(), Rule> {
-        if self.largest_bytes > MAX_REQUEST_FIELD_BYTES {
+        // What an operator allows was looked at where the bytes came in; this no operator can allow.
+        if self.largest_bytes as u64 > REQUEST_HEAD_BYTES_MOST {
             return Err(Rule::FieldSize);
         }
         if self.content_lengths > 1 {

@@ -1,5 +1,6 @@
 //! Responses: the upstream's, cleaned; this hop's own; and the one place where a `Failure` becomes a response.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -145,6 +146,17 @@ pub(crate) fn not_introduced(worker: &Rc<Worker>, connection: &Connection, rule:
         line.text("error_category", rule.failure().category().as_bytes());
         line.text("refused_by", rule.as_str().as_bytes());
         line.text("client", connection.client.as_bytes());
+        line.text("instance", worker.instance.as_bytes());
+    });
+}
+
+/// A connection was refused as it came. It is no request, and counted by whoever refused it.
+pub(crate) fn turned_away(worker: &Worker, client: IpAddr, rule: Rule) {
+    worker.log.line(&worker.counters, |line| {
+        line.time("timestamp", std::time::SystemTime::now());
+        line.text("error_category", rule.failure().category().as_bytes());
+        line.text("refused_by", rule.as_str().as_bytes());
+        line.text("client", client.to_canonical().to_string().as_bytes());
         line.text("instance", worker.instance.as_bytes());
     });
 }

@@ -6,7 +6,6 @@
 use http::header::HOST;
 use http::{Request, Uri};
 use hyper::body::Body;
-use sluice_model::limits::MAX_REQUEST_TARGET_BYTES;
 use sluice_model::path;
 
 use super::admit::join;
@@ -26,17 +25,18 @@ pub(super) fn apply<B: Body>(exchange: &mut Exchange, request: &mut Request<B>) 
         return Ok(());
     };
     let changed = change.apply(request.uri().path(), exchange.prefix());
-    match target(&changed, request.uri().query()) {
+    let most = exchange.connection.gate.bounds().target_bytes;
+    match target(&changed, request.uri().query(), most) {
         Ok(uri) => *request.uri_mut() = uri,
         Err(rule) => return Err(exchange.broke_rule(rule)),
     }
     Ok(())
 }
 
-fn target(path: &str, query: Option<&str>) -> Result<Uri, Rule> {
+fn target(path: &str, query: Option<&str>, most_bytes: usize) -> Result<Uri, Rule> {
     let normal = path::normalize(path).map_err(|_| Rule::Path)?;
     let target = join(&normal, query)?;
-    if target.as_str().len() > MAX_REQUEST_TARGET_BYTES {
+    if target.as_str().len() > most_bytes {
         return Err(Rule::TargetSize);
     }
     Ok(Uri::from(target))
@@ -49,14 +49,14 @@ mod tests {
     #[test]
     fn targets_are_normal_and_bounded() {
         let check = |path: &str, query, expected: Result<&str, Rule>| {
-            let target = target(path, query).map(|uri| uri.to_string());
+            let target = target(path, query, 1024).map(|uri| uri.to_string());
             assert_eq!(target, expected.map(str::to_owned), "{path}");
         };
         check("/a%2Fb", Some("c=%2f"), Ok("/a%2Fb?c=%2f"));
         check("/a", None, Ok("/a"));
         check("/a/../b", None, Ok("/b"));
         check("/a\\b", None, Err(Rule::Path));
-        let long = "a".repeat(MAX_REQUEST_TARGET_BYTES);
+        let long = "a".repeat(1024);
         check("/a", Some(&long), Err(Rule::TargetSize));
     }
 }

@@ -232,6 +232,8 @@ pub struct WorkerCounters {
     pub tunnel_bytes_out: Counter,
     /// Requests that were sent a second time because a reused connection had closed.
     pub reconnects: Counter,
+    /// Times that accepting a connection failed.
+    pub accept_failures: Counter,
     /// Access-log lines that a slow sink cost.
     pub log_lines_dropped: Counter,
     /// Requests whose route and pool came from two generations: never.
@@ -253,6 +255,7 @@ impl WorkerCounters {
             tunnel_bytes_in: Counter::default(),
             tunnel_bytes_out: Counter::default(),
             reconnects: Counter::default(),
+            accept_failures: Counter::default(),
             log_lines_dropped: Counter::default(),
             mixed: Counter::default(),
         }

@@ -278,6 +278,11 @@ impl Metrics {
         }
         let counters = [
             (
+                "proxy_accept_failures_total",
+                "Times that a connection could not be accepted, for want of file descriptors as a rule.",
+                self.sum(|worker| worker.accept_failures.get()),
+            ),
+            (
                 "proxy_reconnects_total",
                 "Requests sent again because a reused upstream connection had closed.",
                 self.sum(|worker| worker.reconnects.get()),

@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sluice_model::limits::MAX_CONNECTIONS_PER_WORKER;
 use sluice_model::network::Network;
 use sluice_model::unit::{Http2, Listener, ListenerTls};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,8 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{Worker, connection};
 
-/// How long a worker waits before it tries again to accept, when it has its fill or the process has no file
-/// descriptors left.
+/// How long a worker waits before it tries again to accept, when the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is spoken on the connections of a listener.
@@ -119,18 +117,11 @@ async fn accept(
     mut stopped: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
     let done = loop {
-        if worker.connection_count() >= MAX_CONNECTIONS_PER_WORKER {
-            tokio::time::sleep(PAUSE).await;
-            if let Ok(done) = stopped.try_recv() {
-                break Some(done);
-            }
-            continue;
-        }
         tokio::select! {
             done = &mut stopped => break done.ok(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => connection::serve(&worker, stream, peer, &manner.borrow()),
-                Err(error) => pause(&error).await,
+                Err(error) => pause(&worker, &error).await,
             },
         }
     };
@@ -141,12 +132,18 @@ async fn accept(
     }
 }
 
-/// A connection that died in the queue concerns nobody; without file descriptors, trying at once would only burn.
-async fn pause(error: &std::io::Error) {
-    if error.kind() != std::io::ErrorKind::ConnectionAborted {
-        tracing::warn!(%error, "accepting failed");
-        tokio::time::sleep(PAUSE).await;
+/// A connection that died in the queue concerns nobody. Anything else (no file descriptors left, no memory) is nobody's fault who
+/// waits there and passes as connections end; trying at once would only burn.
+async fn pause(worker: &Worker, error: &std::io::Error) {
+    if error.kind() == std::io::ErrorKind::ConnectionAborted {
+        return;
     }
+    worker.counters.accept_failures.add(1);
+    if worker.accept_failures.allows(Instant::now()) {
+        tracing::warn!(%error, "accepting failed; connections wait in the kernel's queue. Out of file descriptors: raise \
+                                the limit of this process, or lower limits.maxConnections");
+    }
+    tokio::time::sleep(PAUSE).await;
 }
 
 fn drain(worker: &Rc<Worker>, listener: TcpListener, manner: &Manner) {

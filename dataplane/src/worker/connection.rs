@@ -8,6 +8,7 @@ use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -16,17 +17,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use sluice_model::limits::{
-    CLIENT_BUFFER_BYTES, CLIENT_IDLE_TIMEOUT_SECONDS, HEADER_READ_TIMEOUT_SECONDS, HTTP2_IDLE_TIMEOUT_SECONDS,
-    REQUEST_TOTAL_SECONDS, TUNNEL_IDLE_TIMEOUT_SECONDS,
-};
+use sluice_model::client_limits::{Bounded, ClientLimits};
+use sluice_model::limits::{CLIENT_BUFFER_BYTES, REQUEST_FIELDS_MOST, REQUEST_TOTAL_SECONDS};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::accept::{Manner, Speech};
+use super::crowd::Place;
 use super::introduction::{self, Unserved};
 use super::socket::ClientStream;
 use super::{Worker, handshake};
+use crate::guard::bounds::Bounds;
 use crate::guard::gate::Gate;
 use crate::guard::rule::Rule;
 use crate::guard::stream::Guarded;
@@ -39,6 +40,9 @@ use crate::proxy::body::ClientBody;
 use crate::proxy::failure::Failure;
 use crate::tls::certificate::Offer;
 use crate::tls::facts::Facts;
+
+/// Fields of a head for which the HTTP/1.1 codec has room on its stack; for more it allocates.
+const CODEC_FIELDS: usize = 100;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +81,9 @@ pub(crate) enum Closing {
 
 /// One client connection, as its request, its codec and the sweep see it.
 pub(crate) struct Connection {
-    /// The client's address as text, for `X-Forwarded-For`.
+    /// The client's address.
+    ip: IpAddr,
+    /// The same as text, for `X-Forwarded-For`.
     pub(crate) client: HeaderValue,
     /// The client's place among all clients, in millionths.
     pub(crate) cohort: u32,
@@ -87,6 +93,7 @@ pub(crate) struct Connection {
     pub(crate) closing: Cell<Closing>,
     /// What the guard of its bytes says of its requests, in HTTP/1.1.
     pub(crate) gate: Rc<Gate>,
+    limits: RefCell<Arc<ClientLimits>>,
     /// If it speaks HTTP/2.
     http2: OnceCell<Rc<Http2>>,
     /// Requests under way: more than one only in HTTP/2.
@@ -100,14 +107,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(client: IpAddr, phase: Phase) -> Self {
+    fn new(client: IpAddr, phase: Phase, limits: Arc<ClientLimits>) -> Self {
         let ip = client.to_canonical();
         Self {
+            ip,
             client: HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             cohort: cohort(ip),
             tls: OnceCell::new(),
             closing: Cell::new(Closing::Orderly),
-            gate: Rc::default(),
+            gate: Rc::new(Gate::new(Bounds::of(&limits))),
+            limits: RefCell::new(limits),
             http2: OnceCell::new(),
             requests: Cell::new(0),
             served: Cell::new(false),
@@ -136,7 +145,27 @@ impl Connection {
 
     /// HTTP/2 is spoken on it from now on.
     pub(crate) fn speaks_http2(&self) -> Rc<Http2> {
-        self.http2.get_or_init(Rc::default).clone()
+        self.http2
+            .get_or_init(|| Rc::new(Http2::new(self.gate.bounds())))
+            .clone()
+    }
+
+    /// What its client may take.
+    pub(crate) fn limits(&self) -> Arc<ClientLimits> {
+        self.limits.borrow().clone()
+    }
+
+    /// What it may take is something else, perhaps. A pointer comparison while nothing changes.
+    pub(super) fn follow(&self, limits: &Arc<ClientLimits>) {
+        if Arc::ptr_eq(&self.limits.borrow(), limits) {
+            return;
+        }
+        *self.limits.borrow_mut() = limits.clone();
+        let bounds = Bounds::of(limits);
+        self.gate.follow(bounds);
+        if let Some(http2) = self.http2.get() {
+            http2.follow(bounds);
+        }
     }
 
     /// The rule by which the client was cut off, if it was.
@@ -201,14 +230,14 @@ impl Connection {
         {
             return self.cut_off(rule, now);
         }
-        let limit = match self.phase.get() {
-            Phase::Idle => CLIENT_IDLE_TIMEOUT_SECONDS,
-            Phase::Head => HEADER_READ_TIMEOUT_SECONDS,
-            Phase::Busy => REQUEST_TOTAL_SECONDS,
-            Phase::Tunnel => TUNNEL_IDLE_TIMEOUT_SECONDS,
+        let millis = match self.phase.get() {
+            Phase::Idle => self.limits.borrow().idle_millis.get(),
+            Phase::Head => self.limits.borrow().header_millis.get(),
+            Phase::Busy => REQUEST_TOTAL_SECONDS.saturating_mul(1000),
+            Phase::Tunnel => self.limits.borrow().tunnel_idle_millis.get(),
             Phase::Handshake => return,
         };
-        if now.saturating_duration_since(self.since.get()) < Duration::from_secs(limit) {
+        if now.saturating_duration_since(self.since.get()) < Duration::from_millis(millis) {
             return;
         }
         match self.phase.get() {
@@ -218,7 +247,11 @@ impl Connection {
     }
 
     fn check_http2(&self, http2: &Http2, now: Instant) {
-        let passed = |since: Instant, seconds| now.saturating_duration_since(since) >= Duration::from_secs(seconds);
+        let passed = |since: Instant, millis| now.saturating_duration_since(since) >= Duration::from_millis(millis);
+        let (head, idle) = {
+            let limits = self.limits.borrow();
+            (limits.header_millis.get(), limits.http2_idle_millis.get())
+        };
         match http2.check(now) {
             Due::Nothing => {}
             Due::Driver => return self.wake(),
@@ -229,16 +262,14 @@ impl Connection {
             self.phase.set(Phase::Idle);
             self.since.set(now);
         }
-        let slow_head = http2
-            .head_since()
-            .is_some_and(|since| passed(since, HEADER_READ_TIMEOUT_SECONDS));
+        let slow_head = http2.head_since().is_some_and(|since| passed(since, head));
         if slow_head && http2.broken().is_none() {
             http2.break_off(Rule::HeadSlow);
             return self.wake();
         }
         match self.phase.get() {
-            Phase::Head if passed(self.since.get(), HEADER_READ_TIMEOUT_SECONDS) => self.wish(Wish::Abort),
-            Phase::Idle if passed(self.since.get(), HTTP2_IDLE_TIMEOUT_SECONDS) => self.wish(Wish::Finish),
+            Phase::Head if passed(self.since.get(), head) => self.wish(Wish::Abort),
+            Phase::Idle if passed(self.since.get(), idle) => self.wish(Wish::Finish),
             Phase::Head | Phase::Idle | Phase::Busy | Phase::Tunnel | Phase::Handshake => {}
         }
     }
@@ -305,10 +336,11 @@ fn cohort(ip: IpAddr) -> u32 {
     ((u128::from(hash) * 1_000_000) >> 64) as u32
 }
 
-/// A connection's place among the worker's, given up however its task ends.
+/// A connection's place among the worker's and the instance's, given up however its task ends.
 struct Admission {
     id: u64,
     worker: Rc<Worker>,
+    place: Place,
 }
 
 impl Drop for Admission {
@@ -319,18 +351,28 @@ impl Drop for Admission {
 
 /// Serves a connection until it ends.
 pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, manner: &Manner) {
+    let introduced = manner.wants_introduction(peer.ip());
+    let limits = worker.limits(cohort(peer.ip().to_canonical()));
+    let mut place = match worker.crowd.enter(limits.connections.map(Bounded::get)) {
+        Ok(place) => place,
+        Err(rule) => return worker.turn_away(stream, peer.ip(), rule),
+    };
+    // Who is introduced by it is the client; a load balancer is none.
+    if !introduced && let Err(rule) = place.belongs_to(peer.ip(), limits.connections_per_client.map(Bounded::get)) {
+        return worker.turn_away(stream, peer.ip(), rule);
+    }
     // Fails only on a connection that is dead already; the codec will notice.
     let _ = stream.set_nodelay(true);
-    let introduced = manner.wants_introduction(peer.ip());
     let phase = if introduced {
         Phase::Handshake
     } else {
         first_phase(&manner.speech)
     };
-    let connection = Rc::new(Connection::new(peer.ip(), phase));
+    let connection = Rc::new(Connection::new(peer.ip(), phase, limits));
     let admission = Admission {
         id: worker.admit(&connection),
         worker: worker.clone(),
+        place,
     };
     if introduced {
         let speech = manner.speech.clone();
@@ -346,7 +388,7 @@ async fn introduce(
     connection: Rc<Connection>,
     mut stream: TcpStream,
     speech: Speech,
-    admission: Admission,
+    mut admission: Admission,
 ) {
     let connection = match introduction::hear(&mut stream).await {
         Ok(None) => {
@@ -355,7 +397,8 @@ async fn introduce(
             connection
         }
         Ok(Some(client)) => {
-            let introduced = Rc::new(Connection::new(client, first_phase(&speech)));
+            let limits = worker.limits(cohort(client.to_canonical()));
+            let introduced = Rc::new(Connection::new(client, first_phase(&speech), limits));
             introduced.wish.set(connection.wish.get());
             worker.readmit(admission.id, &introduced);
             introduced
@@ -363,6 +406,10 @@ async fn introduce(
         Err(Unserved::Silent) => return,
         Err(Unserved::Refused(rule)) => return proxy::respond::not_introduced(&worker, &connection, rule),
     };
+    let most = connection.limits().connections_per_client.map(Bounded::get);
+    if let Err(rule) = admission.place.belongs_to(connection.ip, most) {
+        return worker.turn_away(stream, connection.ip, rule);
+    }
     speak(worker, connection, stream, &speech, admission);
 }
 
@@ -474,6 +521,9 @@ where
     builder
         .max_header_size(CLIENT_BUFFER_BYTES)
         .max_buf_size(CLIENT_BUFFER_BYTES);
+    if connection.gate.bounds().fields > CODEC_FIELDS {
+        builder.max_headers(REQUEST_FIELDS_MOST as usize);
+    }
     let mut driving = builder.serve_connection(io, service);
     let mut finishing = false;
     let served = poll_fn(|cx| {
@@ -533,16 +583,34 @@ fn parse_failure(error: &hyper::Error) -> Option<Failure> {
 
 #[cfg(test)]
 mod tests {
+    use sluice_model::limits::TUNNEL_IDLE_TIMEOUT_SECONDS;
+
     use super::*;
 
     #[test]
     fn a_tunnel_ends_when_nothing_moves_in_it_and_only_then() {
-        let connection = Connection::new("127.0.0.1".parse().unwrap(), Phase::Busy);
+        let connection = Connection::new("127.0.0.1".parse().unwrap(), Phase::Busy, Arc::default());
         let after = |seconds| Instant::now() + Duration::from_secs(seconds);
         connection.becomes_tunnel();
         connection.check_pace(after(TUNNEL_IDLE_TIMEOUT_SECONDS - 1));
         assert_eq!(connection.wished(), Wish::Stay);
         connection.check_pace(after(TUNNEL_IDLE_TIMEOUT_SECONDS));
+        assert_eq!(connection.wished(), Wish::Abort);
+    }
+
+    #[test]
+    fn an_open_connection_follows_other_limits() {
+        let connection = Connection::new("127.0.0.1".parse().unwrap(), Phase::Idle, Arc::default());
+        let after = Instant::now() + Duration::from_secs(10);
+        connection.check_pace(after);
+        assert_eq!(connection.wished(), Wish::Stay);
+        connection.follow(&Arc::new(ClientLimits {
+            idle_millis: Bounded::new(5_000).unwrap(),
+            uri_bytes: Bounded::new(2_048).unwrap(),
+            ..ClientLimits::default()
+        }));
+        assert_eq!(connection.gate.bounds().target_bytes, 2_048);
+        connection.check_pace(after);
         assert_eq!(connection.wished(), Wish::Abort);
     }
 

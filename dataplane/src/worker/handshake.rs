@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustls::server::Acceptor;
 use rustls::server::danger::ClientCertVerifier;
-use sluice_model::limits::{TLS_HANDSHAKE_TIMEOUT_SECONDS, TLS_REFUSAL_LINGER_BYTES};
+use sluice_model::limits::TLS_REFUSAL_LINGER_BYTES;
 use sluice_model::unit::ListenerTls;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::LazyConfigAcceptor;
@@ -27,8 +27,6 @@ use crate::tls::clients::{self, Authorities};
 use crate::tls::facts::Facts;
 use crate::tls::failure::HandshakeFailure;
 use crate::tls::{self, Asked, plain};
-
-const LIMIT: Duration = Duration::from_secs(TLS_HANDSHAKE_TIMEOUT_SECONDS);
 
 /// How a listener shakes hands.
 pub(super) struct Shake {
@@ -57,7 +55,8 @@ impl Shake {
         stream: ClientStream,
     ) -> Option<Secured> {
         let began = Instant::now();
-        let shaken = tokio::time::timeout(LIMIT, self.shake(worker, connection, stream)).await;
+        let limit = Duration::from_millis(connection.limits().handshake_millis.get());
+        let shaken = tokio::time::timeout(limit, self.shake(worker, connection, stream)).await;
         let (stream, facts) = match shaken.unwrap_or(Err(HandshakeFailure::Slow)) {
             Ok(done) => done,
             Err(failure) => {
