@@ -42,6 +42,8 @@ pub const PATH_MAX_BYTES: u32 = 1024;
 pub const ENDPOINTS_MAX_ITEMS: u32 = 1000;
 /// Certificates of one route. Hosts that many certificates serve are many routes, or one certificate with many names.
 pub const CERTIFICATES_MAX_ITEMS: u32 = 8;
+/// Parts of a client's certificate that pools may be told.
+pub const CERTIFICATE_PARTS_MAX_ITEMS: u32 = 4;
 /// The longest text of an IPv6 address (with an embedded IPv4 address).
 pub const ADDRESS_MAX_BYTES: u32 = 45;
 /// Weight of one endpoint. As in Gateway API.

@@ -32,8 +32,8 @@ pub use filters::{
 };
 pub use pool::{Endpoint, Pool, PoolSpec, PoolStatus, RemovalBrake, ServiceReference};
 pub use proxyroute::{
-    ClientAuth, ClientAuthMode, HeaderMatch, PathMatch, PathMatchType, PlainHttp, ProxyRoute, ProxyRouteSpec,
-    ProxyRouteStatus, QueryParamMatch, RouteMatch, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
+    CertificatePart, ClientAuth, ClientAuthMode, HeaderMatch, PathMatch, PathMatchType, PlainHttp, ProxyRoute,
+    ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch, RouteMatch, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,
 };
 pub use rollout::{
     BlockedStatus, CommandResult, CommandStatus, DataPlane, Gate, GateMetric, GateStatus, HeldStatus, Http2,

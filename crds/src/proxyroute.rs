@@ -60,6 +60,7 @@ use crate::values::{DurationText, SecretReference};
     )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::RULE_ASKS_AS_ROUTE_DOES])))]
 pub struct ProxyRouteSpec {
     /// The fleet that serves this route. A Rollout governs each fleet.
     #[serde(default = "crate::default_fleet")]
@@ -129,9 +130,30 @@ pub struct ClientAuth {
     /// The Secret with those who sign clients' certificates: its `ca.crt`, one or more certificates as PEM.
     pub ca: SecretReference,
     /// Required: a request without a certificate of theirs is answered 403, also one in the clear. Optional: clients are
-    /// asked, and the access log says what they have shown. Left out: Required.
+    /// asked, the access log says what they have shown, and rules with requireClientCertificate insist. Left out: Required.
     #[serde(default)]
     pub mode: ClientAuthMode,
+    /// What of a client's certificate the pool is told, in X-Forwarded-Client-Cert as Envoy writes it: Hash (its SHA-256),
+    /// Subject, URI (as of SPIFFE) and DNS. Only of a certificate that those in ca have signed. Left out: nothing. What
+    /// clients themselves send in that field never gets through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::CERTIFICATE_PARTS_MAX_ITEMS), extend("x-kubernetes-list-type" = "set"))]
+    pub forward: Vec<CertificatePart>,
+}
+
+/// A part of a client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CertificatePart {
+    /// SHA-256 of the certificate.
+    Hash,
+    /// Its subject.
+    Subject,
+    /// The URIs among its alternative names.
+    #[serde(rename = "URI")]
+    Uri,
+    /// The DNS names among them.
+    #[serde(rename = "DNS")]
+    Dns,
 }
 
 /// Whether clients have to show a certificate.
@@ -179,6 +201,10 @@ pub struct RouteRule {
     /// Sends the client elsewhere instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_redirect: Option<RequestRedirect>,
+    /// Answers requests without a client certificate with 403, also where the route's tls.clientAuth is Optional. Left out:
+    /// as the route has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_client_certificate: Option<bool>,
     /// How long things may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,

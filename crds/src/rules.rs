@@ -225,13 +225,21 @@ pub const TLS_SAYS_SOMETHING: CelRule = CelRule {
     message: "tls needs certificates, plainHttp or clientAuth",
     field: None,
 };
+/// A rule can insist only where the route says whose certificates count.
+pub const RULE_ASKS_AS_ROUTE_DOES: CelRule = CelRule {
+    id: "rule-asks-as-route-does",
+    cel: "(has(self.tls) && has(self.tls.clientAuth)) || \
+          !self.rules.exists(r, has(r.requireClientCertificate) && r.requireClientCertificate)",
+    message: "requireClientCertificate needs tls.clientAuth, which says who signs clients' certificates",
+    field: Some(".rules"),
+};
 /// A rule leaves alone what frames a message, concerns one connection, or is Sluice's own word about a request. The same
 /// names as `sluice_model::header_changes::OWNED`; `_` counts as `-`, as many servers have it.
 pub const HEADER_MAY_CHANGE: CelRule = CelRule {
     id: "header-may-change",
     cel: "!(self.lowerAscii().replace('_', '-') in ['host', 'content-length', 'transfer-encoding', 'te', 'trailer', \
           'connection', 'keep-alive', 'upgrade', 'expect', 'max-forwards', 'proxy-connection', 'proxy-authenticate', \
-          'proxy-authorization', 'http2-settings', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', \
+          'proxy-authorization', 'http2-settings', 'x-forwarded-client-cert', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', \
           'x-request-id'])",
     message: "no rule may change this field: it frames messages, concerns one connection, or is what Sluice vouches for",
     field: None,
@@ -343,6 +351,7 @@ pub const ALL: &[CelRule] = &[
     VALUES_BY_OPERATOR,
     CERTIFICATES_DIFFER,
     TLS_SAYS_SOMETHING,
+    RULE_ASKS_AS_ROUTE_DOES,
     HEADER_MAY_CHANGE,
     POOL_OR_REDIRECT,
     REDIRECT_ALONE,

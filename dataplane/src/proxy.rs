@@ -29,10 +29,11 @@ use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use sluice_model::RequestFacts;
-use sluice_model::unit::{ClientAuth, ClientAuthMode, TimeoutMillis};
+use sluice_model::unit::{ClientAuthMode, RuleClientAuth, TimeoutMillis};
 
 use crate::guard::hold::Held;
-use crate::live::{ActionEntry, RouteEntry};
+use crate::live::{ActionEntry, RouteEntry, RuleEntry};
+use crate::middleware::forwarded::X_FORWARDED_CLIENT_CERT;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::middleware::{forwarded, modify};
 use crate::worker::Worker;
@@ -179,7 +180,7 @@ fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>
     if let Some(elsewhere) = redirect::to_https(exchange, route, &generation.https, request.uri())? {
         return Ok(Decision::Elsewhere(elsewhere));
     }
-    know_client(exchange, route)?;
+    know_client(exchange, route, rule)?;
     match &rule.action {
         ActionEntry::Forward(forward) => {
             exchange.upgrade = upgrade::wanted(exchange, survey, request, &forward.upgrades);
@@ -191,37 +192,48 @@ fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>
     }
 }
 
-/// Whether the client may come by this route. Asked of every request, after the route is known and by nothing but what this
+/// Whether the client may come by this rule. Asked of every request, after its rule is known and by nothing but what this
 /// connection's client has proven: so there is no way around it by another name in the handshake, another host, a
 /// connection that is shared between hosts, or a port without TLS.
-fn know_client(exchange: &Exchange, route: &RouteEntry) -> Result<(), Failure> {
-    let ca = match &route.client_auth {
-        Some(ClientAuth {
-            ca,
-            mode: ClientAuthMode::Required,
-        }) => ca,
-        Some(ClientAuth {
-            mode: ClientAuthMode::Optional,
-            ..
-        })
-        | None => return Ok(()),
+fn know_client(exchange: &Exchange, route: &RouteEntry, rule: &RuleEntry) -> Result<(), Failure> {
+    let Some(auth) = &route.client_auth else {
+        return Ok(());
     };
+    match (auth.mode, rule.client_auth) {
+        (ClientAuthMode::Optional, RuleClientAuth::AsRoute) => return Ok(()),
+        (ClientAuthMode::Required, RuleClientAuth::AsRoute) | (_, RuleClientAuth::Required) => {}
+    }
     let tls = exchange
         .connection
         .tls
         .get()
         .ok_or(Failure::ClientCertificateRequired)?;
-    // Without anybody who could have signed it, nobody is let in.
-    let authorities = exchange.worker.store.values().authorities.get(ca);
-    if let (Some(authorities), Some(shown)) = (&authorities, &tls.client)
-        && shown.is_vouched_for_by(authorities, std::time::Instant::now())
-    {
+    if exchange.proven_client(auth).is_some() {
         return Ok(());
     }
     // One that was opened for another host was not asked for a certificate, or for another one (RFC 9110 §15.5.20).
     match exchange.host.as_ref().map(Host::name) {
         Some(host) if tls.is_for(host) => Err(Failure::ClientCertificateRequired),
         Some(_) | None => Err(Failure::Misdirected),
+    }
+}
+
+/// What the upstream is told of the client's certificate, if its route tells it anything and there is one.
+fn tell_of_client(exchange: &Exchange, survey: &Survey, headers: &mut HeaderMap) {
+    if survey.client_certs > 0 {
+        headers.remove(X_FORWARDED_CLIENT_CERT);
+    }
+    let Some(auth) = exchange.route().and_then(|route| route.client_auth.as_ref()) else {
+        return;
+    };
+    if auth.forwarded.is_empty() {
+        return;
+    }
+    let details = exchange
+        .proven_client(auth)
+        .and_then(|client| client.details(&auth.forwarded));
+    if let Some(details) = details {
+        headers.insert(X_FORWARDED_CLIENT_CERT, details);
     }
 }
 
@@ -232,6 +244,7 @@ fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
     let host = exchange.host.as_ref().map(Host::sent);
     forwarded::apply(headers, &connection.client, connection.scheme(), host);
     headers.insert(X_REQUEST_ID, exchange.request_id.clone());
+    tell_of_client(exchange, survey, headers);
     let mut cleared = Vec::new();
     if let Some(forward) = exchange.forward_entry() {
         modify::apply(&forward.request_headers, headers);

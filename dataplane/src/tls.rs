@@ -11,6 +11,7 @@
 //! generation that refers to it, and disturbs no connection. Decisions and their reasons: `docs/decisions/tls.md`.
 
 pub mod certificate;
+mod client_details;
 pub mod clients;
 pub mod facts;
 pub mod failure;

@@ -22,7 +22,10 @@ use sha2::{Digest as _, Sha256};
 use sluice_dataplane::tls::certificate::Certificate;
 use sluice_dataplane::tls::clients::Authorities;
 use sluice_model::matching::{PathMatch, RouteMatch};
-use sluice_model::unit::{ClientAuth, ClientAuthMode, Http2, Listener, ListenerTls, PlainHttp, RouteUnit, Rule, Unit};
+use sluice_model::unit::{
+    CertificatePart, ClientAuth, ClientAuthMode, Http2, Listener, ListenerTls, PlainHttp, RouteUnit, Rule,
+    RuleClientAuth, Unit,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -80,7 +83,8 @@ fn ask_clients(setup: &mut Setup, name: &str, ca: &str, mode: ClientAuthMode) {
         panic!("there is no {key}")
     };
     let ca = ca.parse().unwrap();
-    let client_auth = Some(ClientAuth { ca, mode });
+    let forwarded = [].into();
+    let client_auth = Some(ClientAuth { ca, mode, forwarded });
     setup
         .config
         .insert(key, Unit::Route(RouteUnit { client_auth, ..route }));
@@ -458,4 +462,112 @@ async fn who_is_only_asked_need_not_answer_but_must_not_lie() {
             .await,
         "200"
     );
+}
+
+/// `maybe.test` only asks, but insists below `/admin`, and tells its pool who comes.
+fn tell(setup: &mut Setup) {
+    let key = key("ProxyRoute t/maybe");
+    let Some(Unit::Route(mut route)) = setup.config.get(&key).cloned() else {
+        panic!("there is no {key}")
+    };
+    let admin = RouteMatch {
+        path: PathMatch::prefix("/admin").unwrap(),
+        ..RouteMatch::default()
+    };
+    route.rules.push(Rule {
+        matches: vec![admin],
+        client_auth: RuleClientAuth::Required,
+        ..route.rules[0].clone()
+    });
+    if let Some(auth) = &mut route.client_auth {
+        auth.forwarded = [CertificatePart::Hash, CertificatePart::Dns].into();
+    }
+    setup.config.insert(key, Unit::Route(route));
+}
+
+async fn telling() -> Site {
+    let site = site().await;
+    let mut setup = setup().await;
+    tell(&mut setup);
+    site.world.serve(2, setup);
+    site
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_insists_where_its_route_only_asks() {
+    let site = telling().await;
+    let me = site.config(Some(&site.clients.issue(&["me.test"])));
+    let nobody = site.config(None);
+    for (config, path, expected) in [
+        (&nobody, "/", "200"),
+        (&nobody, "/admin", "403"),
+        (&nobody, "/x/../admin/y", "403"),
+        (&nobody, "/administration", "200"),
+        (&me, "/admin", "200"),
+        (&me, "/", "200"),
+    ] {
+        let answer = site.ask(config, "maybe.test", "maybe.test", path).await;
+        assert_eq!(status(&answer), expected, "{path}");
+    }
+    // Neither in the clear, nor by a connection that was opened for another host.
+    let mut stream = TcpStream::connect(site.plain).await.unwrap();
+    let request = b"GET /admin HTTP/1.1\r\nHost: maybe.test\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    assert_eq!(status(&read_all(&mut stream).await), "403");
+    let answer = site.ask(&nobody, "open.test", "maybe.test", "/admin").await;
+    assert_eq!(status(&answer), "421");
+}
+
+/// What the pool was told, out of the request that it answered with.
+fn told(answer: &str) -> Vec<String> {
+    let lines = answer.lines().map(str::to_ascii_lowercase);
+    let of_client = lines.filter(|line| line.replace('_', "-").starts_with("x-forwarded-client-cert"));
+    of_client.collect()
+}
+
+async fn forge(site: &Site, config: &ClientConfig, name: &str, host: &str) -> Vec<String> {
+    let mut stream = site.connect(config, name).await.unwrap();
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Client-Cert: URI=spiffe://admin\r\n\
+         x-forwarded-client-cert: Hash=0\r\nX_Forwarded_Client_Cert: DNS=admin\r\nConnection: close, x-forwarded-client-cert\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = read_all(&mut stream).await;
+    assert_eq!(status(&answer), "200");
+    told(&answer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_is_told_what_was_proven_and_nothing_that_a_client_says() {
+    let site = telling().await;
+    let mine = site.clients.issue(&["me.test"]);
+    let (me, nobody) = (site.config(Some(&mine)), site.config(None));
+    let wanted = format!("x-forwarded-client-cert: hash={};dns=me.test", mine.fingerprint());
+    assert_eq!(
+        forge(&site, &me, "maybe.test", "maybe.test").await,
+        std::slice::from_ref(&wanted)
+    );
+    assert_eq!(forge(&site, &nobody, "maybe.test", "maybe.test").await, [""; 0]);
+    // Whose route does not ask for it is told nothing, and neither is anybody in the clear.
+    assert_eq!(forge(&site, &me, "closed.test", "closed.test").await, [""; 0]);
+    assert_eq!(forge(&site, &nobody, "open.test", "open.test").await, [""; 0]);
+    let mut stream = TcpStream::connect(site.plain).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: maybe.test\r\nX-Forwarded-Client-Cert: Hash=0\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    assert_eq!(told(&read_all(&mut stream).await), [""; 0]);
+    // Who has signed is asked at every request: what nobody vouches for any more is not told.
+    let authorities = &site.world.store.values().authorities;
+    let mut stream = site.connect(&me, "maybe.test").await.unwrap();
+    let mut ask = async || {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: maybe.test\r\n\r\n")
+            .await
+            .unwrap();
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        assert_eq!(status(&head), "200");
+        told(&read_until(&mut stream, "\r\n\r\n").await)
+    };
+    assert_eq!(ask().await, [wanted]);
+    authorities.replace("t/clients".parse().unwrap(), Authority::new().authorities());
+    assert_eq!(ask().await, [""; 0]);
 }

@@ -76,6 +76,18 @@ fn route_leaves() -> Vec<Leaf> {
             json!("Required"),
             Seen::Live,
         ),
+        Leaf(
+            "tls.clientAuth.forward[]",
+            "/tls/clientAuth/forward/0",
+            json!("DNS"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].requireClientCertificate",
+            "/rules/0/requireClientCertificate",
+            json!(true),
+            Seen::Live,
+        ),
         Leaf("rules[].name", "/rules/0/name", json!("changed"), Seen::Live),
         Leaf("rules[].pool", "/rules/0/pool", json!("second"), Seen::Live),
         Leaf(
@@ -491,7 +503,7 @@ fn rollout_leaves() -> Vec<Leaf> {
 fn full_example() -> BTreeMap<&'static str, Value> {
     let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "sluice.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "demo"}, "spec": spec});
     let rule = json!({
-        "name": "api", "pool": "first", "timeouts": {"request": "3s"}, "upgrades": ["websocket"],
+        "name": "api", "pool": "first", "requireClientCertificate": false, "timeouts": {"request": "3s"}, "upgrades": ["websocket"],
         "matches": [{
             "path": {"type": "PathPrefix", "value": "/v1"}, "methods": ["GET"],
             "headers": [{"name": "x-version", "type": "Exact", "value": "v."}],
@@ -519,7 +531,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
         "fleet": "edge", "hostnames": ["a.example.com"], "hostnameRegex": ["b[0-9]+"],
         "rules": [rule, rest, {"name": "third", "pool": "third"}, moved],
         "tls": {"certificates": [{"secretName": "site"}, {"secretName": "common", "namespace": "shared"}], "plainHttp": "Redirect",
-            "clientAuth": {"ca": {"secretName": "common", "namespace": "shared"}, "mode": "Optional"}},
+            "clientAuth": {"ca": {"secretName": "common", "namespace": "shared"}, "mode": "Optional", "forward": ["Hash", "URI"]}},
     });
     let rollout = json!({
         "fleet": "edge", "dataPlane": {"listeners": [
@@ -700,8 +712,8 @@ fn decide(generation: &Generation, probe: &Probe) -> String {
     modify::apply(&forward.request_headers, &mut request);
     modify::apply(&rule.response_headers, &mut response);
     format!(
-        "{} -> {} within {:?}, or over to {:?}: {:?}{path:?} {request:?} {response:?} {:?}",
-        rule.text, pool.text, forward.timeouts, forward.upgrades, forward.host, route.plain_http
+        "{} -> {} within {:?}, or over to {:?}: {:?}{path:?} {request:?} {response:?} {:?} {:?}",
+        rule.text, pool.text, forward.timeouts, forward.upgrades, forward.host, route.plain_http, rule.client_auth
     )
 }
 

@@ -25,8 +25,9 @@ use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
 use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 use crate::unit::{
-    Action, ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PlainHttp,
-    PoolSource, PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
+    Action, CertificatePart, ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Forward, Http2, Listener,
+    ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, RuleClientAuth, TimeoutMillis, Timeouts, TlsVersion,
+    Unit, Weight,
 };
 use crate::upgrade::UpgradeToken;
 
@@ -216,38 +217,46 @@ pub fn rules(pools: Vec<ObjectKey>) -> impl Strategy<Value = Rule> {
         },
         matches,
         response_headers: Arc::new(response_headers),
+        client_auth: RuleClientAuth::AsRoute,
     })
 }
 
 /// Routes that are valid where these pools are (at least one).
 pub fn routes(pools: Vec<ObjectKey>) -> impl Strategy<Value = RouteUnit> {
     let created = option::of(prop_oneof![0_u64..4, Just(u64::MAX), Just(1_800_000_000)]);
-    let rules = vec((any::<bool>(), rules(pools)), 1..4);
+    let rules = vec((any::<bool>(), any::<bool>(), rules(pools)), 1..4);
     let shown = btree_set(certificates(), 0..2);
     let plain = prop_oneof![
         3 => Just(PlainHttp::Allow),
         1 => Just(PlainHttp::Redirect),
         1 => Just(PlainHttp::Reject),
     ];
-    let asked = option::weighted(0.2, (certificates(), any::<bool>()));
+    let parts = btree_set(select(CertificatePart::ALL.to_vec()), 0..=4);
+    let asked = option::weighted(0.2, (certificates(), any::<bool>(), parts));
     (created, btree_set(hosts(), 1..4), rules, shown, plain, asked).prop_map(
         |(created_at_seconds, hosts, rules, certificates, plain_http, asked)| {
-            let rule = |(index, (named, rule)): (usize, (bool, Rule))| Rule {
+            let rule = |(index, (named, insists, rule)): (usize, (bool, bool, Rule))| Rule {
                 name: named.then(|| Arc::from(format!("rule-{index}"))),
+                client_auth: match insists && asked.is_some() {
+                    true => RuleClientAuth::Required,
+                    false => RuleClientAuth::AsRoute,
+                },
                 ..rule
             };
+            let rules = rules.into_iter().enumerate().map(rule).collect();
             RouteUnit {
                 created_at_seconds,
                 hosts: hosts.into_iter().collect(),
-                rules: rules.into_iter().enumerate().map(rule).collect(),
+                rules,
                 certificates: certificates.into_iter().collect(),
-                client_auth: asked.map(|(ca, is_required)| ClientAuth {
+                client_auth: asked.map(|(ca, is_required, forwarded)| ClientAuth {
                     ca,
                     mode: if is_required {
                         ClientAuthMode::Required
                     } else {
                         ClientAuthMode::Optional
                     },
+                    forwarded,
                 }),
                 plain_http,
             }

@@ -14,7 +14,7 @@ use crate::precedence::Criterion;
 use crate::request::{RequestFacts, Unmet};
 use crate::snapshot::Snapshot;
 use crate::target::PathChange;
-use crate::unit::{Action, PlainHttp, Rule};
+use crate::unit::{Action, PlainHttp, RouteUnit, Rule, RuleClientAuth};
 use crate::upgrade::UpgradeToken;
 
 /// Where a request goes and why.
@@ -113,18 +113,21 @@ fn candidate(found: &Found<'_>, matched: &RouteMatch, request: &RequestFacts<'_>
             Action::Forward(_) => None,
             Action::Redirect(redirect) => Some(redirect.to_string()),
         },
-        changes: changes(found.unit.plain_http, found.rule_unit, matched, request),
+        changes: changes(found.unit, found.rule_unit, matched, request),
     }
 }
 
 /// What a rule does besides choosing where a request goes, one line each.
-fn changes(plain_http: PlainHttp, rule: &Rule, matched: &RouteMatch, request: &RequestFacts<'_>) -> Vec<String> {
+fn changes(route: &RouteUnit, rule: &Rule, matched: &RouteMatch, request: &RequestFacts<'_>) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.push(match plain_http {
+    lines.push(match route.plain_http {
         PlainHttp::Allow => String::new(),
         PlainHttp::Redirect => "in the clear: redirected to https".to_owned(),
         PlainHttp::Reject => "in the clear: refused with tls_required".to_owned(),
     });
+    if rule.client_auth == RuleClientAuth::Required {
+        lines.push("a client certificate is required".to_owned());
+    }
     // What becomes of a path is only known of one that matches.
     let becomes = |change: &Option<PathChange>| match change {
         Some(change) if matched.path.matches(request.path) => {

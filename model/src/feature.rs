@@ -15,6 +15,8 @@ pub enum Feature {
     ClientCertificates,
     /// Limits of what a client may take, other than by default.
     ClientLimits,
+    /// Routes whose pools are told of clients' certificates.
+    ForwardedClientCertificates,
     /// Rules that change header fields.
     HeaderModifiers,
     /// Listeners that say otherwise than by default whether they speak HTTP/2.
@@ -33,6 +35,8 @@ pub enum Feature {
     Rewrites,
     /// Routes: hosts, matches, a pool, a request timeout.
     Routes,
+    /// Rules that ask for client certificates where their route does not insist.
+    RuleClientCertificates,
     /// Pools whose endpoints are those of a Service.
     ServicePools,
     /// Weighted endpoints written into a pool.
@@ -52,9 +56,10 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::ClientCertificates,
         Self::ClientLimits,
+        Self::ForwardedClientCertificates,
         Self::HeaderModifiers,
         Self::Http2Listeners,
         Self::Listeners,
@@ -64,6 +69,7 @@ impl Feature {
         Self::Redirects,
         Self::Rewrites,
         Self::Routes,
+        Self::RuleClientCertificates,
         Self::ServicePools,
         Self::StaticEndpoints,
         Self::TlsListeners,
@@ -76,6 +82,7 @@ impl Feature {
         match self {
             Self::ClientCertificates => "client-certificates/v1",
             Self::ClientLimits => "client-limits/v1",
+            Self::ForwardedClientCertificates => "forwarded-client-certificates/v1",
             Self::HeaderModifiers => "header-modifiers/v1",
             Self::Http2Listeners => "http2-listeners/v1",
             Self::Listeners => "listeners/v1",
@@ -85,6 +92,7 @@ impl Feature {
             Self::Redirects => "redirects/v1",
             Self::Rewrites => "rewrites/v1",
             Self::Routes => "routes/v1",
+            Self::RuleClientCertificates => "rule-client-certificates/v1",
             Self::ServicePools => "service-pools/v1",
             Self::StaticEndpoints => "static-endpoints/v1",
             Self::TlsListeners => "tls-listeners/v1",

@@ -42,6 +42,7 @@ pub const OWNED: &[&str] = &[
     "proxy-authenticate",
     "proxy-authorization",
     "http2-settings",
+    "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",

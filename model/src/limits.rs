@@ -341,6 +341,9 @@ pub const CONNECTIONS_MOST: u64 = 1_000_000;
 pub const TLS_HANDSHAKE_TIMEOUT_SECONDS: u64 = 5;
 /// What is read and thrown away of a client that is refused before TLS, so that it sees why.
 pub const TLS_REFUSAL_LINGER_BYTES: usize = 64 << 10;
+/// What an upstream is told of a client's certificate, in one header field: half of what common servers take for all fields. A
+/// longer one is not told at all: a part of a name is another name.
+pub const CLIENT_DETAILS_MAX_BYTES: usize = 4 << 10;
 /// From accepting a connection from where the PROXY protocol is spoken to the end of its header: load balancers send it with
 /// their first packet, and the specification asks for at least 3 s.
 pub const PROXY_HEADER_TIMEOUT_SECONDS: u64 = 5;

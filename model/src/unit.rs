@@ -3,6 +3,7 @@
 //! Leaf policies are parsed once into types that cannot hold nonsense and are shared by `Arc` all the way into
 //! the data plane's `Live`. References to other units stay names until then.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -79,6 +80,36 @@ pub struct ClientAuth {
     pub ca: CertificateRef,
     /// Whether they have to show one.
     pub mode: ClientAuthMode,
+    /// What of a certificate that they have signed the pool is told. Empty: nothing.
+    pub forwarded: BTreeSet<CertificatePart>,
+}
+
+/// A part of a client's certificate, as `X-Forwarded-Client-Cert` has it (Envoy's documentation of that field).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum CertificatePart {
+    /// SHA-256 of the certificate.
+    Hash,
+    /// Its subject (RFC 4514).
+    Subject,
+    /// The URIs among its alternative names, as of SPIFFE.
+    Uri,
+    /// The DNS names among them.
+    Dns,
+}
+
+impl CertificatePart {
+    /// All, in the order in which they are written.
+    pub const ALL: [Self; 4] = [Self::Hash, Self::Subject, Self::Uri, Self::Dns];
+}
+
+/// What a rule asks of its clients beside what its route does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RuleClientAuth {
+    /// Nothing.
+    #[default]
+    AsRoute,
+    /// A certificate that the route's authorities have signed, also where the route itself only asks for one.
+    Required,
 }
 
 /// Whether clients have to show a certificate.
@@ -102,6 +133,8 @@ pub struct Rule {
     pub action: Action,
     /// What of a response's header fields is changed before the client gets them.
     pub response_headers: Arc<HeaderChanges>,
+    /// What it asks of its clients. Only of a route that asks for certificates.
+    pub client_auth: RuleClientAuth,
 }
 
 impl Rule {
@@ -112,6 +145,7 @@ impl Rule {
             matches: vec![RouteMatch::default()],
             action: Action::Forward(Forward::to(pool)),
             response_headers: Arc::default(),
+            client_auth: RuleClientAuth::AsRoute,
         }
     }
 

@@ -78,6 +78,7 @@ pub mod pb {
 #[cfg(test)]
 mod arbitrary;
 pub mod canonical;
+mod client_auth;
 mod client_limits;
 pub mod delivery;
 pub mod enrol;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
-    Action, ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource,
-    PoolUnit, RouteUnit, Rule, TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
+    TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
 };
 use sluice_model::upgrade::UpgradeToken;
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
+use crate::client_auth::{client_auth_from, client_auth_to, rule_client_auth_from, rule_client_auth_to};
 use crate::client_limits::{client_limits_from, client_limits_to};
 use crate::filters::{
     header_changes_in, header_changes_to, plain_http_from, plain_http_to, redirect_from, redirect_to, rewrite_in,
@@ -102,39 +103,13 @@ fn route_from(route: pb::Route) -> Result<RouteUnit, DecodeError> {
     })
 }
 
-fn client_auth_to(auth: &ClientAuth) -> pb::ClientAuth {
-    let ClientAuth { ca, mode } = auth;
-    let mode = match mode {
-        ClientAuthMode::Required => pb::ClientAuthMode::Required,
-        ClientAuthMode::Optional => pb::ClientAuthMode::Optional,
-    };
-    pb::ClientAuth {
-        ca: Some(certificate_to(ca)),
-        mode: mode.into(),
-    }
-}
-
-fn client_auth_from(auth: pb::ClientAuth) -> Result<ClientAuth, DecodeError> {
-    let pb::ClientAuth { ca, mode } = auth;
-    let mode = match pb::ClientAuthMode::try_from(mode) {
-        Ok(pb::ClientAuthMode::Required) => ClientAuthMode::Required,
-        Ok(pb::ClientAuthMode::Optional) => ClientAuthMode::Optional,
-        Ok(pb::ClientAuthMode::Unspecified) | Err(_) => {
-            return Err(wrong("mode", format!("{mode} is none of its values")));
-        }
-    };
-    Ok(ClientAuth {
-        ca: certificate_from(required("ca", ca)?)?,
-        mode,
-    })
-}
-
 fn rule_to(rule: &Rule) -> pb::Rule {
     let Rule {
         name,
         matches,
         action,
         response_headers,
+        client_auth,
     } = rule;
     let (forward, redirect) = match action {
         Action::Forward(forward) => (Some(forward), None),
@@ -155,6 +130,7 @@ fn rule_to(rule: &Rule) -> pb::Rule {
         upgrades: forward
             .map(|forward| forward.upgrades.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
+        client_auth: rule_client_auth_to(*client_auth).map(i32::from),
     }
 }
 
@@ -169,6 +145,7 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         redirect,
         rewrite,
         upgrades,
+        client_auth,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
@@ -187,6 +164,7 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
             }),
         },
         response_headers: header_changes_in("response_headers", response_headers)?,
+        client_auth: rule_client_auth_from(client_auth)?,
     })
 }
 

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_crds::{
-    ClientAuth as ClientAuthSpec, ClientAuthMode as ClientAuthModeSpec, HeaderMatch as HeaderSpec,
-    PathMatch as PathSpec, PathMatchType, PlainHttp as PlainHttpSpec, ProxyRouteSpec, QueryParamMatch,
-    RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, SecretReference, ValueMatchType,
+    CertificatePart as CertificatePartSpec, ClientAuth as ClientAuthSpec, ClientAuthMode as ClientAuthModeSpec,
+    HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, PlainHttp as PlainHttpSpec, ProxyRouteSpec,
+    QueryParamMatch, RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, SecretReference, ValueMatchType,
 };
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
 use sluice_model::unit::{
-    Action, ClientAuth, ClientAuthMode, Forward, PlainHttp, RouteUnit, Rule, TimeoutMillis, Timeouts, Unit,
+    Action, CertificatePart, ClientAuth, ClientAuthMode, Forward, PlainHttp, RouteUnit, Rule, RuleClientAuth,
+    TimeoutMillis, Timeouts, Unit,
 };
 use sluice_model::upgrade::{UpgradeToken, UpgradeTokenError};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
@@ -39,6 +40,7 @@ pub(super) fn translate(object: &Object, spec: &ProxyRouteSpec, findings: &mut F
     let rules: Vec<Rule> = numbered
         .filter_map(|(index, one)| rule(object, &field.field("rules").index(index), one, findings))
         .collect();
+    check_rules_ask(&field.field("rules"), spec, findings);
     let client_auth = tls.as_ref().and_then(|spec| spec.client_auth.as_ref());
     let client_auth = client_auth.map(|spec| client_auth_of(&field.field("tls").field("clientAuth"), spec, findings));
     let tls = tls.as_ref().map(|spec| tls_of(&field.field("tls"), spec, findings));
@@ -111,13 +113,20 @@ fn certificates(
 }
 
 fn client_auth_of(field: &FieldPath, spec: &ClientAuthSpec, findings: &mut Findings<'_>) -> Option<ClientAuth> {
-    let ClientAuthSpec { ca, mode } = spec;
+    let ClientAuthSpec { ca, mode, forward } = spec;
+    let part = |part: &CertificatePartSpec| match part {
+        CertificatePartSpec::Hash => CertificatePart::Hash,
+        CertificatePartSpec::Subject => CertificatePart::Subject,
+        CertificatePartSpec::Uri => CertificatePart::Uri,
+        CertificatePartSpec::Dns => CertificatePart::Dns,
+    };
     Some(ClientAuth {
         ca: certificate(&field.field("ca"), ca, findings)?,
         mode: match mode {
             ClientAuthModeSpec::Required => ClientAuthMode::Required,
             ClientAuthModeSpec::Optional => ClientAuthMode::Optional,
         },
+        forwarded: forward.iter().map(part).collect(),
     })
 }
 
@@ -156,6 +165,7 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         url_rewrite: _,
         request_headers: _,
         response_headers,
+        require_client_certificate,
     } = spec;
     let numbered = written.iter().enumerate();
     let mut matches: Vec<RouteMatch> = numbered
@@ -171,7 +181,27 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         matches,
         action,
         response_headers,
+        client_auth: match require_client_certificate {
+            Some(true) => RuleClientAuth::Required,
+            Some(false) | None => RuleClientAuth::AsRoute,
+        },
     })
+}
+
+/// A rule cannot insist on what the route does not ask for.
+fn check_rules_ask(field: &FieldPath, spec: &ProxyRouteSpec, findings: &mut Findings<'_>) {
+    if spec.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some()) {
+        return;
+    }
+    for (index, rule) in spec.rules.iter().enumerate() {
+        if rule.require_client_certificate == Some(true) {
+            findings.error(
+                &field.index(index).field("requireClientCertificate"),
+                "nobody says who signs clients' certificates",
+                "add tls.clientAuth to the route, with mode Optional if other rules do without",
+            );
+        }
+    }
 }
 
 /// What becomes of the requests of a rule with these matches.

@@ -6,8 +6,8 @@ use super::{
     INCREASE_FOR_RATES, INTAKE_TIME_RANGE, LISTENER_PORTS_DIFFER, NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE,
     PATH_CHANGE_BY_TYPE, PATH_CHARACTERS, PATH_SEGMENTS, POOL_OR_REDIRECT, PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE,
     PRIOR_KNOWLEDGE_IN_THE_CLEAR, RANGE_IS_CIDR, RATIO_FOR_LATENCY, REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE,
-    REDIRECT_STATUS, REWRITE_CHANGES_SOMETHING, SOME_WEIGHT, TIMEOUT_RANGE, TLS_SAYS_SOMETHING, TUNNEL_TIME_RANGE,
-    UPGRADE_IS_NOT_HTTP, URI_SIZE_RANGE, VALUE_BY_TYPE, VALUES_BY_OPERATOR,
+    REDIRECT_STATUS, REWRITE_CHANGES_SOMETHING, RULE_ASKS_AS_ROUTE_DOES, SOME_WEIGHT, TIMEOUT_RANGE,
+    TLS_SAYS_SOMETHING, TUNNEL_TIME_RANGE, UPGRADE_IS_NOT_HTTP, URI_SIZE_RANGE, VALUE_BY_TYPE, VALUES_BY_OPERATOR,
 };
 
 /// What a rule must say to one object.
@@ -275,6 +275,22 @@ pub const CASES: &[Case] = &[
         TIMEOUT_RANGE,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","pool":"p","timeouts":{"request":"24h"}},{"name":"b","pool":"p","matches":[{"path":{"value":"/b"}}],"timeouts":{"request":"1ms"}}]}"#,
+    ),
+    refused(
+        RULE_ASKS_AS_ROUTE_DOES,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requireClientCertificate":true}]}"#,
+        "spec.rules",
+    ),
+    accepted(
+        RULE_ASKS_AS_ROUTE_DOES,
+        "ProxyRoute",
+        r#"{"tls":{"clientAuth":{"ca":{"secretName":"c"},"mode":"Optional"}},"rules":[{"name":"a","pool":"p","requireClientCertificate":true}]}"#,
+    ),
+    accepted(
+        RULE_ASKS_AS_ROUTE_DOES,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","requireClientCertificate":false}]}"#,
     ),
     refused(
         HEADER_SIZE_RANGE,

@@ -10,7 +10,7 @@ use sluice_model::client_limits::ClientLimits;
 use sluice_model::header_changes::HeaderChanges;
 use sluice_model::target::{PathChange, Redirect, Rewrite, Scheme};
 use sluice_model::unit::{
-    Action, ClientAuth, Forward, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, Timeouts,
+    Action, ClientAuth, Forward, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, RuleClientAuth, Timeouts,
 };
 use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
@@ -56,6 +56,8 @@ pub struct RuleEntry {
     pub action: ActionEntry,
     /// What of a response's header fields is changed.
     pub response_headers: Arc<HeaderChanges>,
+    /// What it asks of its clients beside what its route does.
+    pub client_auth: RuleClientAuth,
     /// The prefix that each of its matches demands, where one is replaced; else empty.
     prefixes: Box<[Arc<str>]>,
 }
@@ -329,6 +331,7 @@ fn route_entry(
                 Action::Redirect(redirect) => ActionEntry::Redirect(redirect.clone()),
             },
             response_headers: rule.response_headers.clone(),
+            client_auth: rule.client_auth,
             prefixes: prefixes(rule),
         })
     };

@@ -12,7 +12,10 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// The host it asked for.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Sets all three.
+/// What its certificate says, where a route tells that.
+pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// Sets all of them but the last.
 pub fn apply(headers: &mut HeaderMap, client: &HeaderValue, scheme: Scheme, host: Option<&HeaderValue>) {
     let all = join(headers, client);
     headers.insert(X_FORWARDED_FOR, all);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
+use sluice_model::unit::ClientAuth;
 use sluice_model::upgrade::UpgradeToken;
 
 use super::body::{ClientBody, Progress, Watch};
@@ -25,6 +26,7 @@ use crate::stats::Verdict;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::counters::{Protocol, WorkerCounters};
 use crate::telemetry::names::{NONE, OTHER};
+use crate::tls::clients::Shown;
 use crate::worker::connection::Connection;
 use crate::worker::lane::{Chosen, Lane};
 use crate::worker::{Leaving, Worker};
@@ -180,6 +182,14 @@ impl Exchange {
         rule.map_or("", |(rule, routed)| rule.prefix(routed.to.matched))
     }
 
+    /// The client, if its connection has proven a certificate that the authorities of a route, as they are now, have signed.
+    /// Without anybody who could have signed it, nobody is known.
+    pub(super) fn proven_client(&self, auth: &ClientAuth) -> Option<&Shown> {
+        let shown = self.connection.tls.get()?.client.as_ref()?;
+        let authorities = self.worker.store.values().authorities.get(&auth.ca)?;
+        shown.is_vouched_for_by(&authorities, Instant::now()).then_some(shown)
+    }
+
     /// The rule that took it.
     pub(super) fn rule_entry(&self) -> Option<&RuleEntry> {
         self.route()?.rules.get(self.routed?.to.rule as usize)
@@ -294,7 +304,8 @@ impl Exchange {
         self.route()?.counted
     }
 
-    fn route(&self) -> Option<&RouteEntry> {
+    /// The route that took it.
+    pub(super) fn route(&self) -> Option<&RouteEntry> {
         let routed = self.routed?;
         self.lane.as_ref()?.generation.routes.get(routed.to.route as usize)
     }

@@ -31,6 +31,8 @@ pub(super) struct Survey {
     pub(super) max_forwards: u8,
     /// Lines of `TE`.
     pub(super) te: u8,
+    /// Lines of `X-Forwarded-Client-Cert`.
+    pub(super) client_certs: u8,
     /// Lines of `Connection`.
     connections: u8,
     /// Lines of other hop-by-hop fields.
@@ -55,6 +57,7 @@ impl Survey {
                 "expect" => &mut survey.expects,
                 "max-forwards" => &mut survey.max_forwards,
                 "te" => &mut survey.te,
+                "x-forwarded-client-cert" => &mut survey.client_certs,
                 "connection" => &mut survey.connections,
                 "keep-alive"
                 | "proxy-connection"

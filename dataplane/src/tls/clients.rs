@@ -5,10 +5,12 @@
 //! authorities as they are at that moment. Decisions and their reasons: `docs/decisions/tls.md`.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -16,8 +18,10 @@ use rustls::{RootCertStore, ServerConnection};
 use sha2::{Digest as _, Sha256};
 use sluice_model::Digest;
 use sluice_model::limits::CLIENT_CERTIFICATE_BELIEVED_SECONDS;
+use sluice_model::unit::CertificatePart;
 
 use super::certificate::PROVIDER;
+use super::client_details;
 
 /// For how long a verdict holds: certificates end.
 const BELIEVED: Duration = Duration::from_secs(CLIENT_CERTIFICATE_BELIEVED_SECONDS);
@@ -90,6 +94,8 @@ pub struct Shown {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Digest,
     verdict: RefCell<Option<Verdict>>,
+    /// What upstreams are told, by which parts.
+    details: RefCell<Option<(BTreeSet<CertificatePart>, Option<HeaderValue>)>>,
 }
 
 /// What was found last.
@@ -112,12 +118,27 @@ impl Shown {
             fingerprint: Digest(Sha256::digest(leaf).into()),
             chain: chain.iter().map(|one| one.clone().into_owned()).collect(),
             verdict: RefCell::default(),
+            details: RefCell::default(),
         })
     }
 
     /// SHA-256 of the certificate.
     pub fn fingerprint(&self) -> &Digest {
         &self.fingerprint
+    }
+
+    /// These parts of it, as upstreams are told them; `None`: there is nothing that can be told. Put together once for as long as
+    /// the same is asked, as on most connections.
+    pub fn details(&self, parts: &BTreeSet<CertificatePart>) -> Option<HeaderValue> {
+        let mut details = self.details.borrow_mut();
+        if let Some((known, value)) = details.as_ref()
+            && known == parts
+        {
+            return value.clone();
+        }
+        let value = client_details::value(self.chain.first()?, &self.fingerprint, parts);
+        *details = Some((parts.clone(), value.clone()));
+        value
     }
 
     /// Whether these have signed it. Looked at once for as long as they stay the same, and anew every minute.

@@ -199,6 +199,7 @@ fn authorities_are_taken_kept_and_refused_if_nobody_could_be_trusted_by_them() {
     let client_auth = Some(ClientAuth {
         ca: "shop/clients".parse().unwrap(),
         mode: ClientAuthMode::Required,
+        forwarded: [].into(),
     });
     let route = RouteUnit {
         client_auth,

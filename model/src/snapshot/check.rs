@@ -17,7 +17,8 @@ use crate::names::{Kind, ObjectKey};
 use crate::reference::{ServicePort, ServiceRef};
 use crate::target::{PathChange, Redirect};
 use crate::unit::{
-    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule, Unit,
+    Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
+    RuleClientAuth, Unit,
 };
 
 /// Collects errors under the object being looked at.
@@ -110,7 +111,7 @@ fn check_route(config: &Config, route: &RouteUnit, errors: &mut Errors) {
         rules,
         certificates,
         // Who signs is any name; whether there is one is the live lane's to find out.
-        client_auth: _,
+        client_auth,
         plain_http: _,
     } = route;
     let is_regex = |host: &&HostPattern| matches!(host, HostPattern::Regex(_));
@@ -126,6 +127,10 @@ fn check_route(config: &Config, route: &RouteUnit, errors: &mut Errors) {
     errors.count("rules", rules.len(), MAX_RULES_PER_ROUTE);
     for (index, rule) in rules.iter().enumerate() {
         check_rule(config, &format!("rules[{index}]"), rule, errors);
+        if rule.client_auth == RuleClientAuth::Required && client_auth.is_none() {
+            let nobody = "asks for a client certificate, and the route does not say who signs them";
+            errors.add(format!("rules[{index}].client_auth"), nobody);
+        }
     }
     let names: Vec<_> = rules.iter().filter_map(|rule| rule.name.as_ref()).collect();
     for name in duplicates(&names) {
@@ -143,6 +148,7 @@ fn check_rule(config: &Config, place: &str, rule: &Rule, errors: &mut Errors) {
         matches,
         action,
         response_headers,
+        client_auth: _,
     } = rule;
     if let Some(name) = name {
         let good = !name.is_empty()

@@ -2,7 +2,10 @@
 
 use crate::client_limits::ClientLimits;
 use crate::feature::Feature;
-use crate::unit::{Action, DataPlaneUnit, Http2, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, TlsVersion, Unit};
+use crate::unit::{
+    Action, ClientAuth, DataPlaneUnit, Http2, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, RuleClientAuth,
+    TlsVersion, Unit,
+};
 
 pub(super) fn of_unit(unit: &Unit) -> Vec<Feature> {
     match unit {
@@ -31,10 +34,17 @@ fn route_features(route: &RouteUnit) -> Vec<Feature> {
         Action::Redirect(_) => false,
     };
     let redirects = |rule: &Rule| matches!(rule.action, Action::Redirect(_));
+    let asks = |rule: &Rule| rule.client_auth == RuleClientAuth::Required;
+    let forwards = |auth: &ClientAuth| !auth.forwarded.is_empty();
     let uses = [
         (Feature::Routes, true),
         (Feature::TlsListeners, !route.certificates.is_empty()),
         (Feature::ClientCertificates, route.client_auth.is_some()),
+        (
+            Feature::ForwardedClientCertificates,
+            route.client_auth.as_ref().is_some_and(forwards),
+        ),
+        (Feature::RuleClientCertificates, route.rules.iter().any(asks)),
         (Feature::PlainHttp, route.plain_http != PlainHttp::Allow),
         (Feature::HeaderModifiers, route.rules.iter().any(changes_headers)),
         (Feature::Redirects, route.rules.iter().any(redirects)),

@@ -11,7 +11,8 @@ use crate::matching::{HeaderMatch, PathMatch, RouteMatch, ValueMatch};
 use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite};
 use crate::unit::{
-    Action, ClientAuth, ClientAuthMode, Endpoint, Forward, Http2, ListenerTls, Rule, TlsVersion, Weight,
+    Action, CertificatePart, ClientAuth, ClientAuthMode, Endpoint, Forward, Http2, ListenerTls, Rule, RuleClientAuth,
+    TlsVersion, Weight,
 };
 
 fn key(text: &str) -> ObjectKey {
@@ -145,12 +146,32 @@ fn what_the_live_lane_brings_is_named_and_needs_its_features() {
     let client_auth = Some(ClientAuth {
         ca,
         mode: ClientAuthMode::Optional,
+        forwarded: [CertificatePart::Uri].into(),
     });
-    with_route(|route| route.client_auth.clone_from(&client_auth))(&mut config);
+    with_route(|route| {
+        route.client_auth.clone_from(&client_auth);
+        route.rules[0].client_auth = RuleClientAuth::Required;
+    })(&mut config);
     let snapshot = Snapshot::check(config).unwrap();
-    assert!(snapshot.features().contains(&Feature::ClientCertificates));
+    for feature in [
+        Feature::ClientCertificates,
+        Feature::ForwardedClientCertificates,
+        Feature::RuleClientCertificates,
+    ] {
+        assert!(snapshot.features().contains(&feature), "{feature}");
+    }
     let clients = LiveSubject::Authorities(certificate("a/clients"));
     assert!(snapshot.live_subjects().contains(&clients));
+}
+
+#[test]
+fn a_rule_asks_for_certificates_only_of_a_route_that_says_who_signs_them() {
+    check(
+        with_route(|route| route.rules[0].client_auth = RuleClientAuth::Required),
+        &[
+            "ProxyRoute a/route rules[0].client_auth: asks for a client certificate, and the route does not say who signs them",
+        ],
+    );
 }
 
 #[test]
