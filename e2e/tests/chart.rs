@@ -150,6 +150,11 @@ fn the_schema_knows_the_fields_of_a_rollout() {
     for part in ["tls", "proxyProtocol"] {
         assert_same_fields(part, &listener[part], &theirs[part]);
     }
+    // Each has a default of the API's, which the chart leaves to it; so only their names are the schema's.
+    let limits = &schema["properties"]["gateway"]["properties"]["limits"]["propertyNames"]["enum"];
+    let limits: BTreeSet<&str> = limits.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let theirs = spec["dataPlane"]["properties"]["limits"]["properties"].as_object();
+    assert_eq!(limits, theirs.unwrap().keys().map(String::as_str).collect());
     // The others are of the Rollout itself, of the chart, or further below.
     let apart = ["enabled", "name", "dataPlane"];
     assert_same_names("rollout", ours, spec, &apart);
