@@ -1,6 +1,7 @@
 //! One instance: its intake on a thread of its own, and its stream to the controller. What serves is given as a
 //! [`Target`], and what it observed as an [`Observe`].
 
+mod descriptors;
 pub mod ending;
 pub mod parent;
 mod run;

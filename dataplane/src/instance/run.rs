@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::descriptors;
 use super::ending::{Ending, Endings, Parent};
 use super::serving::{Observer, Serving};
 use super::{Configured, Subscription};
@@ -39,6 +40,7 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When it cannot start: the identity, the admin or health address, the access log.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    descriptors::raise();
     // The control side: delivery, admin, signals. Requests have the workers' own runtimes.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
