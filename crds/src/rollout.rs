@@ -214,8 +214,9 @@ pub struct DataPlane {
     )]
     pub listeners: Vec<Listener>,
     /// How much of an instance its clients may take.
+    // In a box: most Rollouts have none, and it is the larger part of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limits: Option<ClientLimits>,
+    pub limits: Option<Box<ClientLimits>>,
 }
 
 /// One port to listen on.

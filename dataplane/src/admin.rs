@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -24,20 +23,12 @@ use sluice_model::unit::{Action, PlainHttp};
 use crate::listener::{Listeners, OpenListener};
 use crate::live::{Endpoints, Generation, LiveStore};
 use crate::pool::rotation::EndpointEntry;
+use crate::shutdown::{Drain, Progress};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::certificate::Certificate;
 
 /// Admin connections at a time: a few scrapers and people.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
-
-/// Where a process stands in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
-    /// It serves, or waits for its first revision.
-    Running,
-    /// It is on its way out: not ready any more.
-    Draining,
-}
 
 /// What the admin listener shows.
 #[derive(Debug)]
@@ -46,7 +37,6 @@ pub struct Admin {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) instance: Arc<str>,
-    stage: AtomicU8,
 }
 
 impl Admin {
@@ -56,33 +46,36 @@ impl Admin {
             metrics,
             listeners,
             instance,
-            stage: AtomicU8::new(0),
         }
     }
 
-    pub(crate) fn drain(&self) {
-        self.stage.store(1, Ordering::Release);
-    }
-
-    /// Where the process stands.
-    pub fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Acquire) {
-            0 => Stage::Running,
-            _ => Stage::Draining,
-        }
+    /// How far it is in its end.
+    pub(crate) fn progress(&self) -> &Progress {
+        self.metrics.progress()
     }
 
     /// Why it is not ready; `None`: it is.
-    pub fn unready(&self) -> Option<&'static str> {
-        if self.stage() == Stage::Draining {
-            Some("draining: this instance is shutting down")
+    pub fn unready(&self) -> Option<String> {
+        if let Some(drain) = self.progress().drain() {
+            Some(self.draining(&drain))
         } else if self.store.load().is_none() {
-            Some("no verified revision is live yet")
+            Some("no verified revision is live yet".to_owned())
         } else if self.listeners.addresses().is_empty() {
-            Some("no listener is bound yet")
+            Some("no listener is bound yet".to_owned())
         } else {
             None
         }
+    }
+
+    fn draining(&self, drain: &Drain) -> String {
+        let (metrics, seconds) = (&self.metrics, drain.began.elapsed().as_secs());
+        format!(
+            "draining: this instance is shutting down, {} for {seconds} s; {} connections, {} requests and {} tunnels are left",
+            drain.stage.as_str(),
+            metrics.connections(),
+            metrics.inflight(),
+            metrics.tunnels()
+        )
     }
 
     pub(crate) fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -169,6 +162,7 @@ fn current(admin: &Admin) -> Value {
     json!({
         "instance": &*admin.instance,
         "ready": admin.unready().is_none(),
+        "drain": admin.progress().drain().map(|drain| drain_view(admin, &drain)),
         "epoch": live.as_ref().map(|live| live.epoch),
         "stable": live.as_ref().map(|live| revision(&live.stable)),
         "candidate": candidate.map(|(generation, share)| {
@@ -179,6 +173,18 @@ fn current(admin: &Admin) -> Value {
             view
         }),
         "listeners": listeners.collect::<Vec<_>>(),
+    })
+}
+
+fn drain_view(admin: &Admin, drain: &Drain) -> Value {
+    let began = jiff::Timestamp::try_from(drain.began_at).ok();
+    json!({
+        "stage": drain.stage.as_str(),
+        "since": began.map(|began| began.to_string()),
+        "seconds": drain.began.elapsed().as_secs(),
+        "connections": admin.metrics.connections(),
+        "requests": admin.metrics.inflight(),
+        "tunnels": admin.metrics.tunnels(),
     })
 }
 

@@ -61,7 +61,7 @@ impl Health {
     pub fn unready(&self) -> Option<String> {
         match &*self.stage() {
             Stage::Beginning { why, .. } => Some(why.clone()),
-            Stage::Begun(admin) => admin.unready().map(str::to_owned),
+            Stage::Begun(admin) => admin.unready(),
         }
     }
 

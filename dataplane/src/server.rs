@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_model::limits::TUNNEL_DRAIN_PERCENT;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Admin};
 use crate::listener::{Binding, Listeners};
 use crate::live::LiveStore;
-use crate::shutdown::{End, Plan, Skip};
+use crate::shutdown::{End, Plan, Skip, Stage};
 use crate::telemetry::access_log::{self, Target, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::worker::crowd::Crowd;
@@ -167,11 +168,13 @@ impl Handle {
 
     /// Stops in stages; `skip` cuts the one under way short. Returns whether every request came to its end.
     pub async fn shutdown(self, plan: Plan, skip: &Skip) -> End {
-        self.admin.drain();
+        self.metrics.progress().reaches(Stage::Leaving);
         self.tell(|| Command::AskToLeave).await;
         skip.or(plan.converge, std::future::pending()).await;
         self.listeners.close_all().await;
-        self.tell(|| Command::Finish).await;
+        self.metrics.progress().reaches(Stage::Finishing);
+        let tunnels_within = plan.grace.mul_f64(f64::from(TUNNEL_DRAIN_PERCENT) / 100.0);
+        self.tell(|| Command::Finish { tunnels_within }).await;
         let end = skip.or(plan.grace, self.quiet()).await;
         self.tell(|| Command::Abort).await;
         for task in &self.tasks {

@@ -3,11 +3,15 @@
 //!
 //! A second signal skips to the next stage.
 
+mod progress;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+
+pub use progress::{Drain, Progress, Stage};
 
 /// How long the stages may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -37,7 +37,7 @@ use crate::telemetry::access_log::{Buffer, Sink};
 use crate::telemetry::counters::WorkerCounters;
 use accept::{Acceptors, Manner};
 use chance::Chance;
-use connection::{Connection, Wish};
+use connection::{Connection, Ended, Wish};
 use crowd::Crowd;
 use lane::Serving;
 use throttle::Throttle;
@@ -70,8 +70,11 @@ pub(crate) enum Command {
     },
     /// Answer with `Connection: close`, or `GOAWAY`, from now on.
     AskToLeave,
-    /// Close every connection as soon as it has no request.
-    Finish,
+    /// Close every connection as soon as it has no request, and tunnels one after the other.
+    Finish {
+        /// All tunnels are ended by then.
+        tunnels_within: Duration,
+    },
     /// Close every connection now, and end.
     Abort,
 }
@@ -109,6 +112,8 @@ pub(crate) struct Worker {
     pub(crate) chance: Chance,
     pub(crate) leaving: Cell<Leaving>,
     crowd: Arc<Crowd>,
+    /// By when the last tunnel is ended, if the instance ends.
+    finishing: Cell<Option<Instant>>,
     /// Of lines about connections that are refused as they come.
     refusals: Throttle,
     /// Of lines about accepting that fails.
@@ -165,12 +170,13 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
                 Some(Command::Retune { id, manner }) => acceptors.retune(id, manner),
                 Some(Command::Unlisten { id, done }) => acceptors.unlisten(id, done),
                 Some(Command::AskToLeave) => worker.ask_to_leave(),
-                Some(Command::Finish) => worker.wish_all(Wish::Finish),
+                Some(Command::Finish { tunnels_within }) => worker.finish(Instant::now(), tunnels_within),
                 Some(Command::Abort) | None => return,
             },
             _ = flush.tick() => {
                 worker.log.flush(&worker.counters);
                 let now = Instant::now();
+                worker.end_tunnels(now);
                 if now.duration_since(last_sweep) >= Duration::from_secs(1) {
                     last_sweep = now;
                     worker.sweep(now);
@@ -191,6 +197,7 @@ impl Worker {
             chance: Chance::seeded(),
             leaving: Cell::new(Leaving::No),
             crowd: outfit.crowd,
+            finishing: Cell::new(None),
             refusals: Throttle::new(REFUSED_CONNECTION_LINES),
             accept_failures: Throttle::new(1),
             serving: RefCell::default(),
@@ -256,9 +263,32 @@ impl Worker {
         }
     }
 
-    fn wish_all(&self, wish: Wish) {
+    /// Every connection ends when it has no request. Those that are tunnels now are ended one after the other: each in the second
+    /// half of its share of the time, so that even a single one has some, and somewhere in it, so that workers do not end
+    /// theirs at the same moments. What becomes a tunnel later ends with the last.
+    fn finish(&self, now: Instant, tunnels_within: Duration) {
+        self.finishing.set(Some(now + tunnels_within));
+        let connections = self.connections.borrow();
+        let tunnels = connections.values().filter(|connection| connection.is_tunnel());
+        let step = tunnels_within / u32::try_from(tunnels.clone().count()).unwrap_or(u32::MAX).max(1);
+        let early = step.mul_f64((self.chance.next() >> 11) as f64 / (1_u64 << 54) as f64);
+        let mut share_ends = now;
+        for tunnel in tunnels {
+            share_ends += step;
+            tunnel.ends_at(share_ends - early);
+        }
+        for connection in connections.values() {
+            connection.wish(Wish::Finish);
+        }
+    }
+
+    /// Ends the tunnels whose time has come, if the instance ends.
+    fn end_tunnels(&self, now: Instant) {
+        let Some(last) = self.finishing.get() else { return };
         for connection in self.connections.borrow().values() {
-            connection.wish(wish);
+            if connection.end_tunnel(now, last) == Ended::Now {
+                self.counters.tunnels_drained.add(1);
+            }
         }
     }
 

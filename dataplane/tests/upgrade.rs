@@ -6,6 +6,8 @@
 #[path = "proxy/world.rs"]
 mod world;
 
+#[path = "upgrade/drain.rs"]
+mod drain;
 #[path = "upgrade/ends.rs"]
 mod ends;
 #[path = "upgrade/refusals.rs"]

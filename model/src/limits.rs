@@ -323,6 +323,10 @@ pub const CLIENT_IDLE_TIMEOUT_SECONDS: u64 = 75;
 pub const TUNNEL_IDLE_TIMEOUT_SECONDS: u64 = 300;
 /// The longest that an operator may make of it (`limits.tunnelIdleTimeout`): a day, as of any timeout.
 pub const TUNNEL_IDLE_MOST_MS: u64 = MAX_TIMEOUT_MILLIS;
+/// The part of the grace time of an instance that ends, in percent, over which its tunnels are ended one after the other. All at
+/// once, at its end, their clients would come back in the same instant to those that are left. The rest is for what goes
+/// over late, and for connections to close.
+pub const TUNNEL_DRAIN_PERCENT: u32 = 80;
 /// What a tunnel holds of each direction while the receiver does not take it; no more is read meanwhile.
 pub const TUNNEL_BUFFER_BYTES: usize = 16 << 10;
 /// Client connections of an instance for each of its workers, unless an operator says how many (`limits.maxConnections`): 15 KiB

@@ -102,7 +102,7 @@ fn within<const USUAL: u64, const LEAST: u64, const MOST: u64>(
 ) -> Option<Bounded<USUAL, LEAST, MOST>> {
     let within = Bounded::new(value);
     if within.is_none() {
-        findings.error(field, "is out of its bounds", &format!("give it a value {bounds}"));
+        findings.error(field, "is out of its bounds", format!("give it a value {bounds}"));
     }
     within
 }

@@ -226,6 +226,8 @@ pub struct WorkerCounters {
     pub inflight: Counter,
     /// Open tunnels (a gauge).
     pub tunnels: Counter,
+    /// Tunnels that were ended because the instance was.
+    pub tunnels_drained: Counter,
     /// What clients sent through tunnels.
     pub tunnel_bytes_in: Counter,
     /// What they were sent.
@@ -252,6 +254,7 @@ impl WorkerCounters {
             connections: Counter::default(),
             inflight: Counter::default(),
             tunnels: Counter::default(),
+            tunnels_drained: Counter::default(),
             tunnel_bytes_in: Counter::default(),
             tunnel_bytes_out: Counter::default(),
             reconnects: Counter::default(),

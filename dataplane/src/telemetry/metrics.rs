@@ -9,6 +9,7 @@ use super::counters::{Counter, DURATION_BOUNDS_MICROS, Durations, Protocol, Rout
 use crate::guard::rule::Rule;
 use crate::live::LiveStore;
 use crate::proxy::failure::Failure;
+use crate::shutdown::Progress;
 use crate::tls::facts::Version;
 use crate::tls::failure::HandshakeFailure;
 
@@ -19,12 +20,23 @@ pub struct Metrics {
     workers: Vec<Arc<WorkerCounters>>,
     /// What is counted beside requests, with the library's registry since nothing of it is on the request path.
     beside: prometheus::Registry,
+    progress: Progress,
 }
 
 impl Metrics {
     /// What is registered with `beside` is part of the page.
     pub(crate) fn new(store: LiveStore, workers: Vec<Arc<WorkerCounters>>, beside: prometheus::Registry) -> Self {
-        Self { store, workers, beside }
+        Self {
+            store,
+            workers,
+            beside,
+            progress: Progress::default(),
+        }
+    }
+
+    /// How far the process is in its end.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
@@ -42,6 +54,11 @@ impl Metrics {
     /// Open client connections.
     pub fn connections(&self) -> u64 {
         self.sum(|worker| worker.connections.get())
+    }
+
+    /// Open tunnels.
+    pub fn tunnels(&self) -> u64 {
+        self.sum(|worker| worker.tunnels.get())
     }
 
     /// Requests whose route and pool came from two generations. Always 0.
@@ -258,13 +275,24 @@ impl Metrics {
     }
 
     fn render_process(&self, page: &mut Page) {
+        let drain = self.progress.drain();
         let gauges = [
             ("proxy_connections", "Open client connections.", self.connections()),
             ("proxy_inflight_requests", "Requests being answered.", self.inflight()),
             (
                 "proxy_tunnels",
                 "Open tunnels: connections that went over to another protocol.",
-                self.sum(|worker| worker.tunnels.get()),
+                self.tunnels(),
+            ),
+            (
+                "proxy_draining",
+                "1 while the instance is shutting down.",
+                u64::from(drain.is_some()),
+            ),
+            (
+                "proxy_drain_seconds",
+                "For how long it has been shutting down.",
+                drain.map_or(0, |drain| drain.began.elapsed().as_secs()),
             ),
             (
                 "proxy_workers",
@@ -277,6 +305,11 @@ impl Metrics {
             page.sample("", &[], value);
         }
         let counters = [
+            (
+                "proxy_tunnels_drained_total",
+                "Tunnels that were ended because the instance was.",
+                self.sum(|worker| worker.tunnels_drained.get()),
+            ),
             (
                 "proxy_accept_failures_total",
                 "Times that a connection could not be accepted, for want of file descriptors as a rule.",

@@ -70,6 +70,15 @@ pub(crate) enum Wish {
     Abort,
 }
 
+/// Whether a tunnel was ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    /// It was, now.
+    Now,
+    /// It is none, its time has not come, or it was ended before.
+    No,
+}
+
 /// How its socket is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Closing {
@@ -103,6 +112,8 @@ pub(crate) struct Connection {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     wish: Cell<Wish>,
+    /// When it is ended if it is a tunnel then.
+    ends_at: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -123,6 +134,7 @@ impl Connection {
             phase: Cell::new(phase),
             since: Cell::new(Instant::now()),
             wish: Cell::new(Wish::Stay),
+            ends_at: Cell::new(None),
             waker: RefCell::default(),
         }
     }
@@ -188,6 +200,26 @@ impl Connection {
     pub(crate) fn becomes_tunnel(&self) {
         self.phase.set(Phase::Tunnel);
         self.since.set(Instant::now());
+    }
+
+    /// Whether it is one.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.phase.get() == Phase::Tunnel
+    }
+
+    /// It is to end then, as a tunnel.
+    pub(super) fn ends_at(&self, at: Instant) {
+        self.ends_at.set(Some(at));
+    }
+
+    /// Ends it if it is a tunnel whose time has come: its own, or the last for all.
+    pub(super) fn end_tunnel(&self, now: Instant, last: Instant) -> Ended {
+        let due = self.ends_at.get().unwrap_or(last) <= now;
+        if !due || !self.is_tunnel() || self.wish.get() == Wish::Abort {
+            return Ended::No;
+        }
+        self.wish(Wish::Abort);
+        Ended::Now
     }
 
     /// Something was passed on in it, one way or the other.

@@ -36,13 +36,16 @@ impl Client {
     }
 }
 
+/// How many connections each client has; who has none is not in it.
+type Counts = HashMap<Client, u64>;
+
 /// The connections of one instance.
 #[derive(Debug)]
 pub(crate) struct Crowd {
     /// How many there may be unless somebody says otherwise.
     usual: u64,
     all: Padded<AtomicU64>,
-    clients: Box<[Padded<Mutex<HashMap<Client, u64>>>]>,
+    clients: Box<[Padded<Mutex<Counts>>]>,
     hasher: RandomState,
 }
 
@@ -69,7 +72,7 @@ impl Crowd {
         })
     }
 
-    fn table(&self, client: Client) -> Option<MutexGuard<'_, HashMap<Client, u64>>> {
+    fn table(&self, client: Client) -> Option<MutexGuard<'_, Counts>> {
         let count = (self.clients.len() as u64).max(1);
         let table = self.clients.get((self.hasher.hash_one(client) % count) as usize)?;
         Some(table.0.lock().unwrap_or_else(PoisonError::into_inner))
