@@ -138,7 +138,7 @@ pub struct StageStatus {
 pub struct InstancesStatus {
     /// Connected.
     pub total: usize,
-    /// Ordered onto the candidate; all of them when there is none.
+    /// Ordered onto the candidate; all of them when nothing is tried, and none while the target waits for its turn.
     pub target: usize,
     /// Of these, have acknowledged the order in force.
     pub acknowledged: usize,
@@ -516,6 +516,9 @@ fn instances(record: &Record, view: &View) -> InstancesStatus {
     };
     let refusals: Vec<RefusalStatus> = view.instances.iter().filter_map(refusal).collect();
     let total = view.connected().len();
+    // Nobody has what waits for its turn: to count who follows the order in force beside it would say the contrary.
+    let has_target = record.rollout.is_some() || record.restoring.is_some() || record.queued.is_none();
+    let asked = if has_target { asked } else { BTreeSet::new() };
     let acknowledged = asked
         .iter()
         .filter(|instance| view.has_acknowledged(instance, record.epoch))

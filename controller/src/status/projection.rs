@@ -12,9 +12,9 @@ use super::content::{self, Subject};
 use super::desired::{Desired, Truth, Weight};
 use super::fleet;
 use super::reason::Reason;
+use super::references;
 use super::standing::{self, Before, Scene, Standing, Waiting, fleet_of};
 use super::watched::{Watched, condition, status, text};
-use crate::live::Presence;
 use crate::objects::Stored;
 use crate::pipeline::Situation;
 use crate::pipeline::situation::{FleetSituation, Knowledge};
@@ -123,10 +123,7 @@ impl Projection {
             Before::Other
         };
         let standing = standing::of(subject.item, subject.problems, scene, latch)?;
-        let presence = content::presence(subject.item, scene.situation);
-        if presence == Some(Presence::NotYetSeen) {
-            return None; // known in a moment
-        }
+        let resolved = references::resolved(subject, scene)?;
         let live_in = match &standing {
             Standing::Live(revision) => Some(live_since.unwrap_or_else(|| revision.to_string())),
             // Its instances are let in no more, and serve it on.
@@ -146,13 +143,11 @@ impl Projection {
         };
         self.remembered.insert(key.clone(), now);
         Some(match key.kind {
-            Kind::Pool => content::pool(
-                subject,
-                &standing,
-                content::rotation(subject.item, scene.situation),
-                presence,
-            ),
-            Kind::ProxyRoute | Kind::Rollout => content::route(subject, &standing, live_in),
+            Kind::Pool => {
+                let rotation = content::rotation(subject.item, &standing, scene.situation);
+                content::pool(subject, &standing, resolved, rotation)
+            }
+            Kind::ProxyRoute | Kind::Rollout => content::route(subject, &standing, resolved, live_in),
         })
     }
 }
