@@ -462,13 +462,14 @@ fn holding(record: &Record) -> String {
 
 fn record_missing(view: &View) -> String {
     let missing = "the record of this fleet is missing";
-    let left = limits::ADOPTION_WAIT_MS.saturating_sub(view.listening_ms);
-    match (view.connected().is_empty(), left) {
+    let is_over = view.listening_ms >= limits::ADOPTION_WAIT_MS;
+    match (view.connected().is_empty(), is_over) {
         (true, _) => format!("{missing}, and no instance is connected yet to say what it serves; traffic goes on"),
-        (false, 0) => format!("{missing}, and no instance holds anything: waiting for the first revision"),
-        (false, left) => format!(
-            "{missing}: listening for {} more to what the instances serve; traffic goes on",
-            Span(left)
+        (false, true) => format!("{missing}, and no instance holds anything: waiting for the first revision"),
+        // Not how long it still takes: a status is written when it means something else.
+        (false, false) => format!(
+            "{missing}: what the instances serve is listened to for {}; traffic goes on",
+            Span(limits::ADOPTION_WAIT_MS)
         ),
     }
 }

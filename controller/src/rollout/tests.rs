@@ -531,7 +531,7 @@ fn a_missing_record_is_called_missing() {
     bench.seconds(5, good);
     assert_eq!(
         message(&bench),
-        "the record of this fleet is missing: listening for 10s more to what the instances serve; traffic goes on"
+        "the record of this fleet is missing: what the instances serve is listened to for 15s; traffic goes on"
     );
 }
 
