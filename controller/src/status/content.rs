@@ -29,7 +29,7 @@ pub struct Subject<'a> {
 }
 
 /// The status of a route. `resolved` is what there is to say of what it refers to, and `live_in` the revision with which
-/// its content came into service everywhere.
+/// the form that serves came into service everywhere.
 pub fn route(subject: Subject<'_>, standing: &Standing, resolved: Fact, live_in: Option<String>) -> Desired {
     let programmed = programmed(subject, standing, live_in.as_deref());
     let status = ProxyRouteStatus {
@@ -114,13 +114,14 @@ pub fn rotation(item: &Item, standing: &Standing, situation: &Situation) -> Opti
 
 /// The form of an object that requests meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Serves {
+pub(super) enum Serves {
     AsWritten,
     LastGood,
     Nothing,
 }
 
-fn serves(standing: &Standing) -> Serves {
+/// See [`Serves`].
+pub(super) fn serves(standing: &Standing) -> Serves {
     match standing {
         Standing::Quarantined(Effect::NotServed) => Serves::Nothing,
         Standing::Quarantined(Effect::LastGoodServes | Effect::FileAsBefore)

@@ -390,11 +390,17 @@ fn what_is_taken_back_says_so_and_why() {
 #[test]
 fn what_is_wrong_is_named_with_its_place_and_what_serves_instead() {
     let mut bench = Bench::serving(GOOD);
-    bench.write(&GOOD.replace("pool: api", "pool: apo"), 2);
+    let quarantined =
+        "False 1-01010101 | Accepted=True/Accepted ResolvedRefs=False/PoolNotFound Programmed=False/Quarantined";
     check(
         &mut bench,
-        "False - | Accepted=True/Accepted ResolvedRefs=False/PoolNotFound Programmed=False/Quarantined",
+        "True 1-01010101 | Accepted=True/Accepted ResolvedRefs=True/Resolved Programmed=True/Programmed",
     );
+    bench.write(&GOOD.replace("pool: api", "pool: apo"), 2);
+    check(&mut bench, quarantined);
+    // Whoever leads next says the same, and does not take it for being live.
+    bench.write_and_restart();
+    check(&mut bench, quarantined);
     let desired = bench.desired(SHOP).unwrap();
     assert_eq!(
         desired.facts[2].message,
@@ -541,7 +547,10 @@ fn a_pool_in_error_is_told_on_its_route_and_is_healthy_only_if_its_last_good_for
         "True 1-01010101 | Accepted=True/Accepted ResolvedRefs=False/PoolNotUsable Programmed=True/Programmed",
     );
     let message = bench.desired(SHOP).unwrap().facts[1].message.clone();
-    assert!(message.starts_with("Pool shop/api is in error: spec.endpoints"), "{message}");
+    assert!(
+        message.starts_with("Pool shop/api is in error: spec.endpoints"),
+        "{message}"
+    );
     assert!(message.ends_with("; its last good form keeps serving"), "{message}");
     let pool = bench.desired("Pool shop/api").unwrap();
     let healthy = |pool: &Desired| pool.facts[3].clone();

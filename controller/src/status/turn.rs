@@ -50,7 +50,8 @@ pub fn of(write: &Write) -> Vec<Turned> {
         }),
     };
     let references = decisive(write, "ResolvedRefs");
-    let references = references.and_then(|(before, fact)| Some((of_references(write.object.kind, before, fact.reason)?, fact)));
+    let references =
+        references.and_then(|(before, fact)| Some((of_references(write.object.kind, before, fact.reason)?, fact)));
     let turned = |(turn, fact): (Turn, &Fact)| Turned {
         object: write.object.clone(),
         uid: write.desired.uid.to_string(),
