@@ -96,11 +96,13 @@ pub fn run(args: &Args, called: Called) -> Result<Exit, Failure> {
         TextFormat::Json => output::json(&answer.json)?,
         TextFormat::Yaml => output::yaml(&answer.json)?,
     });
-    Ok(if answer.json["explanation"]["winner"].is_null() {
-        Exit::Failed
-    } else {
-        Exit::Done
-    })
+    Ok(
+        if answer.json.pointer("/explanation/winner").is_none_or(Value::is_null) {
+            Exit::Failed
+        } else {
+            Exit::Done
+        },
+    )
 }
 
 /// What is printed.
@@ -162,13 +164,13 @@ async fn served(cluster: &Cluster, controller: &str, fleet: &FleetName, args: &A
 /// What the leader answered, and where the objects as they are written say something else.
 fn as_served(served: &Value, fleet: &FleetName, written: Option<&Explanation>, errors: usize, advice: &str) -> Answer {
     let string = |field: &str| served.get(field).and_then(Value::as_str).unwrap_or_default().trim_end();
-    let (revision, explanation) = (string("revision"), &served["explanation"]);
+    let (revision, explanation) = (string("revision"), served.get("explanation"));
     let mut text = format!(
         "{}\n\nSo it is served by fleet {fleet}, in revision {revision}.\n",
         string("text")
     );
-    let winner = written.map(|written| json!(written)["winner"].clone());
-    if winner.as_ref() != Some(&explanation["winner"]) {
+    let winner = written.map(|written| json!(written.winner));
+    if winner.as_ref() != explanation.and_then(|explanation| explanation.get("winner")) {
         let by = winner.as_ref().and_then(|winner| winner.get("route")?.as_str());
         let by = by.map_or("nothing would take it".to_owned(), |route| {
             format!("{route} would, otherwise")
