@@ -1,22 +1,27 @@
-//! `sluice explain`: which route wins for a request, and why the others do not: of a folder, or of a cluster, whose
-//! objects are then read as files in a folder would be.
+//! `sluice explain`: which route wins for a request, and why the others do not: of a folder, or of a cluster.
+//!
+//! Of a cluster it is the controller that answers, by what the fleet serves: what is in error or held back serves in an
+//! earlier form, which no object shows. The objects are read as files in a folder would be, to say where that differs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_controller::lint::{LintReport, lint_cluster};
 use sluice_controller::problem::Severity;
 use sluice_controller::source::{self, Cluster as Namespaces};
-use sluice_model::explain::{Explanation, explain};
-use sluice_model::{FleetName, Name, RequestFacts, Snapshot, authority, path};
+use sluice_model::explain::Explanation;
+use sluice_model::question::Question;
+use sluice_model::{FleetName, Name, Snapshot};
 
 use crate::called::Called;
+use crate::cluster::forward::PodAdmin;
 use crate::cluster::objects::{self, Kind};
 use crate::cluster::refusal::Wish;
 use crate::cluster::{Cluster, ConnectionArgs, controller_namespace};
@@ -79,26 +84,116 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// When the folder cannot be read, serves nothing, or the request is none that could be routed.
 pub fn run(args: &Args, called: Called) -> Result<Exit, Failure> {
     let place = Place::find(args, called)?;
-    let report = place.report()?;
-    let errors = report.count(Severity::Error);
-    let snapshot = choose(report.fleets, args.fleet.as_deref(), &place, called)?;
-    let explanation = answer(&snapshot, args)?;
+    let answer = match &place {
+        Place::Folder(folder) => {
+            let report = lint::report(folder)?;
+            as_written(report, args, &place, called)?
+        }
+        Place::Cluster => waiting_runtime()?.block_on(in_cluster(args, &place, called))?,
+    };
     output::print(&match args.output {
-        TextFormat::Text => text(&explanation, errors, &place.advice(called)),
-        TextFormat::Json => output::json(&json!({"explanation": explanation, "errorsInFolder": errors}))?,
-        TextFormat::Yaml => output::yaml(&json!({"explanation": explanation, "errorsInFolder": errors}))?,
+        TextFormat::Text => answer.text,
+        TextFormat::Json => output::json(&answer.json)?,
+        TextFormat::Yaml => output::yaml(&answer.json)?,
     });
-    Ok(if explanation.winner.is_some() {
-        Exit::Done
-    } else {
-        Exit::Failed
+    Ok(
+        if answer.json.pointer("/explanation/winner").is_none_or(Value::is_null) {
+            Exit::Failed
+        } else {
+            Exit::Done
+        },
+    )
+}
+
+/// What is printed.
+struct Answer {
+    text: String,
+    json: Value,
+}
+
+/// By the objects as they are written.
+fn as_written(report: LintReport, args: &Args, place: &Place<'_>, called: Called) -> Result<Answer, Failure> {
+    let errors = report.count(Severity::Error);
+    let (_, snapshot) = choose(report.fleets, args.fleet.as_deref(), place, called)?;
+    let snapshot = snapshot?;
+    let explanation = explained(&snapshot, args)?;
+    Ok(Answer {
+        text: text(&explanation, errors, &place.advice(called)),
+        json: json!({"explanation": explanation, "errorsInFolder": errors}),
     })
+}
+
+/// As the fleet serves it, by whoever leads; by the objects for whoever may not ask, or while nobody can be asked.
+async fn in_cluster(args: &Args, place: &Place<'_>, called: Called) -> Result<Answer, Failure> {
+    let cluster = Cluster::connect(&args.connection).await?;
+    let controller = controller_namespace(args.controller_namespace.as_ref())?;
+    let report = read(&cluster, &controller).await?;
+    let errors = report.count(Severity::Error);
+    let (fleet, written) = choose(report.fleets.clone(), args.fleet.as_deref(), place, called)?;
+    match served(&cluster, &controller, &fleet, args).await {
+        Ok(served) => {
+            let written = written.ok().map(|written| explained(&written, args)).transpose()?;
+            Ok(as_served(
+                &served,
+                &fleet,
+                written.as_ref(),
+                errors,
+                &place.advice(called),
+            ))
+        }
+        Err(failure) => {
+            output::remark(&format!(
+                "{failure}; what follows goes by the objects as they are written, and what is in error or held back serves \
+                 in an earlier form"
+            ));
+            as_written(report, args, place, called)
+        }
+    }
+}
+
+async fn served(cluster: &Cluster, controller: &str, fleet: &FleetName, args: &Args) -> Result<Value, Failure> {
+    let path = format!("/api/v2/rollouts/{fleet}/explain");
+    let question = serde_json::to_value(question(args)).map_err(|error| Failure::usage(error.to_string()))?;
+    let leader = cluster.leader(controller).await?;
+    PodAdmin::open(cluster, controller, &leader)
+        .await?
+        .post(&path, &question)
+        .await
+}
+
+/// What the leader answered, and where the objects as they are written say something else.
+fn as_served(served: &Value, fleet: &FleetName, written: Option<&Explanation>, errors: usize, advice: &str) -> Answer {
+    let string = |field: &str| served.get(field).and_then(Value::as_str).unwrap_or_default().trim_end();
+    let (revision, explanation) = (string("revision"), served.get("explanation"));
+    let mut text = format!(
+        "{}\n\nSo it is served by fleet {fleet}, in revision {revision}.\n",
+        string("text")
+    );
+    let winner = written.map(|written| json!(written.winner));
+    if winner.as_ref() != explanation.and_then(|explanation| explanation.get("winner")) {
+        let by = winner.as_ref().and_then(|winner| winner.get("route")?.as_str());
+        let by = by.map_or("nothing would take it".to_owned(), |route| {
+            format!("{route} would, otherwise")
+        });
+        let _ = writeln!(
+            text,
+            "As the objects are written, {by}: a change is on its way, or held back. See `{advice}`."
+        );
+    }
+    if errors > 0 {
+        let _ = writeln!(
+            text,
+            "There are {errors} errors; objects with errors serve in their last good form, if they have one. See `{advice}`."
+        );
+    }
+    let json = json!({"explanation": explanation, "fleet": fleet, "revision": revision, "errorsInFolder": errors});
+    Answer { text, json }
 }
 
 /// Where the objects are.
 enum Place<'a> {
     Folder(&'a PathBuf),
-    Cluster(&'a Args),
+    Cluster,
 }
 
 impl<'a> Place<'a> {
@@ -107,18 +202,11 @@ impl<'a> Place<'a> {
         match (&args.folder, called) {
             (Some(_), _) if cluster => Err(Failure::usage("give a folder, or options for a cluster, and not both")),
             (Some(folder), _) => Ok(Self::Folder(folder)),
-            (None, Called::Plugin) => Ok(Self::Cluster(args)),
-            (None, Called::Sluice) if cluster => Ok(Self::Cluster(args)),
+            (None, Called::Plugin) => Ok(Self::Cluster),
+            (None, Called::Sluice) if cluster => Ok(Self::Cluster),
             (None, Called::Sluice) => Err(Failure::usage(
                 "give the folder of manifests, or --kube to look at a cluster",
             )),
-        }
-    }
-
-    fn report(&self) -> Result<LintReport, Failure> {
-        match self {
-            Self::Folder(folder) => lint::report(folder),
-            Self::Cluster(args) => waiting_runtime()?.block_on(in_cluster(args)),
         }
     }
 
@@ -126,7 +214,7 @@ impl<'a> Place<'a> {
     fn name(&self) -> String {
         match self {
             Self::Folder(folder) => folder.display().to_string(),
-            Self::Cluster(_) => "the cluster".to_owned(),
+            Self::Cluster => "the cluster".to_owned(),
         }
     }
 
@@ -134,25 +222,23 @@ impl<'a> Place<'a> {
     fn advice(&self, called: Called) -> String {
         match self {
             Self::Folder(folder) => format!("{called} lint {}", folder.display()),
-            Self::Cluster(_) => format!("{called} routes -A"),
+            Self::Cluster => format!("{called} routes -A"),
         }
     }
 }
 
 /// Reads the Rollouts that govern, and the routes and pools of all namespaces.
-async fn in_cluster(args: &Args) -> Result<LintReport, Failure> {
-    let controller = controller_namespace(args.controller_namespace.as_ref())?;
-    let cluster = Cluster::connect(&args.connection).await?;
+async fn read(cluster: &Cluster, controller: &str) -> Result<LintReport, Failure> {
     let mut manifests = Vec::new();
     for (kind, namespace) in [
-        (Kind::Rollout, Some(controller.as_str())),
+        (Kind::Rollout, Some(controller)),
         (Kind::ProxyRoute, None),
         (Kind::Pool, None),
     ] {
         let objects = cluster.list(kind, namespace).await?.items;
         manifests.extend(objects.iter().map(manifest));
     }
-    let namespaces = match namespaces(&cluster, controller).await {
+    let namespaces = match namespaces(cluster, controller).await {
         Ok(namespaces) => Some(namespaces),
         Err(failure) => {
             output::remark(&format!(
@@ -165,7 +251,7 @@ async fn in_cluster(args: &Args) -> Result<LintReport, Failure> {
 }
 
 /// How old and how labelled the namespaces are: it decides who owns a host, and whose routes a fleet serves.
-async fn namespaces(cluster: &Cluster, controller: String) -> Result<Namespaces, Failure> {
+async fn namespaces(cluster: &Cluster, controller: &str) -> Result<Namespaces, Failure> {
     let api: Api<Namespace> = Api::all(cluster.client());
     let list = cluster
         .call(&Wish::list("namespaces", None), api.list(&ListParams::default()))
@@ -204,23 +290,25 @@ fn text(explanation: &Explanation, errors: usize, advice: &str) -> String {
     text
 }
 
-/// The snapshot of the fleet asked for, or of the only one.
+/// The fleet asked for, or the only one, with what it would serve of the objects as they are written.
 fn choose(
-    fleets: std::collections::BTreeMap<FleetName, Option<Snapshot>>,
+    fleets: BTreeMap<FleetName, Option<Snapshot>>,
     wanted: Option<&str>,
     place: &Place<'_>,
     called: Called,
-) -> Result<Snapshot, Failure> {
+) -> Result<(FleetName, Result<Snapshot, Failure>), Failure> {
     let names: Vec<String> = fleets.keys().map(ToString::to_string).collect();
     let mut of = fleets
         .into_iter()
         .filter(|(name, _)| wanted.is_none_or(|wanted| name.as_str() == wanted));
     match (of.next(), of.next()) {
-        (Some((_, Some(snapshot))), None) => Ok(snapshot),
-        (Some((name, None)), None) => Err(Failure::failed(format!(
-            "fleet {name} has nothing complete to serve; `{}` says why",
-            place.advice(called)
-        ))),
+        (Some((name, snapshot)), None) => {
+            let nothing = Failure::failed(format!(
+                "fleet {name} has nothing complete to serve; `{}` says why",
+                place.advice(called)
+            ));
+            Ok((name, snapshot.ok_or(nothing)))
+        }
         (Some(_), Some(_)) => Err(Failure::usage(format!(
             "say which fleet with --fleet: {}",
             names.join(", ")
@@ -237,32 +325,46 @@ fn choose(
     }
 }
 
-/// Explains the request as the data plane would see it: host and path normalised.
-fn answer(snapshot: &Snapshot, args: &Args) -> Result<Explanation, Failure> {
-    let wrong = |error: String| Failure::usage(error);
-    let host = args.host.as_deref().map(authority::parse).transpose();
-    let host = host.map_err(|error| wrong(format!("--host: {error}")))?;
-    let (raw, query) = match args.path.split_once('?') {
-        Some((raw, query)) => (raw, Some(query)),
-        None => (args.path.as_str(), None),
+fn question(args: &Args) -> Question {
+    // Every header was read from text, and is visible ASCII.
+    let header = |(name, value): &(HeaderName, HeaderValue)| {
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
-    let path = path::normalize(raw).map_err(|error| wrong(format!("--path {raw:?}: {error}")))?;
-    let headers: HeaderMap = args.headers.iter().cloned().collect();
-    Ok(explain(
-        snapshot,
-        &RequestFacts {
-            host: host.as_ref().map(|authority| &*authority.host),
-            path: &path,
-            method: &args.method,
-            headers: &headers,
-            query,
-        },
-    ))
+    Question {
+        host: args.host.clone(),
+        path: args.path.clone(),
+        method: args.method.to_string(),
+        headers: args.headers.iter().map(header).collect(),
+    }
+}
+
+fn explained(snapshot: &Snapshot, args: &Args) -> Result<Explanation, Failure> {
+    question(args)
+        .explained(snapshot)
+        .map_err(|error| Failure::usage(format!("--{error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_serves_is_told_and_where_the_objects_say_something_else() {
+        let fleet = "edge".parse().unwrap();
+        let served = json!({"revision": "7-ab", "text": "goes to Pool shop/api\n", "explanation": {"winner": {"route": "ProxyRoute shop/a"}}});
+        let nobody = Explanation {
+            winner: None,
+            others: vec![],
+            routes_for_other_hosts: 1,
+        };
+        let answer = as_served(&served, &fleet, Some(&nobody), 1, "kubectl sluice routes -A");
+        let expected = "goes to Pool shop/api\n\nSo it is served by fleet edge, in revision 7-ab.\nAs the objects are written, \
+                        nothing would take it: a change is on its way, or held back. See `kubectl sluice routes -A`.\nThere \
+                        are 1 errors; objects with errors serve in their last good form, if they have one. See `kubectl \
+                        sluice routes -A`.\n";
+        assert_eq!(answer.text, expected);
+        assert_eq!(answer.json["revision"], "7-ab");
+    }
 
     #[test]
     fn headers_are_name_and_value() {

@@ -1,7 +1,9 @@
 //! `kubectl sluice instances`: the instances of every fleet as the leading controller sees them, by its admin port.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use kube::api::DynamicObject;
 use serde::Deserialize;
 use serde_json::Value;
 use sluice_crds::DEFAULT_FLEET;
@@ -13,6 +15,7 @@ use crate::cluster::objects::{Kind, text};
 use crate::cluster::{Cluster, ConnectionArgs, controller_namespace};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, TableFormat};
+use crate::patience::Patience;
 use crate::table::Table;
 use crate::waiting_runtime;
 
@@ -27,6 +30,9 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub connection: ConnectionArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub patience: Patience,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = TableFormat::Table)]
     pub output: TableFormat,
@@ -55,11 +61,25 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     waiting_runtime()?.block_on(async {
         let cluster = Cluster::connect(&args.connection).await?;
         let namespace = controller_namespace(args.namespace.as_ref())?;
-        let leader = cluster.leader(&namespace).await?;
-        let mut admin = PodAdmin::open(&cluster, &namespace, &leader).await?;
-        let mut answer = admin.get("/api/v2/instances").await?;
+        let governed = of_rollouts(&cluster, &namespace).await;
+        // One that no Rollout names can only be told by whoever leads now: nobody waits for a name that is misspelt.
+        let is_governed = |fleet: &String| governed.as_ref().is_none_or(|fleets| fleets.contains(fleet));
+        let patience = match args.fleet.as_ref().is_none_or(is_governed) {
+            true => args.patience.get(),
+            false => Duration::ZERO,
+        };
+        let asked = cluster.ask_leader(&namespace, "/api/v2/instances", patience).await;
+        let governed = governed.unwrap_or_default();
+        let (mut admin, mut answer) = match (asked, &args.fleet) {
+            (Ok(answered), _) => answered,
+            (Err(failure), Some(fleet)) if patience.is_zero() => {
+                let Failure { message, .. } = exists(fleet, &governed).err().unwrap_or(failure);
+                return Err(Failure::failed(message));
+            }
+            (Err(failure), _) => return Err(failure),
+        };
         if let Some(fleet) = &args.fleet {
-            exists(fleet, &fleets(&cluster, &namespace, &mut admin, &answer).await?)?;
+            exists(fleet, &fleets(governed, &mut admin, &answer).await?)?;
         }
         if let (Some(fleet), Some(all)) = (&args.fleet, answer.as_array_mut()) {
             all.retain(|instance| instance.get("fleet").and_then(Value::as_str) == Some(fleet));
@@ -73,24 +93,32 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     })
 }
 
-/// The fleets that there are: those that the controller has begun, and those that a Rollout names.
+/// The fleets that there are: those that a Rollout names, which may have nothing to serve yet, and those that the
+/// controller has begun.
 async fn fleets(
-    cluster: &Cluster,
-    namespace: &str,
+    governed: BTreeSet<String>,
     admin: &mut PodAdmin,
     instances: &Value,
 ) -> Result<BTreeSet<String>, Failure> {
     let begun = admin.get("/api/v2/rollouts").await?;
-    let mut fleets = named(&begun, "/fleet");
+    let mut fleets = governed;
+    fleets.extend(named(&begun, "/fleet"));
     fleets.extend(named(instances, "/fleet"));
-    // One that has nothing to serve yet. Whoever may not see Rollouts is told of the others.
-    if let Ok(rollouts) = cluster.list(Kind::Rollout, Some(namespace)).await {
-        fleets.extend(rollouts.items.iter().map(|rollout| match text(rollout, "/spec/fleet") {
-            "" => DEFAULT_FLEET.to_owned(),
-            fleet => fleet.to_owned(),
-        }));
-    }
     Ok(fleets)
+}
+
+/// The fleets that Rollouts name; `None` for whoever may not see them.
+async fn of_rollouts(cluster: &Cluster, namespace: &str) -> Option<BTreeSet<String>> {
+    let rollouts = cluster.list(Kind::Rollout, Some(namespace)).await.ok()?;
+    Some(rollouts.items.iter().map(fleet_of).collect())
+}
+
+/// The fleet that a Rollout names.
+pub fn fleet_of(rollout: &DynamicObject) -> String {
+    match text(rollout, "/spec/fleet") {
+        "" => DEFAULT_FLEET.to_owned(),
+        fleet => fleet.to_owned(),
+    }
 }
 
 fn named(list: &Value, pointer: &str) -> BTreeSet<String> {
@@ -100,7 +128,10 @@ fn named(list: &Value, pointer: &str) -> BTreeSet<String> {
 }
 
 /// That there is no such fleet, if there is none.
-fn exists(fleet: &str, fleets: &BTreeSet<String>) -> Result<(), Failure> {
+///
+/// # Errors
+/// When there is none.
+pub fn exists(fleet: &str, fleets: &BTreeSet<String>) -> Result<(), Failure> {
     if fleets.contains(fleet) {
         return Ok(());
     }

@@ -30,6 +30,7 @@ pub mod instance;
 pub mod instances;
 pub mod lint;
 pub mod output;
+pub mod patience;
 pub mod pool;
 pub mod rollout;
 pub mod routes;

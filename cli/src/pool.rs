@@ -14,10 +14,11 @@ use sluice_model::Name;
 use sluice_model::limits::{FORWARDED_PODS_MAX, FORWARDS_AT_A_TIME};
 
 use crate::cluster::forward::PodAdmin;
-use crate::cluster::objects::Kind;
+use crate::cluster::objects::{Kind, condition};
 use crate::cluster::refusal::Wish;
 use crate::cluster::{Cluster, ConnectionArgs, controller_namespace};
 use crate::failure::{Exit, Failure};
+use crate::instances::{exists, fleet_of};
 use crate::output::{self, TableFormat};
 use crate::table::Table;
 use crate::waiting_runtime;
@@ -59,16 +60,18 @@ async fn look(args: &Args) -> Result<Exit, Failure> {
     let cluster = Cluster::connect(&args.connection).await?;
     let namespace = args.namespace.as_ref().map_or(cluster.namespace(), Name::as_str);
     // The object first: a name that was misspelt is told as that, and not as one that no instance has.
-    cluster.get(Kind::Pool, namespace, args.name.as_str()).await?;
+    let pool = cluster.get(Kind::Pool, namespace, args.name.as_str()).await?;
+    let key = format!("Pool {namespace}/{}", args.name);
     let system = controller_namespace(args.controller_namespace.as_ref())?;
-    let pods = pods(&cluster, &members(&cluster, &system, args.fleet.as_deref()).await?).await?;
+    let members = members(&cluster, &system, args.fleet.as_deref()).await;
+    let members = members.map_err(|failure| orphaned(&pool, &key).unwrap_or(failure))?;
+    let pods = pods(&cluster, &members).await?;
     if pods.len() > FORWARDED_PODS_MAX {
         output::remark(&format!(
             "{} instances run; {FORWARDED_PODS_MAX} of them are asked",
             pods.len()
         ));
     }
-    let key = format!("Pool {namespace}/{}", args.name);
     let asked = pods.iter().take(FORWARDED_PODS_MAX).map(|pod| ask(&cluster, pod, &key));
     let answers: Vec<_> = futures::stream::iter(asked)
         .buffered(FORWARDS_AT_A_TIME)
@@ -86,7 +89,7 @@ async fn look(args: &Args) -> Result<Exit, Failure> {
         output::remark(&failure.to_string());
     }
     if rows.is_empty() {
-        return Err(nothing(&key, pods.len(), silent.first()));
+        return Err(orphaned(&pool, &key).unwrap_or_else(|| nothing(&key, pods.len(), silent.first())));
     }
     output::print(&match args.output {
         TableFormat::Json => output::json(&json!({"pool": key, "instances": rows}))?,
@@ -94,6 +97,18 @@ async fn look(args: &Args) -> Result<Exit, Failure> {
         TableFormat::Table => table(&rows),
     });
     Ok(if silent.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// That whoever has it is of a fleet that no Rollout governs any more, if the controller says so of the Pool.
+fn orphaned(pool: &DynamicObject, key: &str) -> Option<Failure> {
+    let programmed = condition(pool, "Programmed")?;
+    let text = |field: &str| programmed.get(field).and_then(Value::as_str).unwrap_or_default();
+    (text("reason") == "NoRollout").then(|| {
+        Failure::failed(format!(
+            "{key}: {}; as long as no Rollout says who they are, those instances cannot be asked",
+            text("message")
+        ))
+    })
 }
 
 fn nothing(key: &str, pods: usize, silent: Option<&Failure>) -> Failure {
@@ -118,17 +133,16 @@ struct Member {
 /// The accounts of the fleets that the Rollouts of `system` govern.
 async fn members(cluster: &Cluster, system: &str, fleet: Option<&str>) -> Result<BTreeSet<Member>, Failure> {
     let rollouts = cluster.list(Kind::Rollout, Some(system)).await?.items;
-    let of_fleet = |rollout: &&DynamicObject| {
-        let named = rollout.data.pointer("/spec/fleet").and_then(Value::as_str);
-        fleet.is_none_or(|fleet| named.unwrap_or(sluice_crds::DEFAULT_FLEET) == fleet)
-    };
+    let of_fleet = |rollout: &&DynamicObject| fleet.is_none_or(|fleet| fleet_of(rollout) == fleet);
     let wanted: Vec<&DynamicObject> = rollouts.iter().filter(of_fleet).collect();
-    if wanted.is_empty() {
-        let which = fleet.map(|fleet| format!(" of fleet {fleet:?}")).unwrap_or_default();
+    if rollouts.is_empty() {
         return Err(Failure::failed(format!(
-            "there is no Rollout{which} in namespace {system}; if the controller is in another, say which with \
+            "there is no Rollout in namespace {system}; if the controller is in another, say which with \
              --controller-namespace"
         )));
+    }
+    if let Some(fleet) = fleet {
+        exists(fleet, &rollouts.iter().map(fleet_of).collect())?;
     }
     Ok(wanted
         .into_iter()
@@ -325,6 +339,17 @@ edge-1   stable      41-aa      10.0.0.2:80   -        draining      -
 edge-1   candidate   42-bb      -             -        empty         -
 ";
         assert_eq!(table(&rows), expected);
+    }
+
+    #[test]
+    fn a_pool_of_a_fleet_without_a_rollout_says_so() {
+        let pool = |reason: &str| -> DynamicObject {
+            let conditions = json!([{"type": "Programmed", "status": "False", "reason": reason, "message": "no Rollout governs it"}]);
+            serde_json::from_value(json!({"metadata": {"name": "api"}, "status": {"conditions": conditions}})).unwrap()
+        };
+        let told = orphaned(&pool("NoRollout"), "Pool shop/api").unwrap().to_string();
+        assert!(told.starts_with("Pool shop/api: no Rollout governs it; "), "{told}");
+        assert_eq!(orphaned(&pool("NotUsed"), "Pool shop/api"), None);
     }
 
     #[test]

@@ -16,8 +16,6 @@ pub mod screen;
 pub mod status;
 pub mod watch;
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::called::Called;
@@ -109,7 +107,7 @@ async fn command(verb: Verb, steer: &Steer, called: Called) -> Result<Exit, Fail
             nobody_else(steer.actor.as_deref())?;
             let (name, revision) = (steer.name.as_deref(), steer.revision.as_deref());
             let asked = annotations::Asked::about_revision(verb, revision, &steer.reason);
-            annotations::give(&cluster, &namespace, name, &asked, seconds(steer.timeout)).await
+            annotations::give(&cluster, &namespace, name, &asked, steer.patience.get()).await
         }
     }
 }
@@ -120,14 +118,10 @@ async fn forget(forget: &Forget, called: Called) -> Result<Exit, Failure> {
         Place::Cluster(cluster, namespace) => {
             nobody_else(forget.actor.as_deref())?;
             let asked = annotations::Asked::to_forget(&forget.instance, &forget.reason);
-            let (name, patience) = (forget.fleet.as_deref(), seconds(forget.timeout));
+            let (name, patience) = (forget.fleet.as_deref(), forget.patience.get());
             annotations::give(&cluster, &namespace, name, &asked, patience).await
         }
     }
-}
-
-fn seconds(number: u16) -> Duration {
-    Duration::from_secs(number.into())
 }
 
 /// In a cluster nobody can be claimed to be the actor.

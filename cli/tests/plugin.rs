@@ -234,7 +234,7 @@ fn get_is_the_table_and_the_objects() {
     must_say(
         &api.plugin(&["rollout", "get", "nope"]),
         1,
-        &["\"nope\" not found in namespace sluice-system"],
+        &["there is no Rollout \"nope\" in namespace sluice-system; there are: edge"],
     );
 }
 
@@ -365,7 +365,7 @@ fn no_answer_is_told_with_where_to_look() {
     must_say(
         &with_answer("nothing").plugin(&["rollout", "promote", "--timeout", "1"]),
         1,
-        &["no answer within 1 s", "lease sluice-controller", "42-c01d"],
+        &["no answer within 1s", "lease sluice-controller", "42-c01d"],
     );
 }
 

@@ -4,6 +4,7 @@
 //! There is no login: whoever is on this machine is trusted, so a listener elsewhere is refused. A request from a web
 //! page is not: commands need a JSON body, which a page of another origin cannot send without being asked first.
 
+mod explain;
 pub mod routes;
 
 use std::convert::Infallible;

@@ -197,7 +197,7 @@ impl Recorder {
             text,
         } = &write.note;
         let unique = Sha256::digest(format!(
-            "{uid} {occasion:?} {subject} {} {}",
+            "{uid} {occasion:?} {subject} {text} {} {}",
             write.first.0, self.instance
         ));
         let unique: String = unique.iter().take(8).map(|byte| format!("{byte:02x}")).collect();

@@ -20,6 +20,7 @@ pub mod patch;
 pub mod projection;
 mod queue;
 pub mod reason;
+pub mod references;
 pub mod schedule;
 pub mod standing;
 pub mod turn;

@@ -3,6 +3,7 @@
 //! Each object is translated on its own; what concerns several at once is `validate`'s. Every CEL rule of the CRDs has
 //! its twin here, since CEL does not run in the directory source; `sluice_crds::rules::CASES` drives both.
 
+mod address;
 mod client_limits;
 mod filters;
 mod pool;

@@ -345,7 +345,7 @@ pub struct RouteTimeouts {
 #[schemars(extend("default" = condition::pending_content()))]
 pub struct ProxyRouteStatus {
     /// The revision with which this content came into service everywhere: acknowledged by every instance, not hoped.
-    /// Absent while it is not.
+    /// Absent while it is not; of a content that is in error or held back, that of the form which serves in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = bounds::REVISION_MAX_BYTES))]
     pub live_in: Option<String>,

@@ -42,7 +42,7 @@ use crate::values::{AddressRange, DurationText, GateLimit, Percent, Ratio, Secre
         name = "INSTANCES",
         type_ = "string",
         json_path = ".status.instances.label",
-        description = "Instances on the revision that is wanted, of all."
+        description = "Instances on the revision shown, of all; while one is taken back, those that are back."
     ),
     printcolumn(
         name = "REVISION",
@@ -501,7 +501,7 @@ pub struct InstancesStatus {
     /// Connected instances.
     #[schemars(range(min = 0))]
     pub total: u32,
-    /// Instances that are ordered onto the target revision.
+    /// Instances that are ordered onto the target revision; none while it waits for its turn.
     #[schemars(range(min = 0))]
     pub target: u32,
     /// Instances out of these that have acknowledged the order in force.

@@ -30,11 +30,15 @@ pub const ADDRESS_IS_IP: CelRule = CelRule {
     field: None,
 };
 /// An address is one machine's. Link-local ones mean another machine to each instance, and behind 169.254.169.254 clouds
-/// hand out credentials; loopback is for sidecars, so that who may use it is decided where the fleets are known.
+/// hand out credentials; loopback is for sidecars, so that who may use it is decided where the fleets are known. Behind the
+/// ranges of no one's own stand the forms in which NAT64 (64:ff9b::/96) and 6to4 (2002::/16) hold what is refused of IPv4.
 pub const ADDRESS_CONNECTS: CelRule = CelRule {
     id: "address-connects",
-    cel: "!isIP(self) || ip(self).isGlobalUnicast() || ip(self).isLoopback()",
-    message: "must be the address of one machine: not unspecified, link-local, multicast or broadcast",
+    cel: "!isIP(self) || ip(self).isLoopback() || (ip(self).isGlobalUnicast() && !['0.0.0.0/8', '240.0.0.0/4', '::/96', \
+          'fec0::/10', '64:ff9b::/104', '64:ff9b::7f00:0/104', '64:ff9b::a9fe:0/112', '64:ff9b::e000:0/99', '2002::/24', \
+          '2002:7f00::/24', '2002:a9fe::/32', '2002:e000::/19'].exists(range, cidr(range).containsIP(ip(self))))",
+    message: "must be the address of one machine: not unspecified, link-local, multicast, broadcast or reserved, nor a form \
+              of IPv6 that stands for such a one of IPv4",
     field: None,
 };
 /// Not every endpoint has weight 0.

@@ -34,6 +34,7 @@ pub mod network;
 pub mod path;
 pub mod pattern;
 pub mod precedence;
+pub mod question;
 pub mod reference;
 pub mod request;
 pub mod snapshot;

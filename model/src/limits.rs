@@ -73,7 +73,14 @@ pub const KUBE_ANSWER_WAIT_MS: u64 = 20_000;
 pub const KUBE_LIST_CHUNK: u32 = 500;
 /// How long the command waits for the controller's answer to a command given by annotation, unless told otherwise. It
 /// watches Rollouts and answers within a second; longer than a lease, so that a change of leaders is waited out.
-pub const COMMAND_ANSWER_WAIT_SECONDS: u16 = 30;
+pub const COMMAND_ANSWER_WAIT_SECONDS: u64 = 30;
+/// The longest that it can be told to wait: whoever waits longer has forgotten that something waits.
+pub const COMMAND_ANSWER_WAIT_MAX_SECONDS: u64 = 3_600;
+/// The longest that nobody leads after a leader dies, in milliseconds: its lease ends, and the next one notices and reads
+/// what is recorded.
+pub const TAKEOVER_MS: u64 = LEASE_MS + 5_000;
+/// How often the command looks meanwhile whether somebody does, in milliseconds.
+pub const TAKEOVER_LOOK_MS: u64 = 500;
 /// How often it looks for that answer.
 pub const COMMAND_ANSWER_LOOK_MS: u64 = 300;
 /// How long one watch of the command lasts; then it is begun anew, so that one that is half open is noticed.

@@ -4,6 +4,8 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::Value;
@@ -55,13 +57,31 @@ impl PodAdmin {
     /// # Errors
     /// When there is no such answer.
     pub async fn get(&mut self, path: &str) -> Result<Value, Failure> {
+        self.json(&Call::get(path)).await
+    }
+
+    /// POSTs `body` to `path`: a question that is too long for an address.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let body = Bytes::from(body.to_string());
+        let method = Method::POST;
+        self.json(&Call { method, path, body }).await
+    }
+
+    async fn json(&mut self, call: &Call<'_>) -> Result<Value, Failure> {
+        let path = call.path;
         let limit = Duration::from_millis(CLIENT_EXCHANGE_TIMEOUT_MS);
-        let answer = match self.connection.send(&Call::get(path), "localhost", limit).await {
+        let answer = match self.connection.send(call, "localhost", limit).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.broken(&error.to_string()).await),
         };
         if !answer.status.is_success() {
-            let why = format!("it answers {} to {path}; is it of another version?", answer.status);
+            let said = serde_json::from_slice::<Value>(&answer.body).ok();
+            let said = said.and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
+            let why =
+                said.unwrap_or_else(|| format!("it answers {} to {path}; is it of another version?", answer.status));
             return Err(lost(&self.pod, &why));
         }
         serde_json::from_slice(&answer.body).map_err(|error| lost(&self.pod, &format!("{path} is not JSON: {error}")))

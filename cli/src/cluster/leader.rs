@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use serde_json::Value;
 use sluice_controller::leader::LEASE;
-use sluice_model::limits::{LEASE_MS, LEASE_RENEW_MS};
-use tokio::time::{sleep, timeout};
+use sluice_model::limits::{LEASE_MS, LEASE_RENEW_MS, TAKEOVER_LOOK_MS, TAKEOVER_MS};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Cluster;
+use super::forward::PodAdmin;
 use super::refusal::Wish;
 use crate::failure::Failure;
+use crate::output;
 
 /// How long a Lease is looked at that seems not to be renewed: whoever leads renews it meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(2 * LEASE_RENEW_MS);
@@ -111,6 +115,80 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// The admin port of the controller that leads in `namespace`, and its answer to a GET of `path`. While nobody leads,
+    /// as after the leader was killed, it is asked again for `patience`; that this is so is said at once.
+    ///
+    /// # Errors
+    /// When nobody leads in time, or whoever does cannot be asked.
+    pub async fn ask_leader(
+        &self,
+        namespace: &str,
+        path: &str,
+        patience: Duration,
+    ) -> Result<(PodAdmin, Value), Failure> {
+        let until = Instant::now() + patience;
+        let mut said = false;
+        loop {
+            let failure = match self.ask_leader_once(namespace, path).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if !self.is_between_leaders(namespace).await {
+                return Err(failure);
+            }
+            if Instant::now() >= until {
+                return Err(Failure::failed(format!(
+                    "{BETWEEN_LEADERS}; none came in time: {failure}"
+                )));
+            }
+            if !std::mem::replace(&mut said, true) {
+                output::remark(BETWEEN_LEADERS);
+            }
+            sleep(Duration::from_millis(TAKEOVER_LOOK_MS)).await;
+        }
+    }
+
+    async fn ask_leader_once(&self, namespace: &str, path: &str) -> Result<(PodAdmin, Value), Failure> {
+        let leader = self.leader(namespace).await?;
+        let mut admin = PodAdmin::open(self, namespace, &leader).await?;
+        let answer = admin.get(path).await?;
+        Ok((admin, answer))
+    }
+
+    /// Whether somebody led until now and does not: the Lease has no holder, or names a pod that does not run. Whoever may
+    /// not see that is told what the attempt met.
+    async fn is_between_leaders(&self, namespace: &str) -> bool {
+        let Some(Some(lease)) = self.lease(namespace).await else {
+            return false;
+        };
+        let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+        let Some(pod) = pod_of(&holder) else {
+            return true;
+        };
+        let api: Api<Pod> = Api::namespaced(self.client(), namespace);
+        match timeout(WAIT, api.get_opt(pod)).await {
+            Ok(Ok(pod)) => pod.is_none_or(|pod| !runs(&pod)),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
+/// Whether a pod is neither at its end nor about to be, with all its containers running.
+fn runs(pod: &Pod) -> bool {
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    let mut states = containers.map(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && phase == Some("Running") && states.all(|running| running)
+}
+
+/// While a leader that died is still waited for.
+const BETWEEN_LEADERS: &str = "no controller leads at the moment; a takeover takes up to 15 s";
+const _: () = assert!(TAKEOVER_MS == 15_000, "BETWEEN_LEADERS says it");
+
 /// What takes the Lease away from controllers that run: it goes with what it belongs to.
 const GONE: &str =
     "ConfigMap sluice-installation is gone: put it back with `helm upgrade`, and restart no controller before";
@@ -162,6 +240,24 @@ mod tests {
         check(None, Some(100), 101, Leader::None { since });
         check(Some(""), Some(100), 101, Leader::None { since });
         check(None, None, 101, Leader::None { since: None });
+    }
+
+    #[test]
+    fn a_leader_that_was_killed_runs_no_more() {
+        let pod = |value: serde_json::Value| -> Pod { serde_json::from_value(value).unwrap() };
+        let status = |phase: &str, state: &str| {
+            let containers = serde_json::json!([{"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {state: {}}}]);
+            serde_json::json!({"phase": phase, "containerStatuses": containers})
+        };
+        let running = serde_json::json!({"status": status("Running", "running")});
+        assert!(runs(&pod(running.clone())));
+        let mut going = running;
+        going["metadata"] = serde_json::json!({"deletionTimestamp": "2026-11-26T10:00:00Z"});
+        assert!(!runs(&pod(going)));
+        assert!(!runs(&pod(serde_json::json!({"status": status("Running", "waiting")}))));
+        assert!(!runs(&pod(serde_json::json!({"status": status("Failed", "running")}))));
+        assert!(!runs(&Pod::default()));
     }
 
     #[test]

@@ -149,10 +149,10 @@ pub async fn give(
             if by.is_empty() { "somebody" } else { &by }
         ))),
         Answer::Waiting => Err(Failure::failed(format!(
-            "Rollout {namespace}/{name}: {told}: no answer within {} s: is a controller running? `kubectl -n {namespace} get \
+            "Rollout {namespace}/{name}: {told}: no answer within {}: is a controller running? `kubectl -n {namespace} get \
              lease sluice-controller` names the leader, and its log says more; the command stands in the Rollout's \
              annotations and is carried out when one comes back, if {revision} is still current then",
-            patience.as_secs()
+            jiff::SignedDuration::try_from(patience).map_or_else(|_| String::new(), |time| format!("{time:#}"))
         ))),
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use sluice_controller::pipeline::commands::NOTHING_TO_DO;
 use sluice_model::InstanceId;
-use sluice_model::limits::{COMMAND_ANSWER_WAIT_SECONDS, REASON_CHARS_MAX};
+use sluice_model::limits::REASON_CHARS_MAX;
 
 use super::admin_port::{fetch, path_segment};
 use super::place::PlaceArgs;
@@ -12,6 +12,7 @@ use super::status;
 use crate::admin::Admin;
 use crate::failure::{Exit, Failure};
 use crate::output;
+use crate::patience::Patience;
 
 /// What is asked of a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +75,9 @@ pub struct Steer {
     /// Who asks, for the audit log [default: $USER; in a cluster, whom its API server knows you as].
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
-    /// How long to wait for the controller's answer in a cluster.
-    #[arg(long, value_name = "SECONDS", default_value_t = COMMAND_ANSWER_WAIT_SECONDS, value_parser = clap::value_parser!(u16).range(1..=3600), help_heading = "Kubernetes")]
-    pub timeout: u16,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub patience: Patience,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub place: PlaceArgs,
@@ -100,9 +101,9 @@ pub struct Forget {
     /// Who asks, for the audit log [default: $USER; in a cluster, whom its API server knows you as].
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
-    /// How long to wait for the controller's answer in a cluster.
-    #[arg(long, value_name = "SECONDS", default_value_t = COMMAND_ANSWER_WAIT_SECONDS, value_parser = clap::value_parser!(u16).range(1..=3600), help_heading = "Kubernetes")]
-    pub timeout: u16,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub patience: Patience,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub place: PlaceArgs,

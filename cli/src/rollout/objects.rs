@@ -19,7 +19,7 @@ use crate::output::{self, TableFormat};
 pub async fn get(cluster: &Cluster, namespace: &str, look: &Look, called: Called) -> Result<Exit, Failure> {
     let (objects, raw) = match &look.name {
         Some(name) => {
-            let object = cluster.get(Kind::Rollout, namespace, name).await?;
+            let object = find(cluster, namespace, name).await?;
             let raw = objects::shown(&object);
             (vec![object], raw)
         }
@@ -62,10 +62,30 @@ fn none(namespace: &str) -> String {
 /// # Errors
 /// When there is none, or the choice is not clear.
 pub async fn choose(cluster: &Cluster, namespace: &str, name: Option<&str>) -> Result<DynamicObject, Failure> {
-    if let Some(name) = name {
-        return cluster.get(Kind::Rollout, namespace, name).await;
+    match name {
+        Some(name) => find(cluster, namespace, name).await,
+        None => only(cluster.list(Kind::Rollout, namespace.into()).await?.items, namespace),
     }
-    let mut all = cluster.list(Kind::Rollout, namespace.into()).await?.items;
+}
+
+/// The Rollout of this name. Whoever misspelt it is told which there are.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub async fn find(cluster: &Cluster, namespace: &str, name: &str) -> Result<DynamicObject, Failure> {
+    let failure = match cluster.get(Kind::Rollout, namespace, name).await {
+        Ok(rollout) => return Ok(rollout),
+        Err(failure) => failure,
+    };
+    match cluster.list(Kind::Rollout, namespace.into()).await {
+        Ok(all) if all.items.iter().all(|rollout| name_of(rollout) != name) => {
+            Err(Failure::failed(no_such(&all.items, namespace, name)))
+        }
+        Ok(_) | Err(_) => Err(failure),
+    }
+}
+
+fn only(mut all: Vec<DynamicObject>, namespace: &str) -> Result<DynamicObject, Failure> {
     match (all.pop(), all.as_slice()) {
         (Some(only), []) => Ok(only),
         (None, _) => Err(Failure::failed(none(namespace))),
@@ -74,6 +94,15 @@ pub async fn choose(cluster: &Cluster, namespace: &str, name: Option<&str>) -> R
             Err(Failure::usage(format!("say which Rollout: {}", names.join(", "))))
         }
     }
+}
+
+fn no_such(all: &[DynamicObject], namespace: &str, name: &str) -> String {
+    let names: Vec<&str> = all.iter().map(name_of).collect();
+    let there = match names.as_slice() {
+        [] => "there is none".to_owned(),
+        names => format!("there are: {}", names.join(", ")),
+    };
+    format!("there is no Rollout {name:?} in namespace {namespace}; {there}")
 }
 
 /// Its name.
@@ -162,6 +191,24 @@ edge: baking 2s of 8s
                 .unwrap_err()
                 .to_string()
                 .contains("one version")
+        );
+    }
+
+    #[test]
+    fn the_only_one_needs_no_name_and_a_wrong_name_is_told_the_right_ones() {
+        let named = |names: &[&str]| names.iter().map(|name| rollout(name, Value::Null)).collect::<Vec<_>>();
+        let chosen = |names: &[&str]| {
+            let chosen = only(named(names), "edge");
+            chosen
+                .map(|one| name_of(&one).to_owned())
+                .map_err(|failure| failure.to_string())
+        };
+        assert_eq!(chosen(&["a"]), Ok("a".to_owned()));
+        assert_eq!(chosen(&["a", "b"]), Err("say which Rollout: a, b".to_owned()));
+        assert!(chosen(&[]).unwrap_err().contains("no Rollout in namespace edge"));
+        assert_eq!(
+            no_such(&named(&["a", "b"]), "edge", "c"),
+            "there is no Rollout \"c\" in namespace edge; there are: a, b"
         );
     }
 

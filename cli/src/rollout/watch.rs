@@ -42,7 +42,7 @@ enum Seen {
 /// When the Rollouts cannot be read to begin with.
 pub async fn watch(cluster: &Cluster, namespace: &str, look: &Look, called: Called) -> Result<Exit, Failure> {
     let first = match &look.name {
-        Some(name) => vec![cluster.get(Kind::Rollout, namespace, name).await?],
+        Some(name) => vec![objects::find(cluster, namespace, name).await?],
         None => cluster.list(Kind::Rollout, namespace.into()).await?.items,
     };
     let screen = match look.output {

@@ -8,6 +8,7 @@ use sluice_model::FleetName;
 use sluice_model::limits::{ADMIN_EVENTS_WAIT_MS, REASON_CHARS_MAX};
 use tokio::sync::{mpsc, oneshot};
 
+use super::explain::{self, EXPLAIN};
 use super::{Admin, Answer, Commands, error, json, with_type};
 use crate::pipeline::Asked;
 use crate::pipeline::commands::{self, Proof, Wish};
@@ -81,7 +82,7 @@ async fn events(admin: &Admin, query: &str) -> Answer {
     json(StatusCode::OK, &admin.board.lines_after(since))
 }
 
-/// Answers a command.
+/// Answers a command, or a question that is too long for an address.
 pub async fn post(admin: &Admin, path: &str, body: &[u8]) -> Answer {
     let Some((fleet, verb)) = path.strip_prefix(ROLLOUTS).and_then(|rest| rest.split_once('/')) else {
         return nothing(path);
@@ -90,6 +91,9 @@ pub async fn post(admin: &Admin, path: &str, body: &[u8]) -> Answer {
         Ok(fleet) => fleet,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, &format!("{wrong}")),
     };
+    if verb == EXPLAIN {
+        return explain::answer(&admin.board, &fleet, body).unwrap_or_else(|| no_fleet(admin, fleet.as_str()));
+    }
     let order: Order = match serde_json::from_slice(body) {
         Ok(order) => order,
         Err(wrong) => return bad_body(verb, &wrong.to_string()),

@@ -65,6 +65,8 @@ pub(super) struct Chooser<'a> {
     governing: &'a Governing<'a>,
     /// Objects with an Error, and those that this fleet alone does not take.
     errors: BTreeSet<&'a ObjectKey>,
+    /// The pools that this fleet alone does not take.
+    refused: Option<&'a BTreeSet<ObjectKey>>,
     /// Objects that did not fit the others.
     lifted: BTreeMap<ObjectKey, Lifted>,
     /// Objects whose removal awaits consent.
@@ -105,6 +107,7 @@ impl<'a> Chooser<'a> {
             translation,
             governing,
             errors,
+            refused,
             lifted: BTreeMap::new(),
             braked: BTreeSet::new(),
         }
@@ -390,10 +393,9 @@ impl<'a> Chooser<'a> {
         });
         let not_served = self.translation.items.values().filter_map(|item| {
             let key = &item.object.key;
-            let own = item
-                .meaning
-                .as_ref()
-                .is_some_and(|meaning| meaning.fleet() == Some(self.fleet));
+            let meaning = item.meaning.as_ref();
+            let own = meaning.is_some_and(|meaning| meaning.fleet() == Some(self.fleet))
+                || self.refused.is_some_and(|refused| refused.contains(key));
             let reason = match self.written(key) {
                 Written::Not(reason) => Some(reason),
                 Written::Counts(..) => self.lifted.get(key).map(|_| Reason::Error),

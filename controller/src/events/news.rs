@@ -190,9 +190,9 @@ pub fn of_warnings(situation: &Situation) -> Vec<Note> {
             "" => problem.message.clone(),
             fix => format!("{}; {fix}", problem.message),
         };
-        // Of several namespaces each is a trouble of its own.
+        // Of the controller, and of several namespaces, each is a trouble of its own.
         let subject = match problem.field.as_str() {
-            "spec.members" => &problem.message,
+            "" | "spec.members" => &problem.message,
             field => field,
         };
         Some(Note::new(key, &stored.uid, occasion, &text).about(subject))

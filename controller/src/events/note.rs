@@ -129,11 +129,56 @@ impl Note {
         self.subject = subject.to_string();
         self
     }
+
+    /// What makes two notes the same happening once more.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            uid: self.uid.clone(),
+            occasion: self.occasion,
+            subject: self.subject.clone(),
+            meaning: meaning(&self.text),
+        }
+    }
+}
+
+/// See [`Note::identity`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Identity {
+    uid: String,
+    occasion: Occasion,
+    subject: String,
+    meaning: String,
+}
+
+/// A text without its figures: what is said again with others (durations, shares, addresses) is the same once more. A name
+/// that only ends in a figure is another name.
+fn meaning(text: &str) -> String {
+    let is_in_word = |char: char| char.is_alphanumeric() || "-_./:%".contains(char);
+    let mut meaning = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let in_word = is_in_word(first);
+        let end = rest.find(|char| is_in_word(char) != in_word).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        meaning.push_str(if first.is_ascii_digit() { "#" } else { run });
+        rest = after;
+    }
+    meaning
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_with_other_figures_is_the_same() {
+        let same = |one: &str, other: &str| meaning(one) == meaning(other);
+        assert!(same("12 of 40 fail, 1.5% (for 1m3s)", "13 of 41 fail, 22% (for 58s)"));
+        assert!(same("10.0.0.1:80 is refused", "10.0.0.2:80 is refused"));
+        assert!(!same("edge-1 is silent for 5s", "edge-2 is silent for 5s"));
+        assert!(!same("its record cannot be read", "the keys are new"));
+        assert_eq!(meaning("Schlüssel für é: 3µs…"), "Schlüssel für é: #…");
+    }
 
     #[test]
     fn every_occasion_says_what_to_do() {

@@ -1,6 +1,7 @@
 //! Which Events are written when. Pure: time is handed in, and what is due comes out.
 //!
-//! The same happening to the same object within some minutes is one Event with a count, written at most once a minute. What
+//! The same happening to the same object within some minutes is one Event with a count, written at most once a minute. Its
+//! text cannot be changed once it is written, so what means something else is another Event ([`Note::identity`]). What
 //! happens to one object, and to all of them, is bounded by buckets: an object that flaps fills no store.
 
 use std::collections::BTreeMap;
@@ -11,20 +12,18 @@ use sluice_model::limits::{
     EVENT_WRITES_PER_SECOND, EVENTS_WAITING,
 };
 
-use super::note::{Note, Occasion};
+use super::note::{Identity, Note};
 use crate::rollout::Millis;
 use crate::status::Bucket;
 
 /// See the file's comment.
 #[derive(Debug)]
 pub struct Series {
-    known: BTreeMap<Key, Entry>,
+    known: BTreeMap<Identity, Entry>,
     objects: BTreeMap<String, Bucket>,
     all: Bucket,
     dropped: u64,
 }
-
-type Key = (String, Occasion, String);
 
 #[derive(Debug)]
 struct Entry {
@@ -96,7 +95,7 @@ impl Series {
     pub fn note(&mut self, note: Note, at: Moment) {
         let now = at.steady;
         self.known.retain(|_, entry| !entry.is_over(now));
-        let key = (note.uid.clone(), note.occasion, note.subject.clone());
+        let key = note.identity();
         if let Some(entry) = self.known.get_mut(&key).filter(|entry| entry.goes_on(now)) {
             return entry.again(at);
         }
@@ -151,7 +150,7 @@ impl Series {
 
     /// How a write ended.
     pub fn ended(&mut self, write: &EventWrite, ended: Ended) {
-        let key = (write.note.uid.clone(), write.note.occasion, write.note.subject.clone());
+        let key = write.note.identity();
         let Some(entry) = self.known.get_mut(&key) else { return };
         match ended {
             Ended::Written(name) => (entry.name, entry.failures) = (Some(name), 0),

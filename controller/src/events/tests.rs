@@ -85,6 +85,27 @@ fn the_same_once_more_is_counted_and_not_told_again() {
 }
 
 #[test]
+fn another_trouble_of_the_same_object_is_another_event() {
+    let mut bench = Bench::new();
+    let trouble = |bench: &mut Bench, text: &str| {
+        let rollout = "Rollout sluice-system/edge".parse().unwrap();
+        let at = Moment {
+            steady: Millis(bench.now),
+            wall: Millis(bench.now),
+        };
+        let note = Note::new(&rollout, "uid", Occasion::ControllerTrouble, text);
+        bench.series.note(note, at);
+        bench.pass(1_000);
+    };
+    trouble(&mut bench, "its record could not be written for 5s");
+    trouble(&mut bench, "its record could not be written for 6s");
+    trouble(&mut bench, "the keys are new");
+    let texts = bench.written.iter().map(|(_, write)| write.note.text.as_str());
+    let expected = ["its record could not be written for 5s", "the keys are new"];
+    assert_eq!(texts.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn an_object_that_flaps_all_day_costs_a_write_a_minute() {
     let mut bench = Bench::new();
     for _ in 0..3_600 {
@@ -184,19 +205,24 @@ fn what_a_rollout_is_warned_of_is_told_once_and_when_it_is_over() {
     objects.warn(rollout, "spec.members", "no trust in shop");
     objects.warn(rollout, "spec.members", "no trust in blog");
     objects.warn(rollout, "spec.dataPlane.listeners[0].tls", "there is no Secret");
+    objects.warn(rollout, "", "the keys are new");
     objects.warn(rollout, "spec.stages", "is odd");
     let expected = [
         "ControllerTrouble no trust in shop; mend it",
         "ControllerTrouble no trust in blog; mend it",
         "ReferenceMissing there is no Secret; mend it",
+        "ControllerTrouble the keys are new; mend it",
     ];
     assert_eq!(told(&objects), expected);
     assert_eq!(told(&objects), [""; 0], "it is known");
     let mut mended = Objects::serving(GOOD);
     mended.warn(rollout, "spec.members", "no trust in blog");
+    mended.warn(rollout, "", "instances of an earlier release ask");
     let expected = [
+        "ControllerTrouble instances of an earlier release ask; mend it",
         "ControllerMended no more: no trust in shop; mend it",
         "ReferenceFound no more: there is no Secret; mend it",
+        "ControllerMended no more: the keys are new; mend it",
     ];
     assert_eq!(told(&mended), expected);
 }

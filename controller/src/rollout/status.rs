@@ -138,7 +138,7 @@ pub struct StageStatus {
 pub struct InstancesStatus {
     /// Connected.
     pub total: usize,
-    /// Ordered onto the candidate; all of them when there is none.
+    /// Ordered onto the candidate; all of them when nothing is tried, and none while the target waits for its turn.
     pub target: usize,
     /// Of these, have acknowledged the order in force.
     pub acknowledged: usize,
@@ -462,13 +462,14 @@ fn holding(record: &Record) -> String {
 
 fn record_missing(view: &View) -> String {
     let missing = "the record of this fleet is missing";
-    let left = limits::ADOPTION_WAIT_MS.saturating_sub(view.listening_ms);
-    match (view.connected().is_empty(), left) {
+    let is_over = view.listening_ms >= limits::ADOPTION_WAIT_MS;
+    match (view.connected().is_empty(), is_over) {
         (true, _) => format!("{missing}, and no instance is connected yet to say what it serves; traffic goes on"),
-        (false, 0) => format!("{missing}, and no instance holds anything: waiting for the first revision"),
-        (false, left) => format!(
-            "{missing}: listening for {} more to what the instances serve; traffic goes on",
-            Span(left)
+        (false, true) => format!("{missing}, and no instance holds anything: waiting for the first revision"),
+        // Not how long it still takes: a status is written when it means something else.
+        (false, false) => format!(
+            "{missing}: what the instances serve is listened to for {}; traffic goes on",
+            Span(limits::ADOPTION_WAIT_MS)
         ),
     }
 }
@@ -516,6 +517,9 @@ fn instances(record: &Record, view: &View) -> InstancesStatus {
     };
     let refusals: Vec<RefusalStatus> = view.instances.iter().filter_map(refusal).collect();
     let total = view.connected().len();
+    // Nobody has what waits for its turn: to count who follows the order in force beside it would say the contrary.
+    let has_target = record.rollout.is_some() || record.restoring.is_some() || record.queued.is_none();
+    let asked = if has_target { asked } else { BTreeSet::new() };
     let acknowledged = asked
         .iter()
         .filter(|instance| view.has_acknowledged(instance, record.epoch))

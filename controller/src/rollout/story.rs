@@ -164,7 +164,10 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
 impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Adopted(revision) => write!(f, "{revision} is the fleet's first revision: everybody serves it"),
+            Self::Adopted(revision) => write!(
+                f,
+                "{revision} is the fleet's first revision: it is ordered onto every instance, without stages"
+            ),
             Self::AdoptedFromInstances(revision) => {
                 write!(
                     f,

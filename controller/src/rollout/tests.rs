@@ -531,7 +531,7 @@ fn a_missing_record_is_called_missing() {
     bench.seconds(5, good);
     assert_eq!(
         message(&bench),
-        "the record of this fleet is missing: listening for 10s more to what the instances serve; traffic goes on"
+        "the record of this fleet is missing: what the instances serve is listened to for 15s; traffic goes on"
     );
 }
 
@@ -1407,4 +1407,17 @@ fn the_author_of_the_plan_changes_what_comes_next_not_what_runs() {
     bench.seconds(15, good);
     bench.offer(3, &["shop"]);
     assert_eq!(bench.record().stable, Some(revision(3)), "one stage, no bake");
+}
+
+#[test]
+fn who_follows_is_counted_of_the_revision_that_is_shown() {
+    let mut bench = Bench::of(3, plan(&[(100, 0)]));
+    assert_eq!(bench.core.status(Millis(bench.now)).instances.label, "3/3");
+    bench.command(Verb::Pause, 1);
+    bench.offer(2, &["a"]);
+    let status = bench.core.status(Millis(bench.now));
+    assert_eq!(status.phase, Phase::Paused);
+    assert_eq!(status.target_revision, status.queued_revision);
+    assert_eq!(status.instances.label, "0/3", "nobody has what waits");
+    assert_eq!((status.instances.target, status.instances.total), (0, 3));
 }

@@ -9,10 +9,11 @@ use sluice_model::{FleetName, Kind};
 
 use super::desired::{Desired, Fact, Truth, Weight, fields};
 use super::reason::Reason;
+use super::references::about;
 use super::standing::{Standing, Waiting, fleet_of};
-use crate::live::{Presence, Rotation};
+use crate::live::Rotation;
 use crate::objects::Stored;
-use crate::pipeline::situation::Situation;
+use crate::pipeline::situation::{FleetSituation, Situation};
 use crate::problem::{Effect, Problem};
 use crate::translate::Item;
 
@@ -27,33 +28,28 @@ pub struct Subject<'a> {
     pub problems: &'a [&'a Problem],
 }
 
-/// The status of a route. `live_in` is the revision with which its content came into service everywhere.
-pub fn route(subject: Subject<'_>, standing: &Standing, live_in: Option<String>) -> Desired {
+/// The status of a route. `resolved` is what there is to say of what it refers to, and `live_in` the revision with which
+/// the form that serves came into service everywhere.
+pub fn route(subject: Subject<'_>, standing: &Standing, resolved: Fact, live_in: Option<String>) -> Desired {
     let programmed = programmed(subject, standing, live_in.as_deref());
     let status = ProxyRouteStatus {
         programmed: Some(word(standing, &programmed)),
         live_in,
         conditions: vec![],
     };
-    let facts = vec![accepted(subject), resolved(subject), programmed];
+    let facts = vec![accepted(subject), resolved, programmed];
     desired(subject, fields(&status), facts, standing)
 }
 
-/// The status of a pool. `presence` is whether its Service is there; `None`: it has none.
-pub fn pool(
-    subject: Subject<'_>,
-    standing: &Standing,
-    rotation: Option<Rotation>,
-    presence: Option<Presence>,
-) -> Desired {
+/// The status of a pool.
+pub fn pool(subject: Subject<'_>, standing: &Standing, resolved: Fact, rotation: Option<Rotation>) -> Desired {
     let programmed = programmed(subject, standing, None);
     let status = PoolStatus {
         endpoints: rotation.map(|Rotation { ready, all }| format!("{ready}/{all}")),
         programmed: Some(word(standing, &programmed)),
         conditions: vec![],
     };
-    let resolved = service_resolved(subject, presence);
-    let facts = vec![accepted(subject), resolved, programmed, healthy(rotation)];
+    let facts = vec![accepted(subject), resolved, programmed, healthy(standing, rotation)];
     desired(subject, fields(&status), facts, standing)
 }
 
@@ -89,9 +85,19 @@ fn desired(
     }
 }
 
-/// How many endpoints of a pool are in rotation, as its content says or its service shows; `None` if that is not known.
-pub fn rotation(item: &Item, situation: &Situation) -> Option<Rotation> {
-    let Unit::Pool(pool) = item.meaning.as_ref()?.unit().as_ref() else {
+/// How many endpoints of a pool are in rotation, as the form says that serves, or its service shows; `None` if that is not
+/// known, or no form serves.
+pub fn rotation(item: &Item, standing: &Standing, situation: &Situation) -> Option<Rotation> {
+    let stable = |fleet: &FleetSituation| fleet.served.stable.as_ref()?.snapshot.clone();
+    let unit = match serves(standing) {
+        Serves::Nothing => return None,
+        Serves::AsWritten => item.meaning.as_ref()?.unit().clone(),
+        Serves::LastGood => {
+            let mut snapshots = situation.fleets.values().filter_map(stable);
+            snapshots.find_map(|snapshot| snapshot.config().units.get(&item.object.key).cloned())?
+        }
+    };
+    let Unit::Pool(pool) = unit.as_ref() else {
         return None;
     };
     match &pool.source {
@@ -106,17 +112,26 @@ pub fn rotation(item: &Item, situation: &Situation) -> Option<Rotation> {
     }
 }
 
-/// Whether the Service of a pool is there; `None` if it has none.
-pub fn presence(item: &Item, situation: &Situation) -> Option<Presence> {
-    let Unit::Pool(pool) = item.meaning.as_ref()?.unit().as_ref() else {
-        return None;
-    };
-    match &pool.source {
-        PoolSource::Static(_) => None,
-        PoolSource::Service(service) => {
-            let known = situation.written.as_ref()?.services.get(service);
-            Some(known.copied().unwrap_or(Presence::NotYetSeen))
-        }
+/// The form of an object that requests meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Serves {
+    AsWritten,
+    LastGood,
+    Nothing,
+}
+
+/// See [`Serves`].
+pub(super) fn serves(standing: &Standing) -> Serves {
+    match standing {
+        Standing::Quarantined(Effect::NotServed) => Serves::Nothing,
+        Standing::Quarantined(Effect::LastGoodServes | Effect::FileAsBefore)
+        | Standing::AwaitsConsent
+        | Standing::Held { .. } => Serves::LastGood,
+        Standing::Live(_)
+        | Standing::Ordered(_)
+        | Standing::Carried { .. }
+        | Standing::NotUsed
+        | Standing::Waiting(_) => Serves::AsWritten,
     }
 }
 
@@ -232,14 +247,17 @@ fn rollout_gone(fleet: &FleetName, live_in: Option<&str>) -> String {
 }
 
 fn quarantined(subject: Subject<'_>, effect: Effect) -> String {
-    let Some(error) = subject.problems.iter().find(|problem| problem.is_error()) else {
+    // What only one fleet does not take is no error of the object.
+    let refused = |problem: &&&Problem| problem.field.as_str().starts_with("spec.endpoints[");
+    let error = subject.problems.iter().find(|problem| problem.is_error());
+    let Some(error) = error.or_else(|| subject.problems.iter().find(refused)) else {
         return format!("what it depends on is in error; {effect}");
     };
     format!("{}; {effect}", in_words(error))
 }
 
 /// What is wrong and how to mend it; where it stands on an API server is known.
-fn in_words(problem: &Problem) -> String {
+pub(super) fn in_words(problem: &Problem) -> String {
     let field = match problem.field.as_str() {
         "" => String::new(),
         field => format!("{field}: "),
@@ -261,7 +279,7 @@ pub(super) fn first_of(problems: &[&Problem]) -> String {
 }
 
 fn accepted(subject: Subject<'_>) -> Fact {
-    let own = |problem: &&&Problem| reference(subject.item.object.key.kind, problem).is_none();
+    let own = |problem: &&&Problem| about(subject.item.object.key.kind, problem).is_none();
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) = subject
         .problems
         .iter()
@@ -282,67 +300,30 @@ pub(super) fn accepted_of(errors: &[&Problem], warnings: &[&Problem]) -> Fact {
     }
 }
 
-fn resolved(subject: Subject<'_>) -> Fact {
-    let kind = subject.item.object.key.kind;
-    let broken: Vec<&Problem> = subject
-        .problems
-        .iter()
-        .filter(|problem| reference(kind, problem).is_some())
-        .copied()
-        .collect();
-    match broken.first().and_then(|first| reference(kind, first)) {
-        None => {
-            let message = "everything that it refers to is there";
-            Fact::new("ResolvedRefs", Truth::True, Reason::Resolved, message)
-        }
-        Some(reason) => Fact::new("ResolvedRefs", Truth::False, reason, first_of(&broken)),
-    }
-}
-
-/// As a Service is or is not there, whatever else is known of the pool.
-fn service_resolved(subject: Subject<'_>, presence: Option<Presence>) -> Fact {
-    let fact = resolved(subject);
-    let (truth, reason) = match presence {
-        None | Some(Presence::Present) => return fact,
-        Some(Presence::Missing) => (Truth::False, Reason::ServiceNotFound),
-        Some(Presence::Unusable) => (Truth::False, Reason::ServiceNotUsable),
-        Some(Presence::Unseen | Presence::NotYetSeen) => (Truth::Unknown, Reason::NotKnown),
-    };
-    let message = match fact.truth {
-        Truth::False => fact.message,
-        Truth::True | Truth::Unknown => "whether its Service is there is not known".to_owned(),
-    };
-    Fact::new("ResolvedRefs", truth, reason, message)
-}
-
-/// What kind of reference a Problem is about, if it is about one.
-fn reference(kind: Kind, problem: &Problem) -> Option<Reason> {
-    let field = problem.field.as_str();
-    match kind {
-        Kind::ProxyRoute if field.starts_with("spec.rules[") && field.ends_with("].pool") => Some(Reason::PoolNotFound),
-        Kind::ProxyRoute
-            if field.starts_with("spec.tls.certificates[") || field.starts_with("spec.tls.clientAuth.") =>
-        {
-            Some(Reason::CertificateNotUsable)
-        }
-        Kind::Pool if field.starts_with("spec.service") => Some(Reason::ServiceNotFound),
-        Kind::ProxyRoute | Kind::Pool | Kind::Rollout => None,
-    }
-}
-
-fn healthy(rotation: Option<Rotation>) -> Fact {
-    let (truth, reason, message) = match rotation {
-        None => (
+fn healthy(standing: &Standing, rotation: Option<Rotation>) -> Fact {
+    let serves = serves(standing);
+    let (truth, reason, message) = match (serves, rotation) {
+        (Serves::Nothing, _) => (
+            Truth::False,
+            Reason::Quarantined,
+            "it is in error and no form of it serves, so no endpoint is in rotation",
+        ),
+        (Serves::AsWritten | Serves::LastGood, None) => (
             Truth::Unknown,
             Reason::NotKnown,
             "nothing is known of its endpoints yet",
         ),
-        Some(Rotation { ready: 0, .. }) => (
+        (Serves::AsWritten | Serves::LastGood, Some(Rotation { ready: 0, .. })) => (
             Truth::False,
             Reason::NoEndpoints,
             "no endpoint is in rotation, so requests are answered with 503; are the pods ready?",
         ),
-        Some(_) => (Truth::True, Reason::InRotation, "endpoints are in rotation"),
+        (Serves::AsWritten, Some(_)) => (Truth::True, Reason::InRotation, "endpoints are in rotation"),
+        (Serves::LastGood, Some(_)) => (
+            Truth::True,
+            Reason::InRotation,
+            "endpoints of its last good form, which serves, are in rotation",
+        ),
     };
     Fact::new("Healthy", truth, reason, message)
 }

@@ -8,13 +8,13 @@ use kube::api::DynamicObject;
 use sluice_crds::CommandStatus;
 use sluice_model::{FleetName, Kind, ObjectKey};
 
-use super::content::{self, Subject};
+use super::content::{self, Serves, Subject};
 use super::desired::{Desired, Truth, Weight};
 use super::fleet;
 use super::reason::Reason;
+use super::references;
 use super::standing::{self, Before, Scene, Standing, Waiting, fleet_of};
 use super::watched::{Watched, condition, status, text};
-use crate::live::Presence;
 use crate::objects::Stored;
 use crate::pipeline::Situation;
 use crate::pipeline::situation::{FleetSituation, Knowledge};
@@ -55,6 +55,8 @@ struct Remembered {
     generation: i64,
     /// The revision with which its content came into service everywhere, if it is.
     live_in: Option<String>,
+    /// The same of the last content that was, whichever this is: what serves while this one does not.
+    last_live_in: Option<String>,
 }
 
 impl Projection {
@@ -115,6 +117,7 @@ impl Projection {
             Some(known) => Some(known.clone()),
             None => watched.object(key).and_then(|object| as_shown(&object)),
         };
+        let last = before.as_ref().and_then(|before| before.last_live_in.clone());
         let before = before.filter(|before| before.generation == stored.generation);
         let live_since = before.and_then(|before| before.live_in);
         let latch = if live_since.is_some() {
@@ -123,10 +126,7 @@ impl Projection {
             Before::Other
         };
         let standing = standing::of(subject.item, subject.problems, scene, latch)?;
-        let presence = content::presence(subject.item, scene.situation);
-        if presence == Some(Presence::NotYetSeen) {
-            return None; // known in a moment
-        }
+        let resolved = references::resolved(subject, scene)?;
         let live_in = match &standing {
             Standing::Live(revision) => Some(live_since.unwrap_or_else(|| revision.to_string())),
             // Its instances are let in no more, and serve it on.
@@ -139,20 +139,25 @@ impl Projection {
             | Standing::Quarantined(_)
             | Standing::Held { .. } => None,
         };
+        let last_live_in = live_in.clone().or(last);
         let now = Remembered {
             uid: stored.uid.clone(),
             generation: stored.generation,
             live_in: live_in.clone(),
+            last_live_in: last_live_in.clone(),
         };
         self.remembered.insert(key.clone(), now);
+        // What is in error, or did harm, says where the form is from that serves in its place.
+        let shown = match content::serves(&standing) {
+            Serves::LastGood => last_live_in,
+            Serves::AsWritten | Serves::Nothing => live_in,
+        };
         Some(match key.kind {
-            Kind::Pool => content::pool(
-                subject,
-                &standing,
-                content::rotation(subject.item, scene.situation),
-                presence,
-            ),
-            Kind::ProxyRoute | Kind::Rollout => content::route(subject, &standing, live_in),
+            Kind::Pool => {
+                let rotation = content::rotation(subject.item, &standing, scene.situation);
+                content::pool(subject, &standing, resolved, rotation)
+            }
+            Kind::ProxyRoute | Kind::Rollout => content::route(subject, &standing, resolved, shown),
         })
     }
 }
@@ -177,10 +182,12 @@ fn as_shown(object: &DynamicObject) -> Option<Remembered> {
     // Also while its fleet has no Rollout: who wrote that has not taken it away.
     let is_kept = text(programmed, "reason") == Some(Reason::NoRollout.as_str()) && !live_in.is_empty();
     let is_live = is_kept || text(programmed, "status") == Some(Truth::True.as_str());
+    let shown = Some(live_in.to_owned());
     Some(Remembered {
         uid: object.metadata.uid.as_deref()?.into(),
         generation: programmed.get("observedGeneration")?.as_i64()?,
-        live_in: is_live.then(|| live_in.to_owned()),
+        live_in: shown.clone().filter(|_| is_live),
+        last_live_in: shown.filter(|shown| !shown.is_empty()),
     })
 }
 

@@ -34,6 +34,8 @@ reasons! {
     Resolved,
     /// A pool is not.
     PoolNotFound,
+    /// A pool is in error, or no form of it can be served.
+    PoolNotUsable,
     /// A Service, or a port of one, is not.
     ServiceNotFound,
     /// A Service is of a kind that has no endpoints.

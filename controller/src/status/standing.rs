@@ -158,13 +158,14 @@ fn in_fleet(key: &ObjectKey, unit: &Unit, served: &Served, before: Before) -> Op
     if let Some(held) = held(key, unit, served) {
         return Some(held);
     }
-    match served.chosen.quarantined.get(key).map(|quarantined| quarantined.reason) {
-        Some(Why::AwaitsConsent) => return Some(Standing::AwaitsConsent),
-        Some(Why::Error | Why::Needed) => return Some(Standing::Quarantined(Effect::LastGoodServes)),
-        Some(Why::Unseen) => return None,
-        // No longer held, or not yet compiled again.
-        Some(Why::Held) => return Some(waiting(served)),
-        None => {}
+    if let Some(quarantined) = served.chosen.quarantined.get(key) {
+        return match quarantined.reason {
+            Why::AwaitsConsent => Some(Standing::AwaitsConsent),
+            Why::Error | Why::Needed => Some(Standing::Quarantined(quarantined.serving)),
+            Why::Unseen => None,
+            // No longer held, or not yet compiled again.
+            Why::Held => Some(waiting(served)),
+        };
     }
     let Some(StableContent { revision, snapshot }) = &served.stable else {
         return Some(waiting(served));

@@ -390,11 +390,17 @@ fn what_is_taken_back_says_so_and_why() {
 #[test]
 fn what_is_wrong_is_named_with_its_place_and_what_serves_instead() {
     let mut bench = Bench::serving(GOOD);
-    bench.write(&GOOD.replace("pool: api", "pool: apo"), 2);
+    let quarantined =
+        "False 1-01010101 | Accepted=True/Accepted ResolvedRefs=False/PoolNotFound Programmed=False/Quarantined";
     check(
         &mut bench,
-        "False - | Accepted=True/Accepted ResolvedRefs=False/PoolNotFound Programmed=False/Quarantined",
+        "True 1-01010101 | Accepted=True/Accepted ResolvedRefs=True/Resolved Programmed=True/Programmed",
     );
+    bench.write(&GOOD.replace("pool: api", "pool: apo"), 2);
+    check(&mut bench, quarantined);
+    // Whoever leads next says the same, and does not take it for being live.
+    bench.write_and_restart();
+    check(&mut bench, quarantined);
     let desired = bench.desired(SHOP).unwrap();
     assert_eq!(
         desired.facts[2].message,
@@ -498,6 +504,71 @@ spec: {service: {name: api, port: 80}}
     // Nothing is said in the moment before that is known.
     bench.services.clear();
     assert_eq!(bench.says("Pool shop/spare"), "-");
+}
+
+#[test]
+fn a_route_says_what_its_pool_lacks_and_names_both() {
+    let of_service = GOOD.replace(
+        "endpoints: [{address: 10.0.0.1, port: 80}, {address: 10.0.0.2, port: 80, weight: 0}]",
+        "service: {name: backend, port: 80}",
+    );
+    let service: ServiceRef = "shop/backend:80".parse().unwrap();
+    let mut bench = Bench::serving(&of_service);
+    bench.warn("Pool shop/api", "spec.service", "there is no Service shop/backend");
+    let mut resolved = |presence: Presence| {
+        bench.services = [(service.clone(), presence)].into();
+        let fact = bench.desired(SHOP).unwrap().facts[1].clone();
+        (
+            format!("{}={}/{}", fact.type_, fact.truth.as_str(), fact.reason.as_str()),
+            fact.message,
+        )
+    };
+    let (fact, message) = resolved(Presence::Missing);
+    assert_eq!(fact, "ResolvedRefs=False/ServiceNotFound");
+    assert_eq!(
+        message,
+        "Pool shop/api: spec.service: there is no Service shop/backend; mend it"
+    );
+    assert_eq!(resolved(Presence::Unusable).0, "ResolvedRefs=False/ServiceNotUsable");
+    assert_eq!(resolved(Presence::Unseen).0, "ResolvedRefs=Unknown/NotKnown");
+    assert_eq!(resolved(Presence::Present).0, "ResolvedRefs=True/Resolved");
+    // Nothing is said in the moment before that is known.
+    bench.services.clear();
+    check(&mut bench, "-");
+}
+
+#[test]
+fn a_pool_in_error_is_told_on_its_route_and_is_healthy_only_if_its_last_good_form_serves() {
+    let broken = GOOD.replace("address: 10.0.0.1", "address: 169.254.169.254");
+    let mut bench = Bench::serving(GOOD);
+    bench.write(&broken, 2);
+    check(
+        &mut bench,
+        "True 1-01010101 | Accepted=True/Accepted ResolvedRefs=False/PoolNotUsable Programmed=True/Programmed",
+    );
+    let message = bench.desired(SHOP).unwrap().facts[1].message.clone();
+    assert!(
+        message.starts_with("Pool shop/api is in error: spec.endpoints"),
+        "{message}"
+    );
+    assert!(message.ends_with("; its last good form keeps serving"), "{message}");
+    let pool = bench.desired("Pool shop/api").unwrap();
+    let healthy = |pool: &Desired| pool.facts[3].clone();
+    assert_eq!(healthy(&pool).truth.as_str(), "True");
+    assert!(healthy(&pool).message.contains("last good form"));
+    assert_eq!(pool.fields["endpoints"], "1/2", "of the form that serves");
+    // Where there is none, nothing of it is.
+    let mut bench = Bench::serving(&broken);
+    let pool = bench.desired("Pool shop/api").unwrap();
+    assert_eq!(
+        (healthy(&pool).truth.as_str(), healthy(&pool).reason.as_str()),
+        ("False", "Quarantined")
+    );
+    assert!(!pool.fields.contains_key("endpoints"));
+    check(
+        &mut bench,
+        "False - | Accepted=True/Accepted ResolvedRefs=False/PoolNotUsable Programmed=False/Quarantined",
+    );
 }
 
 #[test]

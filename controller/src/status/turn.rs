@@ -2,7 +2,7 @@
 //! said before. So a controller that starts anew tells nothing twice, and what was over in a moment is not told.
 
 use serde_json::Value;
-use sluice_model::ObjectKey;
+use sluice_model::{Kind, ObjectKey};
 
 use super::desired::Fact;
 use super::reason::Reason;
@@ -50,7 +50,8 @@ pub fn of(write: &Write) -> Vec<Turned> {
         }),
     };
     let references = decisive(write, "ResolvedRefs");
-    let references = references.and_then(|(before, fact)| Some((of_references(before, fact.reason)?, fact)));
+    let references =
+        references.and_then(|(before, fact)| Some((of_references(write.object.kind, before, fact.reason)?, fact)));
     let turned = |(turn, fact): (Turn, &Fact)| Turned {
         object: write.object.clone(),
         uid: write.desired.uid.to_string(),
@@ -78,16 +79,14 @@ fn of_content(before: Option<&str>, now: Reason) -> Option<Turn> {
     }
 }
 
-/// A pool that is missing is told as an error of its route.
-fn of_references(before: Option<&str>, now: Reason) -> Option<Turn> {
-    let is_broken = |reason: &str| {
-        let broken = [
-            Reason::ServiceNotFound,
-            Reason::ServiceNotUsable,
-            Reason::CertificateNotUsable,
-        ];
-        broken.iter().any(|one| one.as_str() == reason)
+/// A pool that is missing is told as an error of its route. What a pool lacks is told of the pool, and not once more of
+/// every route that uses it.
+fn of_references(kind: Kind, before: Option<&str>, now: Reason) -> Option<Turn> {
+    let broken: &[Reason] = match kind {
+        Kind::Pool => &[Reason::ServiceNotFound, Reason::ServiceNotUsable],
+        Kind::ProxyRoute | Kind::Rollout => &[Reason::CertificateNotUsable],
     };
+    let is_broken = |reason: &str| broken.iter().any(|one| one.as_str() == reason);
     if is_broken(now.as_str()) {
         (before != Some(now.as_str())).then_some(Turn::ReferenceMissing)
     } else if now == Reason::Resolved {
@@ -103,28 +102,22 @@ mod tests {
 
     #[test]
     fn a_reference_that_breaks_is_told_once_and_when_it_is_mended() {
-        let check =
-            |before: Option<&str>, now, expected| assert_eq!(of_references(before, now), expected, "{before:?}");
-        check(None, Reason::Resolved, None);
-        check(None, Reason::ServiceNotFound, Some(Turn::ReferenceMissing));
-        check(Some("ServiceNotFound"), Reason::ServiceNotFound, None);
-        check(
-            Some("ServiceNotFound"),
-            Reason::ServiceNotUsable,
-            Some(Turn::ReferenceMissing),
-        );
-        check(
-            Some("Resolved"),
-            Reason::CertificateNotUsable,
-            Some(Turn::ReferenceMissing),
-        );
-        check(
-            Some("CertificateNotUsable"),
-            Reason::Resolved,
-            Some(Turn::ReferenceFound),
-        );
-        check(Some("CertificateNotUsable"), Reason::NotKnown, None);
-        check(Some("PoolNotFound"), Reason::Resolved, None);
-        check(Some("Resolved"), Reason::PoolNotFound, None);
+        let check = |kind, before: Option<&str>, now, expected| {
+            assert_eq!(of_references(kind, before, now), expected, "{kind} {before:?}");
+        };
+        let (pool, route) = (Kind::Pool, Kind::ProxyRoute);
+        let (missing, found) = (Some(Turn::ReferenceMissing), Some(Turn::ReferenceFound));
+        check(pool, None, Reason::Resolved, None);
+        check(pool, None, Reason::ServiceNotFound, missing);
+        check(pool, Some("ServiceNotFound"), Reason::ServiceNotFound, None);
+        check(pool, Some("ServiceNotFound"), Reason::ServiceNotUsable, missing);
+        check(pool, Some("ServiceNotFound"), Reason::Resolved, found);
+        check(route, Some("Resolved"), Reason::CertificateNotUsable, missing);
+        check(route, Some("CertificateNotUsable"), Reason::Resolved, found);
+        check(route, Some("CertificateNotUsable"), Reason::NotKnown, None);
+        check(route, Some("PoolNotFound"), Reason::Resolved, None);
+        check(route, Some("Resolved"), Reason::PoolNotFound, None);
+        check(route, Some("Resolved"), Reason::ServiceNotFound, None);
+        check(route, Some("ServiceNotFound"), Reason::Resolved, None);
     }
 }

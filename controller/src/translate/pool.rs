@@ -9,6 +9,7 @@ use sluice_model::limits::{MAX_WEIGHT, REMOVAL_BRAKE_HOLD_MAX_MS};
 use sluice_model::unit::{Endpoint, PoolSource, PoolUnit, Unit, Weight};
 use sluice_model::{ServicePort, ServiceRef};
 
+use super::address;
 use super::{Findings, Meaning, quantity};
 use crate::live::RemovalBrake;
 use crate::objects::Object;
@@ -163,32 +164,13 @@ fn ip_of(field: &FieldPath, address: &str, findings: &mut Findings<'_>) -> Optio
         findings.error(field, message, format!("write {}", ip.to_canonical()));
         return None;
     }
-    if let Some(kind) = no_machine(ip) {
+    if let Some(kind) = address::no_machine(ip) {
         findings.error(
             field,
-            format!("{ip} is {kind} address"),
+            format!("{ip} is {kind}"),
             "write the address of one machine, the same for every instance",
         );
         return None;
     }
     Some(ip)
-}
-
-/// What an address is that is not one machine's, seen from everywhere.
-fn no_machine(ip: IpAddr) -> Option<&'static str> {
-    let is_link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    if ip.is_unspecified() {
-        Some("the unspecified")
-    } else if is_link_local {
-        Some("a link-local")
-    } else if ip.is_multicast() {
-        Some("a multicast")
-    } else if ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
-        Some("the broadcast")
-    } else {
-        None
-    }
 }

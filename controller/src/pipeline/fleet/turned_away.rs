@@ -83,7 +83,8 @@ impl Fleet {
     fn absence(&self) -> String {
         match self.governed() {
             Governed::ByNobody => format!(
-                "no Rollout governs fleet {} any more: it is not let in, and serves on what it has",
+                "no Rollout governs fleet {} any more: it is not let in, and serves on what it has if its pod is still \
+                 there; pods that began since are not let in either, and are not listed",
                 self.name
             ),
             Governed::ByRollout => {

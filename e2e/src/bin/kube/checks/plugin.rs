@@ -204,7 +204,7 @@ impl Scene<'_> {
         let patch = "patch rollouts.sluice.dev in namespace sluice-system";
         self.refused(&self.viewer, &["rollout", "pause"], &[patch, "sluice-rollout-operator"])
             .await?;
-        let missing = "rollouts.sluice.dev \"nope\" not found in namespace sluice-system";
+        let missing = "there is no Rollout \"nope\" in namespace sluice-system; there are: ";
         self.refused(&self.viewer, &["rollout", "get", "nope"], &[missing])
             .await
     }
