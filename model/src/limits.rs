@@ -315,6 +315,9 @@ pub const MAX_DEPARTED_ENDPOINTS: usize = 8192;
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// From SYN to ACK of an upstream connection. Upstreams are near; a second is three SYN retries short of hopeless.
 pub const UPSTREAM_CONNECT_TIMEOUT_MILLIS: u64 = 1000;
+/// Endpoints that one request tries to reach. One or two that are gone are a moment of every deployment; of three in a
+/// row, a fourth is seldom the one that lives, and each may cost the time above.
+pub const MAX_CONNECT_ATTEMPTS: usize = 3;
 /// How long an upstream connection may rest in a worker's pool.
 pub const UPSTREAM_IDLE_TIMEOUT_SECONDS: u64 = 30;
 /// How long one may have rested to be trusted with a request that must not be sent twice. Common servers close idle

@@ -23,7 +23,7 @@ use crate::pool::rotation::EndpointEntry;
 use crate::router::Destination;
 use crate::stats::Verdict;
 use crate::telemetry::access_log::Line;
-use crate::telemetry::counters::{Protocol, WorkerCounters};
+use crate::telemetry::counters::{EndpointCounters, Protocol, WorkerCounters};
 use crate::telemetry::names::{NONE, OTHER};
 use crate::worker::connection::Connection;
 use crate::worker::lane::{Chosen, Lane};
@@ -67,6 +67,7 @@ pub(crate) struct Exchange {
     endpoint: Option<Chosen>,
     sent: Option<Instant>,
     upstream_micros: Option<u64>,
+    /// How often it was tried again, by whatever way.
     retries: u64,
     status: Option<u16>,
     failure: Option<Failure>,
@@ -203,9 +204,24 @@ impl Exchange {
         self.endpoint.as_ref()?.endpoint()
     }
 
-    /// An endpoint was chosen.
+    /// An endpoint was chosen, perhaps another one than before.
     pub(super) fn chose(&mut self, endpoint: Chosen) {
-        self.endpoint = Some(endpoint);
+        if self.endpoint.replace(endpoint).is_some() {
+            self.retries = self.retries.saturating_add(1);
+        }
+        self.sent = None;
+    }
+
+    /// The endpoint could not be reached, and has got nothing of it.
+    pub(super) fn not_reached(&self) {
+        if let Some(endpoint) = self.endpoint_counters() {
+            endpoint.unreached.add(1);
+        }
+    }
+
+    fn endpoint_counters(&self) -> Option<&EndpointCounters> {
+        let slot = self.endpoint.as_ref()?.slot().unwrap_or(OTHER);
+        self.worker.counters.endpoint(slot)
     }
 
     /// It is sent to the endpoint, perhaps again.
@@ -213,6 +229,9 @@ impl Exchange {
         if self.sent.is_some() {
             self.retries = self.retries.saturating_add(1);
             self.worker.counters.reconnects.add(1);
+        }
+        if let Some(endpoint) = self.endpoint_counters() {
+            endpoint.requests.add(1);
         }
         self.sent = Some(Instant::now());
     }
@@ -320,18 +339,19 @@ impl Exchange {
             if let Some(error) = self.failure.and_then(|failure| route.error(failure)) {
                 error.add(1);
             }
+            if self.retries > 0 {
+                let outcome = match self.upstream_micros {
+                    Some(_) => &route.retries_answered,
+                    None => &route.retries_failed,
+                };
+                outcome.add(self.retries);
+            }
             route.durations.record(micros);
             route.request_sizes.record(self.bytes_in());
             route.response_sizes.record(self.bytes_out);
         }
-        if let (Some(endpoint), Some(_)) = (&self.endpoint, self.sent) {
-            let slot = endpoint.slot().unwrap_or(OTHER);
-            if let Some(endpoint) = counters.endpoint(slot) {
-                endpoint.requests.add(self.retries.saturating_add(1));
-                if let Some(micros) = self.upstream_micros {
-                    endpoint.durations.record(micros);
-                }
-            }
+        if let (Some(endpoint), Some(micros)) = (self.endpoint_counters(), self.upstream_micros) {
+            endpoint.durations.record(micros);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Sending a request to an endpoint of its pool: over an idle connection if there is a good one, else a fresh one.
 //!
+//! An endpoint that cannot be reached has got nothing of the request, which goes to another one of its pool.
+//!
 //! An idle connection may be closed by the upstream in the very moment it is used. That must not be the client's
 //! problem: what was not written is sent again; what was written is sent again, once, if it has no body and doing it
 //! twice is doing it once. Everything else gets a connection that was used a moment ago, or a fresh one.
@@ -13,7 +15,7 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use sluice_model::limits::{UPSTREAM_CONNECT_TIMEOUT_MILLIS, UPSTREAM_TRUSTED_IDLE_MILLIS};
+use sluice_model::limits::{MAX_CONNECT_ATTEMPTS, UPSTREAM_CONNECT_TIMEOUT_MILLIS, UPSTREAM_TRUSTED_IDLE_MILLIS};
 use tokio::net::TcpStream;
 
 use super::Answer;
@@ -82,59 +84,87 @@ fn repeat(method: &Method, body: &RequestBody) -> Repeat {
 pub(super) enum Miss {
     /// Not a byte was written: here is the request again.
     Unsent(Request<RequestBody>),
+    /// There was no connection to write it to, and here it is again: another endpoint may do.
+    Unreached(Request<RequestBody>, Failure),
     /// It may have been acted upon.
     Sent(Failure),
 }
 
-/// Sends the request to the endpoint whose turn it is.
+/// Sends the request to the endpoint whose turn it is. If that cannot be reached, it has got nothing of the request, which
+/// goes to the next one; each is tried once. The request's own time limit covers all of it.
 pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<Answer, Failure> {
-    let address = choose(exchange)?;
-    let mut request = outgoing(exchange, request)?;
+    let mut tried = Vec::new();
+    let mut failure = Failure::NoEndpoint;
+    let mut request = outgoing(exchange, request);
+    while tried.len() < MAX_CONNECT_ATTEMPTS
+        && let Some(address) = choose(exchange, &tried)?
+    {
+        name_host(exchange, &mut request)?;
+        (request, failure) = match at_endpoint(exchange, address, request).await {
+            Ok(answer) => return Ok(answer),
+            Err(Miss::Sent(failure)) => return Err(failure),
+            Err(Miss::Unsent(request)) => (request, Failure::UpstreamReset),
+            Err(Miss::Unreached(request, failure)) => (request, failure),
+        };
+        exchange.not_reached();
+        tried.push(address);
+    }
+    Err(failure)
+}
+
+/// Sends the request to this endpoint, over a connection that rests or a fresh one.
+async fn at_endpoint(
+    exchange: &mut Exchange,
+    address: SocketAddr,
+    mut request: Request<RequestBody>,
+) -> Result<Answer, Miss> {
     if exchange.upgrade.is_some() {
         return upgrade::forward(exchange, address, request).await;
     }
     let repeat = repeat(request.method(), request.body());
     if let Some(upstream) = idle(&exchange.worker.clone(), address, repeat).await {
         let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
-        request = match attempt(exchange, upstream, address, request).await {
-            Ok(answer) => return Ok(answer),
-            Err(Miss::Unsent(request)) => request,
-            Err(Miss::Sent(failure)) => match copy {
-                Some(head) if failure.retryable() == Retryable::IfIdempotent => head,
-                Some(_) | None => return Err(failure),
-            },
+        request = match (attempt(exchange, upstream, address, request).await, copy) {
+            (Err(Miss::Unsent(request)), _) => request,
+            (Err(Miss::Sent(failure)), Some(head)) if failure.retryable() == Retryable::IfIdempotent => head,
+            (done, _) => return done,
         };
     }
-    let upstream = connect(address).await?;
-    match attempt(exchange, upstream, address, request).await {
-        Ok(answer) => Ok(answer),
-        Err(Miss::Unsent(_)) => Err(Failure::UpstreamReset),
-        Err(Miss::Sent(failure)) => Err(failure),
+    match connect(address).await {
+        Ok(upstream) => attempt(exchange, upstream, address, request).await,
+        Err(failure) => Err(Miss::Unreached(request, failure)),
     }
 }
 
-fn choose(exchange: &mut Exchange) -> Result<SocketAddr, Failure> {
+/// The endpoint whose turn it is, or, after some were tried in vain, another one.
+fn choose(exchange: &mut Exchange, tried: &[SocketAddr]) -> Result<Option<SocketAddr>, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let (index, _) = exchange.pool().ok_or(Failure::Internal)?;
-    let chosen = lane.next_endpoint(index).ok_or(Failure::NoEndpoint)?;
+    let Some(chosen) = lane.next_endpoint(index, tried) else {
+        return Ok(None);
+    };
     let address = chosen.endpoint().ok_or(Failure::Internal)?.address;
     exchange.chose(chosen);
-    Ok(address)
+    Ok(Some(address))
 }
 
 /// The request as the upstream gets it.
-fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<Request<RequestBody>, Failure> {
+fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) -> Request<RequestBody> {
     let (mut parts, incoming) = request.into_parts();
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    if !parts.headers.contains_key(HOST) {
-        // HTTP/1.0 without Host: the upstream speaks 1.1 and must get one, so it gets its own address.
-        let host = exchange.endpoint().ok_or(Failure::Internal)?.host.clone();
-        parts.headers.insert(HOST, host);
-    }
     let (body, watch) = RequestBody::new(incoming, std::mem::take(&mut exchange.nominated));
     exchange.request_body = watch;
-    Ok(Request::from_parts(parts, body))
+    Request::from_parts(parts, body)
+}
+
+/// HTTP/1.0 without Host: the upstream speaks 1.1 and must get one, so it gets its own address.
+fn name_host(exchange: &Exchange, request: &mut Request<RequestBody>) -> Result<(), Failure> {
+    if exchange.host.is_none() {
+        let host = exchange.endpoint().ok_or(Failure::Internal)?.host.clone();
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(())
 }
 
 fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {

@@ -90,8 +90,11 @@ pub(super) async fn forward(
     exchange: &mut Exchange,
     address: SocketAddr,
     request: Request<RequestBody>,
-) -> Result<Answer, Failure> {
-    let (upstream, mut driver) = forward::open(address).await?;
+) -> Result<Answer, Miss> {
+    let (upstream, mut driver) = match forward::open(address).await {
+        Ok(opened) => opened,
+        Err(failure) => return Err(Miss::Unreached(request, failure)),
+    };
     let (hand_over, handed_over) = oneshot::channel();
     tokio::task::spawn_local(async move {
         // Its errors reach the request that waits. Only after a change of protocol is anybody waiting for the rest.
@@ -101,12 +104,10 @@ pub(super) async fn forward(
     });
     match forward::attempt(exchange, upstream, address, request).await {
         Ok(Answer::Upstream(response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let far = handed_over.await.map_err(|_| Failure::UpstreamReset)?;
+            let far = handed_over.await.map_err(|_| Miss::Sent(Failure::UpstreamReset))?;
             Ok(Answer::Tunnel(response, far))
         }
-        Ok(answer) => Ok(answer),
-        Err(Miss::Unsent(_)) => Err(Failure::UpstreamReset),
-        Err(Miss::Sent(failure)) => Err(failure),
+        done => done,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One worker's view of what serves: each generation with the worker's own cursors and counters beside it.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -88,16 +89,22 @@ impl Lane {
         })
     }
 
-    /// The endpoint of `pool` whose turn it is.
-    pub(crate) fn next_endpoint(&self, pool: u32) -> Option<Chosen> {
+    /// The endpoint of `pool` whose turn it is; if that was `tried`, the next in order that was not.
+    pub(crate) fn next_endpoint(&self, pool: u32, tried: &[SocketAddr]) -> Option<Chosen> {
         let turns = self.pools.get(pool as usize)?;
         let turn = turns.cursor.get();
-        turns.cursor.set(turn.wrapping_add(1));
+        if tried.is_empty() {
+            // What is tried again takes nobody's turn: else an endpoint that is gone would be first every time.
+            turns.cursor.set(turn.wrapping_add(1));
+        }
         let rotation = match &self.generation.pools.get(pool as usize)?.endpoints {
             Endpoints::Written(_) => turns.seen.borrow().clone(),
             Endpoints::Fed(_, feed) => turns.of_feed(feed),
         };
-        let place = rotation.0.turn(turn)?;
+        let mut place = rotation.0.turn(turn)?;
+        if !tried.is_empty() {
+            place = rotation.0.from_place(place, |entry| !tried.contains(&entry.address))?;
+        }
         Some(Chosen { rotation, place })
     }
 }
