@@ -1,13 +1,13 @@
 //! The table: what each rule says to single objects, for whoever evaluates it, be it the translator or an API server.
 
 use super::{
-    ADDRESS_CONNECTS, ADDRESS_IS_IP, BAKE_TIME_RANGE, BRAKE_FOR_SERVICE, BRAKE_TIME_RANGE, CERTIFICATES_DIFFER,
-    CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT, HEADER_MAY_CHANGE, HOST_IS_NAME, INCREASE_FOR_RATES,
-    LISTENER_PORTS_DIFFER, NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE, PATH_CHANGE_BY_TYPE, PATH_CHARACTERS,
-    PATH_SEGMENTS, POOL_OR_REDIRECT, PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE, PRIOR_KNOWLEDGE_IN_THE_CLEAR,
-    RANGE_IS_CIDR, RATIO_FOR_LATENCY, REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE, REDIRECT_STATUS,
-    REWRITE_CHANGES_SOMETHING, SOME_WEIGHT, TIMEOUT_RANGE, TLS_SAYS_SOMETHING, UPGRADE_IS_NOT_HTTP, VALUE_BY_TYPE,
-    VALUES_BY_OPERATOR,
+    ADDRESS_CONNECTS, ADDRESS_IS_IP, AUTO_NEEDS_TLS, BAKE_TIME_RANGE, BRAKE_FOR_SERVICE, BRAKE_TIME_RANGE,
+    CERTIFICATES_DIFFER, CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT, HEADER_MAY_CHANGE, HOST_IS_NAME,
+    INCREASE_FOR_RATES, LISTENER_PORTS_DIFFER, NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE, PATH_CHANGE_BY_TYPE,
+    PATH_CHARACTERS, PATH_SEGMENTS, POOL_OR_REDIRECT, PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE,
+    PRIOR_KNOWLEDGE_IN_THE_CLEAR, RANGE_IS_CIDR, RATIO_FOR_LATENCY, REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE,
+    REDIRECT_STATUS, REWRITE_CHANGES_SOMETHING, SOME_WEIGHT, TIMEOUT_RANGE, TLS_SAYS_SOMETHING, UPGRADE_IS_NOT_HTTP,
+    VALUE_BY_TYPE, VALUES_BY_OPERATOR,
 };
 
 /// What a rule must say to one object.
@@ -162,6 +162,22 @@ pub const CASES: &[Case] = &[
         BRAKE_FOR_SERVICE,
         "Pool",
         r#"{"service":{"name":"api","port":80},"removalBrake":{"maxPercentAtOnce":50}}"#,
+    ),
+    refused(
+        AUTO_NEEDS_TLS,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"protocol":"Auto"}"#,
+        "spec.protocol",
+    ),
+    accepted(
+        AUTO_NEEDS_TLS,
+        "Pool",
+        r#"{"service":{"name":"api","port":443},"protocol":"Auto","tls":{"serverName":"api.shop.svc"}}"#,
+    ),
+    accepted(
+        AUTO_NEEDS_TLS,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"protocol":"HTTP2"}"#,
     ),
     refused(
         BRAKE_TIME_RANGE,
