@@ -4,12 +4,15 @@
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use sluice_model::upgrade::UpgradeToken;
 
-use super::body::{ClientBody, Progress, Watch};
+use super::body::{ClientBody, Progress, RequestBody, Watch};
 use super::drain::Rest;
 use super::failure::{Failure, Whose};
+use super::forward::Miss;
+use super::grpc::{self, Status};
 use super::host::Host;
 use super::tunnel::Traffic;
 use crate::guard::Line as RequestLine;
@@ -25,6 +28,7 @@ use crate::stats::Verdict;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::counters::{EndpointCounters, Protocol, WorkerCounters};
 use crate::telemetry::names::{NONE, OTHER};
+use crate::upstream::dial::Unreached;
 use crate::worker::connection::Connection;
 use crate::worker::lane::{Chosen, Lane};
 use crate::worker::{Leaving, Worker};
@@ -61,12 +65,18 @@ pub(crate) struct Exchange {
     refused: Option<Refused>,
     /// The rule it broke.
     rule: Option<Rule>,
+    /// Of a call of gRPC: its `content-type`.
+    call: Option<HeaderValue>,
+    /// How that ended.
+    call_status: Option<Status>,
     method: Method,
     uri: Uri,
     routed: Option<Routed>,
     endpoint: Option<Chosen>,
     sent: Option<Instant>,
     upstream_micros: Option<u64>,
+    /// Why an endpoint could not be reached, the last time that one could not.
+    upstream_error: Option<Box<str>>,
     /// How often it was tried again, by whatever way.
     retries: u64,
     status: Option<u16>,
@@ -108,12 +118,19 @@ impl Exchange {
             },
             stream,
             rule: None,
+            call: request
+                .headers()
+                .get(CONTENT_TYPE)
+                .filter(|_| grpc::is_call(request.headers()))
+                .cloned(),
+            call_status: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
             routed: None,
             endpoint: None,
             sent: None,
             upstream_micros: None,
+            upstream_error: None,
             retries: 0,
             status: None,
             failure: None,
@@ -212,6 +229,12 @@ impl Exchange {
         self.sent = None;
     }
 
+    /// There is no connection to send it over, for this reason.
+    pub(super) fn unreached(&mut self, request: Request<RequestBody>, reason: &Unreached) -> Miss {
+        self.upstream_error = Some(reason.to_string().into());
+        Miss::Unreached(request, Failure::UpstreamConnectFailed)
+    }
+
     /// The endpoint could not be reached, and has got nothing of it.
     pub(super) fn not_reached(&self) {
         if let Some(endpoint) = self.endpoint_counters() {
@@ -256,9 +279,30 @@ impl Exchange {
         });
     }
 
+    /// The `content-type` of a call of gRPC; `None`: it is none.
+    pub(super) fn call(&self) -> Option<&HeaderValue> {
+        self.call.as_ref()
+    }
+
+    /// The upstream's head or trailers, which may say how a call ended. Gates count a failure of the upstream as they do a
+    /// 5xx, which calls never have.
+    pub(super) fn call_ended(&mut self, fields: &HeaderMap) {
+        if self.call.is_none() || self.call_status.is_some() {
+            return;
+        }
+        self.call_status = Status::in_fields(fields);
+        if self.call_status.is_some_and(Status::is_failure)
+            && self.status.is_some_and(|status| status < 500)
+            && let Some(lane) = &self.lane
+        {
+            lane.stats.broke(self.scope());
+        }
+    }
+
     /// It failed before anything was sent to the client.
     pub(super) fn failed(&mut self, failure: Failure) {
         self.failure = Some(failure);
+        self.call_status = self.call.as_ref().map(|_| Status::of(failure));
         self.status = Some(failure.status());
         if let Some(rule) = self.request_body.as_ref().and_then(|watch| watch.rule.get()) {
             self.rule = Some(rule);
@@ -278,7 +322,9 @@ impl Exchange {
         }
         self.failure = Some(failure);
         // A 5xx is counted as a failure already.
+        let counted = self.call_status.is_some_and(Status::is_failure);
         if self.status.is_some_and(|status| status < 500)
+            && !counted
             && let Some(lane) = &self.lane
         {
             lane.stats.broke(self.scope());
@@ -380,8 +426,14 @@ impl Exchange {
             line.millis("upstream_duration_ms", micros);
         }
         line.number("retries", self.retries);
+        if let Some(error) = &self.upstream_error {
+            line.text("upstream_error", error.as_bytes());
+        }
         if let Some(failure) = self.failure {
             line.text("error_category", failure.category().as_bytes());
+        }
+        if let Some(status) = self.call_status {
+            line.number("grpc_status", u64::from(status.0));
         }
         if let Some(rule) = self.rule {
             line.text("refused_by", rule.as_str().as_bytes());

@@ -300,7 +300,7 @@ impl Metrics {
         let counters = [
             (
                 "proxy_reconnects_total",
-                "Requests sent again because a reused upstream connection had closed.",
+                "Requests sent again because a reused connection had closed or an upstream did not process them.",
                 self.sum(|worker| worker.reconnects.get()),
             ),
             (

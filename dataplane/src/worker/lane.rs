@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::Worker;
 use crate::live::{Endpoints, Generation, Live, PoolEntry};
 use crate::pool::rotation::{EndpointEntry, Rotation};
 use crate::pool::services::Feed;
+use crate::pool::transport::Transport;
 use crate::stats::Block;
 
 /// A generation and what one worker keeps for it.
@@ -24,11 +26,25 @@ pub(crate) struct Lane {
 /// A rotation as one worker's requests hold it: counted by the worker alone, where all cores would share the `Arc`'s count.
 struct Seen(Arc<Rotation>);
 
+/// A transport, for the same reason.
+#[derive(Debug)]
+pub(crate) struct Spoken(Arc<Transport>);
+
+impl Deref for Spoken {
+    type Target = Arc<Transport>;
+
+    fn deref(&self) -> &Arc<Transport> {
+        &self.0
+    }
+}
+
 /// One worker's turns through one pool.
 struct Turns {
     cursor: Cell<u32>,
     /// The rotation that was used last. Of written endpoints there is no other.
     seen: RefCell<Rc<Seen>>,
+    /// How its endpoints are spoken to; counted by the worker alone, too.
+    transport: Rc<Spoken>,
 }
 
 /// The endpoint that a request goes to. Holds the rotation, which may have been replaced since.
@@ -36,12 +52,18 @@ struct Turns {
 pub(crate) struct Chosen {
     rotation: Rc<Seen>,
     place: usize,
+    transport: Rc<Spoken>,
 }
 
 impl Chosen {
     /// The endpoint.
     pub(crate) fn endpoint(&self) -> Option<&EndpointEntry> {
         self.rotation.0.endpoints().get(self.place)
+    }
+
+    /// How it is spoken to.
+    pub(crate) fn transport(&self) -> &Rc<Spoken> {
+        &self.transport
     }
 
     /// Where it is counted.
@@ -57,6 +79,7 @@ impl Turns {
         Self {
             cursor: Cell::new(worker.chance.next() as u32),
             seen: RefCell::new(Rc::new(Seen(pool.rotation()))),
+            transport: Rc::new(Spoken(pool.transport.clone())),
         }
     }
 
@@ -105,7 +128,11 @@ impl Lane {
         if !tried.is_empty() {
             place = rotation.0.from_place(place, |entry| !tried.contains(&entry.address))?;
         }
-        Some(Chosen { rotation, place })
+        Some(Chosen {
+            rotation,
+            place,
+            transport: turns.transport.clone(),
+        })
     }
 }
 

@@ -74,6 +74,9 @@ async fn upgrades_go_to_another_endpoint_too() {
     for _ in 0..4 {
         let request = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n";
         let answer = world.ask(request).await;
-        assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("far"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 101") && answer.ends_with("far"),
+            "{answer}"
+        );
     }
 }
