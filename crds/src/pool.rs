@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds;
 use crate::condition::{self, Condition};
 use crate::rules;
-use crate::values::{DurationText, ServicePort};
+use crate::values::{DurationText, SecretReference, ServicePort};
 
 /// Which endpoints a route's requests are sent to. Requests are spread by weighted round robin.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,7 +57,7 @@ use crate::values::{DurationText, ServicePort};
     )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::ENDPOINTS_OR_SERVICE, rules::BRAKE_FOR_SERVICE])))]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::ENDPOINTS_OR_SERVICE, rules::BRAKE_FOR_SERVICE, rules::AUTO_NEEDS_TLS])))]
 pub struct PoolSpec {
     /// The upstream addresses, each with its port and weight. An address and port may stand here once. Either these or
     /// a service.
@@ -78,6 +78,48 @@ pub struct PoolSpec {
     /// How a sudden loss of most of the service's endpoints is doubted first. Without it: maxPercentAtOnce 80, for 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removal_brake: Option<RemovalBrake>,
+    /// Which version of HTTP the endpoints speak: HTTP1, HTTP2 (gRPC needs it; without tls it is h2c, begun without asking)
+    /// or Auto (what the endpoint chooses in the TLS handshake). Without it HTTP1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<PoolProtocol>,
+    /// TLS to the endpoints. Their certificates are always verified. Left out: in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PoolTls>,
+}
+
+/// Which version of HTTP the endpoints speak: HTTP1, HTTP2 (gRPC needs it; without tls it is h2c, begun without asking) or
+/// Auto (what the endpoint chooses in the TLS handshake). Without it HTTP1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PoolProtocol {
+    /// HTTP/1.1.
+    #[serde(rename = "HTTP1")]
+    Http1,
+    /// HTTP/2.
+    #[serde(rename = "HTTP2")]
+    Http2,
+    /// HTTP/2 or HTTP/1.1, as the endpoint chooses in the TLS handshake (ALPN).
+    Auto,
+}
+
+/// TLS to the endpoints of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PoolTls {
+    /// The name that the endpoints' certificates must be for, and that they are asked for (SNI), such as api.shop.svc.
+    /// Endpoints are addresses, which say nothing of who should be there.
+    #[schemars(
+        length(min = 1, max = bounds::NAME_MAX_BYTES),
+        regex(pattern = bounds::PRECISE_HOSTNAME_PATTERN),
+        extend("x-kubernetes-validations" = rules::attach(&[rules::NEW_HOST_IS_NAME]))
+    )]
+    pub server_name: String,
+    /// The Secret with those who sign the endpoints' certificates: its `ca.crt`, one or more certificates as PEM; nobody
+    /// else is believed. Left out: the public authorities that Mozilla believes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretReference>,
+    /// A Secret of type kubernetes.io/tls: the certificate that endpoints are shown if they ask for one (mutual TLS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<SecretReference>,
 }
 
 /// One port of a Kubernetes Service.

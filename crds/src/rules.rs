@@ -62,6 +62,13 @@ pub const BRAKE_FOR_SERVICE: CelRule = CelRule {
     message: "removalBrake is for pools with a service; written endpoints change by rollout",
     field: Some(".removalBrake"),
 };
+/// Without a handshake nothing chooses.
+pub const AUTO_NEEDS_TLS: CelRule = CelRule {
+    id: "auto-needs-tls",
+    cel: "!has(self.protocol) || self.protocol != 'Auto' || has(self.tls)",
+    message: "Auto is chosen in the TLS handshake: add tls, or say HTTP1 or HTTP2",
+    field: Some(".protocol"),
+};
 /// A brake that holds for hours would serve addresses that were given to others.
 pub const BRAKE_TIME_RANGE: CelRule = CelRule {
     id: "brake-time-range",
@@ -332,6 +339,7 @@ pub const ALL: &[CelRule] = &[
     SOME_WEIGHT,
     ENDPOINTS_OR_SERVICE,
     BRAKE_FOR_SERVICE,
+    AUTO_NEEDS_TLS,
     BRAKE_TIME_RANGE,
     HOST_IS_NAME,
     PATH_ABSOLUTE,

@@ -1,5 +1,5 @@
 //! HTTP/2 towards clients: the codec is the `h2` crate, and here is what it leaves to its user. A request that passes is the
-//! same to the rest of the proxy as one of HTTP/1.1; upstreams are spoken to in HTTP/1.1.
+//! same to the rest of the proxy as one of HTTP/1.1; what upstreams are spoken to in is `upstream`.
 //!
 //! ```text
 //!  socket ─► preface ─► watched ─ frames, counted ─► h2 ─► serve ─► stream ─► proxy::serve

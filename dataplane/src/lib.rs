@@ -8,7 +8,7 @@
 //!                     listener ─► tls, guard (leaves) └ record: telemetry, stats
 //! ```
 //!
-//! `http2` is to clients of HTTP/2 what the codec of HTTP/1.1 and its guard are to the others. Leaves (`router`, `pool`, `middleware`, `tls`, `guard`, `proxy_protocol`) decide or hold and do not know each other; `proxy` acts, and it alone knows
+//! `upstream` opens what requests are sent over. `http2` is to clients of HTTP/2 what the codec of HTTP/1.1 and its guard are to the others. Leaves (`router`, `pool`, `middleware`, `tls`, `guard`, `proxy_protocol`) decide or hold and do not know each other; `proxy` acts, and it alone knows
 //! the order. Only `config` writes `live`.
 #![cfg_attr(
     test,
@@ -39,5 +39,6 @@ pub mod shutdown;
 pub mod stats;
 pub mod telemetry;
 pub mod tls;
+mod upstream;
 mod worker;
 pub use instance::run;

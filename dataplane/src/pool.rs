@@ -1,9 +1,11 @@
 //! Pools of upstream endpoints: which there are (`rotation`; `services` where they come and go), which one is next
-//! (`balancer`) and which connections to it are idle (`connections`).
+//! (`balancer`) how its endpoints are spoken to (`transport`)
+//! and which connections to it are idle (`connections`).
 //!
-//! Cursors are per worker and per generation; connections are per worker, keyed by address, and survive swaps.
+//! Cursors are per worker and per generation; connections are per worker, keyed by address and transport, and survive swaps.
 
 pub mod balancer;
 pub mod connections;
 pub mod rotation;
 pub mod services;
+pub mod transport;

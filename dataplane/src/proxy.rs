@@ -8,11 +8,16 @@ pub(crate) mod body;
 mod drain;
 pub(crate) mod exchange;
 pub mod failure;
-pub(crate) mod forward;
+mod forward;
+pub(crate) mod grpc;
 pub(crate) mod headers;
 pub(crate) mod host;
+pub(crate) mod http1;
+mod http2;
+pub(crate) mod incoming;
 mod interim;
 mod redirect;
+mod replay;
 pub(crate) mod respond;
 mod rewrite;
 pub(crate) mod tunnel;
@@ -27,9 +32,9 @@ use std::time::Duration;
 
 use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use sluice_model::RequestFacts;
-use sluice_model::unit::{ClientAuthMode, RuleClientAuth, TimeoutMillis};
+use sluice_model::unit::{ClientAuthMode, RuleClientAuth, TimeoutMillis, UpstreamProtocol};
 
 use crate::guard::hold::Held;
 use crate::live::{ActionEntry, RouteEntry, RuleEntry};
@@ -42,9 +47,9 @@ use admit::Way;
 use body::{ClientBody, ResponseBody};
 use exchange::Exchange;
 use failure::Failure;
-use forward::Lease;
 use headers::Survey;
 use host::Host;
+use incoming::UpstreamBody;
 use redirect::Elsewhere;
 use upgrade::Far;
 
@@ -52,10 +57,10 @@ use upgrade::Far;
 // Lives for one call: moving it once is cheaper than a box for every request.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Answer {
-    /// By an upstream, over the connection leased.
-    Upstream(Response<Incoming>, Lease),
+    /// By an upstream.
+    Upstream(Response<UpstreamBody>),
     /// By an upstream that goes over to the protocol that was asked for.
-    Tunnel(Response<Incoming>, Far),
+    Tunnel(Response<()>, Far),
     /// By this hop, with nothing to say.
     Here,
     /// By this hop, with a redirect.
@@ -95,7 +100,7 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
         }
     };
     match answer {
-        Ok(Answer::Upstream(response, lease)) => respond::upstream(exchange, response, lease),
+        Ok(Answer::Upstream(response)) => respond::upstream(exchange, response),
         Ok(Answer::Tunnel(response, far)) => upgrade::respond(exchange, response, far),
         Ok(Answer::Here) => respond::here(exchange, StatusCode::NO_CONTENT),
         Ok(Answer::Elsewhere(elsewhere)) => respond::elsewhere(exchange, elsewhere),
@@ -183,7 +188,11 @@ fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>
     know_client(exchange, route, rule)?;
     match &rule.action {
         ActionEntry::Forward(forward) => {
-            exchange.upgrade = upgrade::wanted(exchange, survey, request, &forward.upgrades);
+            let protocol = pool.map(|(_, pool)| pool.transport.settings().protocol);
+            if protocol != Some(UpstreamProtocol::Http2) {
+                // To leave a stream of HTTP/2 is another thing (RFC 8441), which common servers do not do.
+                exchange.upgrade = upgrade::wanted(exchange, survey, request, &forward.upgrades);
+            }
             Ok(Decision::Forward(forward.timeouts.request))
         }
         ActionEntry::Redirect(redirect) => {

@@ -18,6 +18,7 @@ pub mod failure;
 pub mod held;
 pub mod names;
 pub mod plain;
+pub mod upstream;
 
 use std::sync::Arc;
 

@@ -32,9 +32,11 @@ use crate::guard::rule::Rule;
 use crate::live::LiveStore;
 use crate::pool::connections::Idle;
 use crate::proxy;
-use crate::proxy::forward::Upstream;
+use crate::proxy::http1::Upstream;
 use crate::telemetry::access_log::{Buffer, Sink};
 use crate::telemetry::counters::WorkerCounters;
+use crate::upstream::dial::Handshakes;
+use crate::upstream::multiplexed::Multiplexed;
 use accept::{Acceptors, Manner};
 use chance::Chance;
 use connection::{Connection, Ended, Wish};
@@ -107,6 +109,8 @@ pub(crate) struct Worker {
     pub(crate) store: LiveStore,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) idle: RefCell<Idle<Upstream>>,
+    pub(crate) multiplexed: Multiplexed,
+    pub(crate) handshakes: Handshakes,
     pub(crate) log: Buffer,
     pub(crate) instance: Arc<str>,
     pub(crate) chance: Chance,
@@ -192,6 +196,8 @@ impl Worker {
             store: outfit.store,
             counters,
             idle: RefCell::default(),
+            multiplexed: Multiplexed::default(),
+            handshakes: Handshakes::default(),
             log: Buffer::new(outfit.sink),
             instance: outfit.instance,
             chance: Chance::seeded(),
@@ -235,6 +241,8 @@ impl Worker {
     fn sweep(&self, now: Instant) {
         let limit = Duration::from_secs(UPSTREAM_IDLE_TIMEOUT_SECONDS);
         self.idle.borrow_mut().prune(now, limit, Upstream::is_closed);
+        self.multiplexed.prune(now, limit);
+        self.handshakes.prune();
         self.leave_departed();
         // Asked also by a worker without connections, which must not keep an old generation alive.
         let serving = self.serving();
@@ -253,6 +261,7 @@ impl Worker {
         let mut idle = self.idle.borrow_mut();
         for address in &gone {
             idle.forget(address);
+            self.multiplexed.forget(address);
         }
     }
 

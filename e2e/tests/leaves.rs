@@ -295,6 +295,27 @@ fn pool_leaves() -> Vec<Leaf> {
         ),
         Leaf("endpoints[].port", "/endpoints/0/port", json!(8009), Seen::Live),
         Leaf("endpoints[].weight", "/endpoints/0/weight", json!(5), Seen::Live),
+        Leaf("protocol", "/protocol", json!("HTTP2"), Seen::Live),
+        Leaf(
+            "tls.serverName",
+            "/tls/serverName",
+            json!("changed.example.com"),
+            Seen::Live,
+        ),
+        Leaf("tls.ca.secretName", "/tls/ca/secretName", json!("changed"), Seen::Live),
+        Leaf("tls.ca.namespace", "/tls/ca/namespace", json!("demo"), Seen::Live),
+        Leaf(
+            "tls.clientCertificate.secretName",
+            "/tls/clientCertificate/secretName",
+            json!("changed"),
+            Seen::Live,
+        ),
+        Leaf(
+            "tls.clientCertificate.namespace",
+            "/tls/clientCertificate/namespace",
+            json!("demo"),
+            Seen::Live,
+        ),
     ]
 }
 
@@ -555,7 +576,10 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     });
     let first = json!({"endpoints": [
         {"address": "10.0.0.1", "port": 8001, "weight": 2}, {"address": "10.0.0.2", "port": 8002, "weight": 3},
-    ]});
+    ], "protocol": "Auto", "tls": {
+        "serverName": "api.demo.svc", "ca": {"secretName": "common", "namespace": "shared"},
+        "clientCertificate": {"secretName": "common", "namespace": "shared"},
+    }});
     let third = json!({
         "service": {"name": "api", "port": "http"}, "removalBrake": {"maxPercentAtOnce": 70, "for": "20s"},
     });
@@ -640,7 +664,7 @@ fn live(snapshot: sluice_model::Snapshot) -> Vec<String> {
         let rotation = pool.rotation();
         let turn = |cursor| Some(&*rotation.endpoints().get(rotation.turn(cursor)?)?.text);
         let turns: Vec<&str> = (0..10).filter_map(turn).collect();
-        seen.push(format!("{}: {turns:?}", pool.text));
+        seen.push(format!("{}: {turns:?} by {:?}", pool.text, pool.transport.settings()));
     }
     seen.push(format!("{:?} {:?}", generation.snapshot.listeners(), generation.limits));
     let certificates: Vec<_> = generation.names.candidates("a.example.com").collect();

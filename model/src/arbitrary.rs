@@ -27,7 +27,7 @@ use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite, Scheme};
 use crate::unit::{
     Action, CertificatePart, ClientAuth, ClientAuthMode, DataPlaneUnit, Endpoint, Forward, Http2, Listener,
     ListenerTls, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, RuleClientAuth, TimeoutMillis, Timeouts, TlsVersion,
-    Unit, Weight,
+    Transport, Unit, UpstreamProtocol, UpstreamTls, Weight,
 };
 use crate::upgrade::UpgradeToken;
 
@@ -289,10 +289,28 @@ pub fn services() -> impl Strategy<Value = ServiceRef> {
 
 /// Pools of a few endpoints, or none, or of a service.
 pub fn pools() -> impl Strategy<Value = PoolUnit> {
-    let service = services().prop_map(|service| PoolUnit {
-        source: PoolSource::Service(service),
+    let service = services().prop_map(|service| PoolUnit::of(PoolSource::Service(service)));
+    let pool = prop_oneof![3 => static_pools(), 1 => service];
+    (pool, transports()).prop_map(|(pool, transport)| PoolUnit { transport, ..pool })
+}
+
+/// Ways to speak to endpoints: mostly the usual one.
+fn transports() -> impl Strategy<Value = Arc<Transport>> {
+    let host = select(vec!["a.test", "api.shop.svc"]).prop_map(|text| known(text.parse()));
+    let tls = (host, option::of(certificates()), option::of(certificates()));
+    let tls = tls.prop_map(|(server_name, ca, client_certificate)| UpstreamTls {
+        server_name,
+        ca,
+        client_certificate,
     });
-    prop_oneof![3 => static_pools(), 1 => service]
+    (option::weighted(0.2, tls), 0..6).prop_map(|(tls, choice)| {
+        let protocol = match (choice, &tls) {
+            (4, _) | (5, None) => UpstreamProtocol::Http2,
+            (5, Some(_)) => UpstreamProtocol::Auto,
+            (_, _) => UpstreamProtocol::Http1,
+        };
+        Arc::new(Transport { protocol, tls })
+    })
 }
 
 fn static_pools() -> impl Strategy<Value = PoolUnit> {

@@ -47,6 +47,10 @@ pub enum Feature {
     TlsMinVersion,
     /// Rules that let clients go over to other protocols.
     Upgrades,
+    /// Pools that are spoken to in HTTP/2.
+    UpstreamHttp2,
+    /// Pools that are spoken to over TLS.
+    UpstreamTls,
 }
 
 /// A feature that this build does not know.
@@ -56,7 +60,7 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::ClientCertificates,
         Self::ClientLimits,
         Self::ForwardedClientCertificates,
@@ -75,6 +79,8 @@ impl Feature {
         Self::TlsListeners,
         Self::TlsMinVersion,
         Self::Upgrades,
+        Self::UpstreamHttp2,
+        Self::UpstreamTls,
     ];
 
     /// Its name as it travels.
@@ -98,6 +104,8 @@ impl Feature {
             Self::TlsListeners => "tls-listeners/v1",
             Self::TlsMinVersion => "tls-min-version/v1",
             Self::Upgrades => "upgrades/v1",
+            Self::UpstreamHttp2 => "upstream-http2/v1",
+            Self::UpstreamTls => "upstream-tls/v1",
         }
     }
 }

@@ -367,6 +367,39 @@ pub const MAX_DEPARTED_ENDPOINTS: usize = 8192;
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// From SYN to ACK of an upstream connection. Upstreams are near; a second is three SYN retries short of hopeless.
 pub const UPSTREAM_CONNECT_TIMEOUT_MILLIS: u64 = 1000;
+/// Endpoints that one request tries to reach. One or two that are gone are a moment of every deployment; of three in a
+/// row, a fourth is seldom the one that lives, and each may cost the time above.
+pub const MAX_CONNECT_ATTEMPTS: usize = 3;
+/// From the first byte of TLS to an upstream that may be asked, and in HTTP/2 from the preface to its first `SETTINGS`: three
+/// round trips and a signature, also on a machine that just started.
+pub const UPSTREAM_HANDSHAKE_TIMEOUT_MS: u64 = 3_000;
+/// Requests under way on one HTTP/2 connection to an upstream, if the upstream allows as many: the most that common servers
+/// do (100 to 250). A loss of the connection is a loss of all of them.
+pub const UPSTREAM_HTTP2_STREAMS_MAX: usize = 128;
+/// HTTP/2 connections of one worker to one endpoint. When all are full, requests wait for a stream to end; 2,048 at a time
+/// and core are more than one endpoint answers.
+pub const UPSTREAM_HTTP2_CONNECTIONS_MAX: usize = 16;
+/// What an upstream may send of one response before its client takes it: with the clients' own, the protocol's default.
+pub const UPSTREAM_HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// The same of all responses of a connection: as much as its streams together, so that clients who take nothing never stop
+/// the responses of others.
+pub const UPSTREAM_HTTP2_CONNECTION_WINDOW_BYTES: u32 =
+    UPSTREAM_HTTP2_STREAMS_MAX as u32 * UPSTREAM_HTTP2_STREAM_WINDOW_BYTES;
+/// How often a request that an upstream says it did not process is sent to the same endpoint over another connection.
+/// Two goodbyes in a row are a restart of many; more is a server that takes nothing.
+pub const UPSTREAM_UNPROCESSED_ATTEMPTS: usize = 3;
+/// What of a request body is remembered in case that the upstream says it did not process the request: what HTTP/2 lets out
+/// before the upstream has said anything. Longer bodies are not sent again.
+pub const UPSTREAM_REPLAY_BYTES: usize = 64 << 10;
+/// How long an HTTP/2 connection with requests under way may bring nothing before it is pinged, in seconds.
+pub const UPSTREAM_PING_AFTER_SECONDS: u64 = 30;
+/// How long the answer may take, in seconds; without one the connection is dead.
+pub const UPSTREAM_PING_WAIT_SECONDS: u64 = 10;
+/// The least time between two pings while nothing else comes, in seconds. gRPC's servers end connections that ping more
+/// often than every five minutes.
+pub const UPSTREAM_PING_EVERY_SECONDS: u64 = 310;
+/// How long it is remembered that an endpoint that may choose has chosen HTTP/1.1, in seconds.
+pub const UPSTREAM_CHOICE_SECONDS: u64 = 60;
 /// How long an upstream connection may rest in a worker's pool.
 pub const UPSTREAM_IDLE_TIMEOUT_SECONDS: u64 = 30;
 /// How long one may have rested to be trusted with a request that must not be sent twice. Common servers close idle

@@ -45,7 +45,7 @@ pub enum LiveSubject {
     Service(ServiceRef),
     /// A certificate.
     Certificate(CertificateRef),
-    /// Those who sign clients' certificates, in a Secret too.
+    /// Those who sign clients' or endpoints' certificates, in a Secret too.
     Authorities(CertificateRef),
 }
 

@@ -147,10 +147,17 @@ fn subjects_of(unit: &Unit) -> Vec<LiveSubject> {
     };
     match unit {
         Unit::Route(route) => secrets(route),
-        Unit::Pool(PoolUnit { source }) => match source {
-            PoolSource::Static(_) => vec![],
-            PoolSource::Service(service) => vec![LiveSubject::Service(service.clone())],
-        },
+        Unit::Pool(PoolUnit { source, transport }) => {
+            let service = match source {
+                PoolSource::Static(_) => None,
+                PoolSource::Service(service) => Some(LiveSubject::Service(service.clone())),
+            };
+            let tls = transport.tls.as_ref();
+            let ca = tls.and_then(|tls| tls.ca.clone()).map(LiveSubject::Authorities);
+            let shown = tls.and_then(|tls| tls.client_certificate.clone());
+            let shown = shown.map(LiveSubject::Certificate);
+            [service, ca, shown].into_iter().flatten().collect()
+        }
         Unit::DataPlane(plane) => {
             let tls = plane.listeners.iter().filter_map(|listener| listener.tls.as_ref());
             let defaults = tls.filter_map(|tls| tls.default_certificate.clone());

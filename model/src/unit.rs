@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::client_limits::ClientLimits;
 use crate::header_changes::HeaderChanges;
-use crate::host::HostPattern;
+use crate::host::{Host, HostPattern};
 use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
@@ -225,6 +225,40 @@ impl TimeoutMillis {
 pub struct PoolUnit {
     /// Where its endpoints come from.
     pub source: PoolSource,
+    /// How they are spoken to.
+    pub transport: Arc<Transport>,
+}
+
+/// How the endpoints of a pool are spoken to.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Transport {
+    /// In which version of HTTP.
+    pub protocol: UpstreamProtocol,
+    /// Whether over TLS; `None`: in the clear.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// Which version of HTTP endpoints speak.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2; in the clear with prior knowledge (RFC 9113 §3.3).
+    Http2,
+    /// Either, by ALPN (RFC 7301). Only with TLS, which `Snapshot::check` demands.
+    Auto,
+}
+
+/// TLS to endpoints. There is no way to believe a certificate without verifying it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct UpstreamTls {
+    /// Whom their certificates must be for.
+    pub server_name: Host,
+    /// Those who sign them; `None`: the public authorities that this build knows.
+    pub ca: Option<CertificateRef>,
+    /// What they are shown if they ask.
+    pub client_certificate: Option<CertificateRef>,
 }
 
 /// Where the endpoints of a pool come from.
@@ -238,10 +272,16 @@ pub enum PoolSource {
 }
 
 impl PoolUnit {
-    /// A pool of these endpoints.
+    /// A pool of these endpoints, which are spoken to in HTTP/1.1 in the clear.
     pub fn of_endpoints(endpoints: Vec<Endpoint>) -> Self {
+        Self::of(PoolSource::Static(endpoints))
+    }
+
+    /// The same of endpoints that come from wherever.
+    pub fn of(source: PoolSource) -> Self {
         Self {
-            source: PoolSource::Static(endpoints),
+            source,
+            transport: Arc::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sluice_model::ObjectKey;
 use sluice_model::unit::{
     Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
-    TimeoutMillis, Timeouts, TlsVersion, Unit, Weight,
+    TimeoutMillis, Timeouts, TlsVersion, Transport, Unit, UpstreamProtocol, UpstreamTls, Weight,
 };
 use sluice_model::upgrade::UpgradeToken;
 
@@ -192,27 +192,84 @@ fn timeouts_from(timeouts: pb::Timeouts) -> Result<Timeouts, DecodeError> {
 }
 
 fn pool_to(pool: &PoolUnit) -> pb::Pool {
-    let PoolUnit { source } = pool;
-    match source {
-        PoolSource::Static(endpoints) => pb::Pool {
-            endpoints: endpoints.iter().map(endpoint_to).collect(),
-            service: None,
-        },
-        PoolSource::Service(service) => pb::Pool {
-            endpoints: vec![],
-            service: Some(service_to(service)),
-        },
+    let PoolUnit { source, transport } = pool;
+    let Transport { protocol, tls } = &**transport;
+    let (endpoints, service) = match source {
+        PoolSource::Static(endpoints) => (endpoints.iter().map(endpoint_to).collect(), None),
+        PoolSource::Service(service) => (vec![], Some(service_to(service))),
+    };
+    pb::Pool {
+        endpoints,
+        service,
+        protocol: upstream_protocol_to(*protocol).into(),
+        tls: tls.as_ref().map(upstream_tls_to),
     }
 }
 
 fn pool_from(pool: pb::Pool) -> Result<PoolUnit, DecodeError> {
-    let pb::Pool { endpoints, service } = pool;
+    let pb::Pool {
+        endpoints,
+        service,
+        protocol,
+        tls,
+    } = pool;
     let source = match service {
         Some(_) if !endpoints.is_empty() => return Err(wrong("service", "is there beside endpoints")),
         Some(service) => PoolSource::Service(service_from(service).map_err(|error| error.within("service"))?),
         None => PoolSource::Static(each("endpoints", endpoints, endpoint_from)?),
     };
-    Ok(PoolUnit { source })
+    let tls = tls.map(upstream_tls_from).transpose();
+    let transport = Transport {
+        protocol: upstream_protocol_from(protocol)?,
+        tls: tls.map_err(|error| error.within("tls"))?,
+    };
+    Ok(PoolUnit {
+        source,
+        transport: Arc::new(transport),
+    })
+}
+
+fn upstream_protocol_to(protocol: UpstreamProtocol) -> pb::UpstreamProtocol {
+    match protocol {
+        UpstreamProtocol::Http1 => pb::UpstreamProtocol::Unspecified,
+        UpstreamProtocol::Http2 => pb::UpstreamProtocol::Http2,
+        UpstreamProtocol::Auto => pb::UpstreamProtocol::Auto,
+    }
+}
+
+fn upstream_protocol_from(protocol: i32) -> Result<UpstreamProtocol, DecodeError> {
+    match pb::UpstreamProtocol::try_from(protocol) {
+        Ok(pb::UpstreamProtocol::Unspecified) => Ok(UpstreamProtocol::Http1),
+        Ok(pb::UpstreamProtocol::Http2) => Ok(UpstreamProtocol::Http2),
+        Ok(pb::UpstreamProtocol::Auto) => Ok(UpstreamProtocol::Auto),
+        Err(_) => Err(wrong("protocol", format!("{protocol} is none of its values"))),
+    }
+}
+
+fn upstream_tls_to(tls: &UpstreamTls) -> pb::UpstreamTls {
+    let UpstreamTls {
+        server_name,
+        ca,
+        client_certificate,
+    } = tls;
+    pb::UpstreamTls {
+        server_name: server_name.to_string(),
+        ca: ca.as_ref().map(certificate_to),
+        client_certificate: client_certificate.as_ref().map(certificate_to),
+    }
+}
+
+fn upstream_tls_from(tls: pb::UpstreamTls) -> Result<UpstreamTls, DecodeError> {
+    let pb::UpstreamTls {
+        server_name,
+        ca,
+        client_certificate,
+    } = tls;
+    Ok(UpstreamTls {
+        server_name: text("server_name", &server_name)?,
+        ca: ca.map(certificate_from).transpose()?,
+        client_certificate: client_certificate.map(certificate_from).transpose()?,
+    })
 }
 
 fn endpoint_to(endpoint: &Endpoint) -> pb::Endpoint {

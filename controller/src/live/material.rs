@@ -109,9 +109,9 @@ impl Material {
     }
 }
 
-const AUTHORITIES_FIX: &str = "put the certificates of those who sign clients' certificates there as PEM, under ca.crt";
+const AUTHORITIES_FIX: &str = "put the certificates of those who sign there as PEM, under ca.crt";
 
-/// The certificates (DER) of those who sign clients' certificates, out of PEM.
+/// The certificates (DER) of those who sign the certificates of others, out of PEM.
 ///
 /// # Errors
 /// What is wrong with it, and how to mend it.

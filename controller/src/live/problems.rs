@@ -2,7 +2,7 @@
 //! no use to the object. Always warnings: the objects themselves are in order, and what served before serves on.
 
 use sluice_model::limits::MAX_LIVE_ENDPOINTS;
-use sluice_model::unit::{ClientAuth, DataPlaneUnit, PoolSource, RouteUnit, Unit};
+use sluice_model::unit::{ClientAuth, DataPlaneUnit, PoolSource, RouteUnit, Unit, UpstreamTls};
 use sluice_model::{CertificateRef, ServiceRef};
 
 use super::{AuthoritiesState, CertificateState, Lack, Material, ServiceState, Values};
@@ -19,10 +19,15 @@ pub fn problems(translation: &Translation, values: &Values, now_seconds: i64) ->
     };
     for item in translation.items.values() {
         match item.meaning.as_ref().map(|meaning| meaning.unit().as_ref()) {
-            Some(Unit::Pool(pool)) => match &pool.source {
-                PoolSource::Service(service) => found.service(&item.object, service),
-                PoolSource::Static(_) => {}
-            },
+            Some(Unit::Pool(pool)) => {
+                match &pool.source {
+                    PoolSource::Service(service) => found.service(&item.object, service),
+                    PoolSource::Static(_) => {}
+                }
+                if let Some(tls) = &pool.transport.tls {
+                    found.upstream(&item.object, tls);
+                }
+            }
             Some(Unit::Route(route)) => found.route(&item.object, route),
             Some(Unit::DataPlane(plane)) => found.listeners(&item.object, plane),
             None => {}
@@ -91,18 +96,28 @@ impl<'a> Found<'a> {
     }
 
     fn clients(&mut self, object: &Object, auth: &ClientAuth) {
-        let lack = match self.values.authorities(&auth.ca) {
+        let field = FieldPath::root("spec").field("tls").field("clientAuth").field("ca");
+        self.authorities(object, &field, &auth.ca);
+    }
+
+    fn upstream(&mut self, object: &Object, tls: &UpstreamTls) {
+        let field = FieldPath::root("spec").field("tls");
+        if let Some(ca) = &tls.ca {
+            self.authorities(object, &field.field("ca"), ca);
+        }
+        if let Some(shown) = &tls.client_certificate {
+            self.certificate(object, &field.field("clientCertificate").field("secretName"), shown);
+        }
+    }
+
+    fn authorities(&mut self, object: &Object, field: &FieldPath, ca: &CertificateRef) {
+        let lack = match self.values.authorities(ca) {
             AuthoritiesState::Unknown | AuthoritiesState::Certificates(_) => return,
             AuthoritiesState::Missing(lack) | AuthoritiesState::Unseen(lack) => lack.clone(),
-            AuthoritiesState::Refused(lack) => Lack::new(format!("{}: {}", auth.ca, lack.message), lack.fix.clone()),
+            AuthoritiesState::Refused(lack) => Lack::new(format!("{ca}: {}", lack.message), lack.fix.clone()),
         };
         let message = format!("{}; whoever was trusted stays so, and nobody else is", lack.message);
-        let field = FieldPath::root("spec")
-            .field("tls")
-            .field("clientAuth")
-            .field("ca")
-            .field("secretName");
-        self.warn(object, field, Lack::new(message, lack.fix));
+        self.warn(object, field.field("secretName"), Lack::new(message, lack.fix));
     }
 
     fn listeners(&mut self, object: &Object, plane: &DataPlaneUnit) {

@@ -40,7 +40,7 @@ pub struct Values {
     pub services: BTreeMap<ServiceRef, ServiceState>,
     /// Of certificates. One that is not here is unknown.
     pub certificates: BTreeMap<CertificateRef, CertificateState>,
-    /// Of those who sign clients' certificates, by Secret. One that is not here is unknown.
+    /// Of those who sign clients' and endpoints' certificates, by Secret. One that is not here is unknown.
     pub authorities: BTreeMap<CertificateRef, AuthoritiesState>,
 }
 
@@ -133,7 +133,7 @@ pub struct Wanted {
     pub services: BTreeSet<ServiceRef>,
     /// Certificates.
     pub certificates: BTreeSet<CertificateRef>,
-    /// Secrets with those who sign clients' certificates.
+    /// Secrets with those who sign clients' and endpoints' certificates.
     pub authorities: BTreeSet<CertificateRef>,
 }
 

@@ -158,7 +158,7 @@ pub(super) fn rewrite(
 }
 
 /// `None` if it is wrong, what it is if it is there.
-fn given<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn given<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         None => Some(None),
         Some(None) => None,
@@ -166,7 +166,7 @@ fn given<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn new_host(field: &FieldPath, text: &str, findings: &mut Findings<'_>) -> Option<Host> {
+pub(super) fn new_host(field: &FieldPath, text: &str, findings: &mut Findings<'_>) -> Option<Host> {
     let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let host = if numeric { Err(HostError::Address) } else { text.parse() };
     let host = host.map_err(|error| match error == HostError::Address {

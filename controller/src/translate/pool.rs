@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use sluice_crds::{PoolSpec, RemovalBrake as BrakeSpec, ServiceReference};
+use sluice_crds::{PoolProtocol, PoolSpec, PoolTls, RemovalBrake as BrakeSpec, SecretReference, ServiceReference};
 use sluice_model::limits::{MAX_WEIGHT, REMOVAL_BRAKE_HOLD_MAX_MS};
-use sluice_model::unit::{Endpoint, PoolSource, PoolUnit, Unit, Weight};
+use sluice_model::unit::{Endpoint, PoolSource, PoolUnit, Transport, Unit, UpstreamProtocol, UpstreamTls, Weight};
 use sluice_model::{ServicePort, ServiceRef};
 
-use super::address;
-use super::{Findings, Meaning, quantity};
+use super::filters::{given, new_host};
+use super::{Findings, Meaning, address, certificate, quantity};
 use crate::live::RemovalBrake;
 use crate::objects::Object;
 use crate::problem::FieldPath;
@@ -20,6 +20,8 @@ pub(super) fn translate(object: &Object, spec: &PoolSpec, findings: &mut Finding
         endpoints: written,
         service,
         removal_brake,
+        protocol,
+        tls,
     } = spec;
     let field = FieldPath::root("spec");
     let source = match (written.as_slice(), service) {
@@ -44,9 +46,56 @@ pub(super) fn translate(object: &Object, spec: &PoolSpec, findings: &mut Finding
             return None;
         }
     };
+    let transport = Arc::new(transport(&field, *protocol, tls.as_ref(), findings)?);
     Some(Meaning::Pool {
-        unit: Arc::new(Unit::Pool(PoolUnit { source })),
+        unit: Arc::new(Unit::Pool(PoolUnit { source, transport })),
         brake,
+    })
+}
+
+fn transport(
+    field: &FieldPath,
+    protocol: Option<PoolProtocol>,
+    tls: Option<&PoolTls>,
+    findings: &mut Findings<'_>,
+) -> Option<Transport> {
+    let protocol = match protocol {
+        None | Some(PoolProtocol::Http1) => UpstreamProtocol::Http1,
+        Some(PoolProtocol::Http2) => UpstreamProtocol::Http2,
+        Some(PoolProtocol::Auto) if tls.is_none() => {
+            findings.error(
+                &field.field("protocol"),
+                "Auto is chosen in the TLS handshake, and there is none",
+                "add tls, or say HTTP1 or HTTP2",
+            );
+            return None;
+        }
+        Some(PoolProtocol::Auto) => UpstreamProtocol::Auto,
+    };
+    let tls = match tls {
+        None => None,
+        Some(spec) => Some(upstream_tls(&field.field("tls"), spec, findings)?),
+    };
+    Some(Transport { protocol, tls })
+}
+
+fn upstream_tls(field: &FieldPath, spec: &PoolTls, findings: &mut Findings<'_>) -> Option<UpstreamTls> {
+    let PoolTls {
+        server_name,
+        ca,
+        client_certificate,
+    } = spec;
+    let server_name = new_host(&field.field("serverName"), server_name, findings);
+    let mut secret = |name: &str, spec: &Option<SecretReference>| {
+        let spec = spec.as_ref()?;
+        Some(certificate(&field.field(name), spec, findings))
+    };
+    let ca = secret("ca", ca);
+    let client_certificate = secret("clientCertificate", client_certificate);
+    Some(UpstreamTls {
+        server_name: server_name?,
+        ca: given(ca)?,
+        client_certificate: given(client_certificate)?,
     })
 }
 

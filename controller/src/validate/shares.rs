@@ -31,7 +31,13 @@ pub(super) fn not_shared(translation: &Translation, view: &View) -> Vec<Problem>
 fn certificates(unit: &Unit) -> Vec<(FieldPath, &CertificateRef)> {
     let spec = FieldPath::root("spec");
     match unit {
-        Unit::Pool(_) => vec![],
+        Unit::Pool(pool) => {
+            let field = spec.field("tls");
+            let tls = pool.transport.tls.iter();
+            let named = tls.flat_map(|tls| [("ca", &tls.ca), ("clientCertificate", &tls.client_certificate)]);
+            let named = named.filter_map(|(name, secret)| Some((field.field(name), secret.as_ref()?)));
+            named.collect()
+        }
         Unit::Route(route) => {
             let field = |index| spec.field("tls").field("certificates").index(index);
             let numbered = route.certificates.iter().enumerate();

@@ -240,7 +240,7 @@ fn say(value: &NewValue) {
             tracing::info!(%reference, %fingerprint, ends, hosts = ?certificate.names(), "certificate");
         }
         NewValue::Authorities(reference, authorities) => {
-            tracing::info!(%reference, count = authorities.count(), "authorities of client certificates");
+            tracing::info!(%reference, count = authorities.count(), "authorities");
         }
     }
 }

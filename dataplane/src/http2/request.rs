@@ -6,7 +6,7 @@
 //! fields, `TE` other than `trailers`, pseudo-fields that are missing, repeated, unknown or late, lengths that are no
 //! numbers or differ from each other or from the body. Those are streams reset, and counted as `h2_protocol`.
 
-use http::header::{CONTENT_TYPE, COOKIE};
+use http::header::COOKIE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use sluice_model::limits::MAX_REQUEST_METHOD_BYTES;
@@ -36,12 +36,6 @@ pub(crate) fn head_bytes<B>(request: &Request<B>) -> usize {
         bytes.saturating_add(FIELD_OVERHEAD_BYTES)
     });
     sizes.fold(target_bytes(request), usize::saturating_add)
-}
-
-/// Whether a client that has not ended its request may be silent: calls of gRPC are streams in both directions.
-pub(crate) fn may_be_silent(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 fn target_bytes<B>(request: &Request<B>) -> usize {

@@ -18,6 +18,7 @@ use sluice_model::{ObjectKey, RevisionId, ServiceRef, Snapshot};
 use super::values::LiveValues;
 use crate::pool::rotation::Rotation;
 use crate::pool::services::Feed;
+use crate::pool::transport::Transport;
 use crate::router::Router;
 use crate::stats::Role;
 use crate::telemetry::names::Names;
@@ -125,6 +126,8 @@ pub struct PoolEntry {
     pub text: Arc<str>,
     /// Its endpoints.
     pub endpoints: Endpoints,
+    /// How they are spoken to.
+    pub transport: Arc<Transport>,
 }
 
 /// Where the endpoints of a pool are.
@@ -404,5 +407,6 @@ fn pool_entry(stamp: Stamp, key: &ObjectKey, pool: &PoolUnit, values: &LiveValue
         key: key.clone(),
         text,
         endpoints,
+        transport: values.transports.get(&pool.transport),
     }
 }

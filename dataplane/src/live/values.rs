@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::pool::services::Services;
+use crate::pool::transport::Transports;
 use crate::telemetry::names::Names;
 use crate::tls::held::{Certificates, HeldAuthorities};
 
@@ -14,8 +15,10 @@ pub struct LiveValues {
     pub services: Services,
     /// Certificates with their keys.
     pub certificates: Certificates,
-    /// Those who sign clients' certificates.
+    /// Those who sign clients' and endpoints' certificates.
     pub authorities: HeldAuthorities,
+    /// How pools are spoken to.
+    pub transports: Transports,
 }
 
 impl LiveValues {
@@ -25,6 +28,7 @@ impl LiveValues {
             services: Services::new(names),
             certificates: Certificates::default(),
             authorities: HeldAuthorities::default(),
+            transports: Transports::default(),
         }
     }
 }

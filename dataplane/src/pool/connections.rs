@@ -1,4 +1,4 @@
-//! Idle upstream connections of one worker, by address. Last in, first out: the connection used most recently is the
+//! Idle upstream connections of one worker, by address and transport. Last in, first out: the connection used most recently is the
 //! least likely to be about to be closed, and the rest age out together.
 //!
 //! It holds whatever a connection is (`Idle<C>`); opening and judging them is the proxy's business.
@@ -9,26 +9,28 @@ use std::time::{Duration, Instant};
 
 use sluice_model::limits::{MAX_IDLE_PER_ENDPOINT, MAX_IDLE_PER_WORKER};
 
-/// Idle connections by address.
+use super::transport::Place;
+
+/// Idle connections by place.
 #[derive(Debug)]
 pub struct Idle<C> {
-    by_address: HashMap<SocketAddr, Vec<(C, Instant)>>,
+    by_place: HashMap<Place, Vec<(C, Instant)>>,
     count: usize,
 }
 
 impl<C> Default for Idle<C> {
     fn default() -> Self {
         Self {
-            by_address: HashMap::new(),
+            by_place: HashMap::new(),
             count: 0,
         }
     }
 }
 
 impl<C> Idle<C> {
-    /// The connection to `address` that has rested least, with the time since when it rests.
-    pub fn take(&mut self, address: SocketAddr) -> Option<(C, Instant)> {
-        let taken = self.by_address.get_mut(&address)?.pop();
+    /// The connection to `place` that has rested least, with the time since when it rests.
+    pub fn take(&mut self, place: Place) -> Option<(C, Instant)> {
+        let taken = self.by_place.get_mut(&place)?.pop();
         if taken.is_some() {
             self.count = self.count.saturating_sub(1);
         }
@@ -36,8 +38,8 @@ impl<C> Idle<C> {
     }
 
     /// Keeps a connection for later, unless there are enough: then it is given back, to be closed.
-    pub fn put(&mut self, address: SocketAddr, connection: C, now: Instant) -> Option<C> {
-        let list = self.by_address.entry(address).or_default();
+    pub fn put(&mut self, place: Place, connection: C, now: Instant) -> Option<C> {
+        let list = self.by_place.entry(place).or_default();
         if list.len() >= MAX_IDLE_PER_ENDPOINT || self.count >= MAX_IDLE_PER_WORKER {
             return Some(connection);
         }
@@ -48,22 +50,22 @@ impl<C> Idle<C> {
 
     /// Lets go of connections that rested for `limit`, and of those that `closed` finds closed.
     pub fn prune(&mut self, now: Instant, limit: Duration, closed: impl Fn(&C) -> bool) {
-        self.by_address.retain(|_, list| {
+        self.by_place.retain(|_, list| {
             list.retain(|(connection, since)| now.saturating_duration_since(*since) < limit && !closed(connection));
             !list.is_empty()
         });
-        self.count = self.by_address.values().map(Vec::len).sum();
+        self.count = self.by_place.values().map(Vec::len).sum();
     }
 
     /// Lets go of those to one address, which is out of service.
     pub fn forget(&mut self, address: &SocketAddr) {
-        let gone = self.by_address.remove(address).map_or(0, |list| list.len());
-        self.count = self.count.saturating_sub(gone);
+        self.by_place.retain(|place, _| place.address != *address);
+        self.count = self.by_place.values().map(Vec::len).sum();
     }
 
     /// Lets go of all.
     pub fn clear(&mut self) {
-        self.by_address.clear();
+        self.by_place.clear();
         self.count = 0;
     }
 
@@ -80,30 +82,34 @@ impl<C> Idle<C> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::transport::Transports;
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn last_in_first_out_bounded_and_aging() {
         let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let transport = Transports::default().get(&Arc::default()).id();
+        let place = Place { address, transport };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut idle = Idle::default();
         for number in 0..3_u64 {
-            assert_eq!(idle.put(address, number, at(number)), None);
+            assert_eq!(idle.put(place, number, at(number)), None);
         }
-        assert_eq!(idle.take(address), Some((2, at(2))));
+        assert_eq!(idle.take(place), Some((2, at(2))));
         idle.prune(at(11), Duration::from_secs(11), |_| false);
         assert_eq!(
-            (idle.take(address), idle.take(address), idle.len()),
+            (idle.take(place), idle.take(place), idle.len()),
             (Some((1, at(1))), None, 0)
         );
         for number in 0..MAX_IDLE_PER_ENDPOINT as u64 {
-            assert_eq!(idle.put(address, number, start), None);
+            assert_eq!(idle.put(place, number, start), None);
         }
-        assert_eq!(idle.put(address, 999, start), Some(999));
+        assert_eq!(idle.put(place, 999, start), Some(999));
         idle.prune(start, Duration::from_secs(1), |number| *number > 9);
         assert_eq!(idle.len(), 10);
         idle.forget(&address);
-        assert_eq!((idle.take(address), idle.len()), (None, 0));
+        assert_eq!((idle.take(place), idle.len()), (None, 0));
     }
 }

@@ -80,6 +80,16 @@ impl Rotation {
         self.schedule.turn(cursor)
     }
 
+    /// The first place from `place` on, around the end, of an endpoint that has turns and `fits`.
+    pub fn from_place(&self, place: usize, fits: impl Fn(&EndpointEntry) -> bool) -> Option<usize> {
+        let entries = || self.endpoints.iter().enumerate();
+        let (before, after) = (entries().take(place), entries().skip(place));
+        after
+            .chain(before)
+            .find(|(_, entry)| entry.weight > 0 && fits(entry))
+            .map(|(place, _)| place)
+    }
+
     /// Where the endpoint in this place is counted.
     pub fn slot(&self, place: usize) -> Option<u16> {
         self.slots.get()?.get(place).copied()
@@ -89,6 +99,18 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_place_is_one_with_turns() {
+        let endpoint = |(port, weight)| Endpoint {
+            address: SocketAddr::from(([10, 0, 0, 1], port)),
+            weight: sluice_model::unit::Weight::new(weight).unwrap(),
+        };
+        let rotation = Rotation::weighted(&[(1, 5), (2, 0), (3, 1)].map(endpoint));
+        let from = |place, not: &[u16]| rotation.from_place(place, |entry| !not.contains(&entry.address.port()));
+        assert_eq!((from(0, &[]), from(1, &[]), from(2, &[3])), (Some(0), Some(2), Some(0)));
+        assert_eq!((from(9, &[1]), from(0, &[1, 3])), (Some(2), None));
+    }
 
     #[test]
     fn slots_belong_to_places() {

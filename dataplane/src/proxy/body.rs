@@ -2,12 +2,10 @@
 //! watched for whose side breaks.
 
 use std::cell::Cell;
-use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderName, Version};
@@ -15,8 +13,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::forward::Lease;
 use super::headers::clean_trailers;
+use super::incoming::{Broken as UpstreamBroken, UpstreamBody, inner};
+use super::replay::{Piece, Replay};
 use super::tunnel::Tunnel;
 use crate::guard::rule::Rule;
 use crate::http2::incoming;
@@ -130,8 +129,17 @@ impl Body for ClientBody {
 pub(crate) enum RequestBody {
     /// There is none.
     Empty,
-    /// The client's; of its trailers the fields with these names concern this hop only.
-    Client(ClientBody, Rc<Watch>, Vec<HeaderName>),
+    /// The client's.
+    Client(Box<Streamed>),
+}
+
+/// A client's body, with what is known of it.
+pub(crate) struct Streamed {
+    incoming: ClientBody,
+    watch: Rc<Watch>,
+    /// Of its trailers the fields with these names concern this hop only.
+    nominated: Vec<HeaderName>,
+    replay: Replay,
 }
 
 impl RequestBody {
@@ -145,43 +153,54 @@ impl RequestBody {
             progress: Cell::new(Progress::Flowing),
             rule: Cell::new(None),
         });
-        (Self::Client(incoming, watch.clone(), nominated), Some(watch))
-    }
-}
-
-/// The I/O error inside of the codec's.
-fn inner(error: &hyper::Error) -> Option<&io::Error> {
-    error.source().and_then(|source| source.downcast_ref::<io::Error>())
-}
-
-/// Whether the upstream sent nonsense or went away.
-pub(super) fn upstream_failure(error: &hyper::Error) -> Failure {
-    let kind = inner(error).map(io::Error::kind);
-    match kind {
-        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Failure::UpstreamProtocolError,
-        Some(_) | None if error.is_parse() => Failure::UpstreamProtocolError,
-        Some(_) | None => Failure::UpstreamReset,
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Self::Client(incoming, watch, nominated) = self.get_mut() else {
-            return Poll::Ready(None);
+        let streamed = Streamed {
+            incoming,
+            watch: watch.clone(),
+            nominated,
+            replay: Replay::default(),
         };
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-        Poll::Ready(match frame {
+        (Self::Client(Box::new(streamed)), Some(watch))
+    }
+
+    /// What is handed on from here on may have to be handed on again.
+    pub(super) fn keep(&mut self) {
+        match self {
+            Self::Empty => {}
+            Self::Client(streamed) => streamed.replay.keep(),
+        }
+    }
+
+    /// It will not have to.
+    pub(super) fn forget(&mut self) {
+        match self {
+            Self::Empty => {}
+            Self::Client(streamed) => streamed.replay.forget(),
+        }
+    }
+
+    /// Begins anew; whether that is possible.
+    pub(super) fn rewind(&mut self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(streamed) => streamed.replay.rewind(),
+        }
+    }
+}
+
+impl Streamed {
+    fn note(&mut self, frame: Option<Result<Frame<Bytes>, Broken>>) -> Option<Result<Frame<Bytes>, Broken>> {
+        let watch = &self.watch;
+        match frame {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     watch.bytes.set(watch.bytes.get().saturating_add(data.len() as u64));
+                    self.replay.data(data);
                 }
                 if let Some(trailers) = frame.trailers_mut() {
-                    clean_trailers(trailers, nominated);
+                    clean_trailers(trailers, &self.nominated);
+                    self.replay.trailers(trailers);
                 }
-                if incoming.is_end_stream() {
+                if self.incoming.is_end_stream() {
                     watch.progress.set(Progress::Done);
                 }
                 Some(Ok(frame))
@@ -195,20 +214,38 @@ impl Body for RequestBody {
                 watch.progress.set(Progress::Done);
                 None
             }
-        })
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Self::Client(streamed) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        match streamed.replay.next() {
+            Some(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            Some(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            None => {}
+        }
+        let frame = ready!(Pin::new(&mut streamed.incoming).poll_frame(cx));
+        Poll::Ready(streamed.note(frame))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(incoming, _, _) => incoming.is_end_stream(),
+            Self::Client(streamed) => streamed.replay.is_over() && streamed.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(incoming, _, _) => incoming.size_hint(),
+            Self::Client(streamed) => streamed.incoming.size_hint(),
         }
     }
 }
@@ -216,8 +253,8 @@ impl Body for RequestBody {
 enum Source {
     /// Ours, whole.
     Own(Option<Bytes>),
-    /// The upstream's, with the connection it comes by.
-    Upstream(Incoming, Option<Lease>),
+    /// The upstream's.
+    Upstream(UpstreamBody),
     /// None: what follows the head is another protocol's.
     Tunnel(Option<Box<Tunnel>>),
 }
@@ -244,9 +281,9 @@ impl ResponseBody {
     }
 
     /// The upstream's.
-    pub(super) fn upstream(incoming: Incoming, lease: Lease, exchange: Box<Exchange>) -> Self {
+    pub(super) fn upstream(body: UpstreamBody, exchange: Box<Exchange>) -> Self {
         Self {
-            source: Source::Upstream(incoming, Some(lease)),
+            source: Source::Upstream(body),
             exchange: Some(exchange),
             ended: false,
             lost: false,
@@ -267,7 +304,7 @@ impl ResponseBody {
     pub(crate) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
         match &mut self.source {
             Source::Tunnel(tunnel) => tunnel.take(),
-            Source::Own(_) | Source::Upstream(_, _) => None,
+            Source::Own(_) | Source::Upstream(_) => None,
         }
     }
 
@@ -283,9 +320,9 @@ impl ResponseBody {
     }
 
     /// The upstream broke off. Where only the end of the connection ends the body, it must not end in order.
-    fn broke(&mut self, error: &hyper::Error) {
+    fn broke(&mut self, error: &UpstreamBroken) {
         if let Some(exchange) = &mut self.exchange {
-            exchange.broke(upstream_failure(error));
+            exchange.broke(error.failure());
             if matches!(exchange.version, Version::HTTP_09 | Version::HTTP_10) {
                 exchange.connection.closing.set(Closing::Reset);
             }
@@ -295,16 +332,24 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UpstreamBroken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamBroken>>> {
         let frame = match &mut self.source {
             Source::Own(content) => content.take().map(|content| Ok(Frame::data(content))),
-            Source::Upstream(incoming, _) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Source::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
             Source::Tunnel(_) => None,
         };
         match &frame {
-            Some(Ok(frame)) => self.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Ok(frame)) => {
+                self.sent(frame.data_ref().map_or(0, Bytes::len));
+                if let (Some(trailers), Some(exchange)) = (frame.trailers_ref(), &mut self.exchange) {
+                    exchange.call_ended(trailers);
+                }
+            }
             Some(Err(error)) => self.broke(error),
             None => self.ended = true,
         }
@@ -314,7 +359,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(content) => content.is_none(),
-            Source::Upstream(incoming, _) => incoming.is_end_stream(),
+            Source::Upstream(body) => body.is_end_stream(),
             Source::Tunnel(_) => true,
         }
     }
@@ -322,7 +367,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(content) => SizeHint::with_exact(content.as_ref().map_or(0, Bytes::len) as u64),
-            Source::Upstream(incoming, _) => incoming.size_hint(),
+            Source::Upstream(body) => body.size_hint(),
             Source::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
@@ -334,12 +379,8 @@ impl Drop for ResponseBody {
         let Some(exchange) = &mut self.exchange else { return };
         match &mut self.source {
             Source::Own(_) | Source::Tunnel(_) => {}
-            Source::Upstream(_, lease) if complete => {
-                if let Some(lease) = lease.take() {
-                    lease.give_back(exchange, Instant::now());
-                }
-            }
-            Source::Upstream(_, _) => exchange.client_left(),
+            Source::Upstream(body) if complete => body.complete(exchange),
+            Source::Upstream(_) => exchange.client_left(),
         }
         if self.lost
             && let Some(exchange) = &mut self.exchange

@@ -4,13 +4,16 @@
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use sluice_model::unit::ClientAuth;
 use sluice_model::upgrade::UpgradeToken;
 
-use super::body::{ClientBody, Progress, Watch};
+use super::body::{ClientBody, Progress, RequestBody, Watch};
 use super::drain::Rest;
 use super::failure::{Failure, Whose};
+use super::forward::Miss;
+use super::grpc::{self, Status};
 use super::host::Host;
 use super::tunnel::Traffic;
 use crate::guard::Line as RequestLine;
@@ -24,9 +27,10 @@ use crate::pool::rotation::EndpointEntry;
 use crate::router::Destination;
 use crate::stats::Verdict;
 use crate::telemetry::access_log::Line;
-use crate::telemetry::counters::{Protocol, WorkerCounters};
+use crate::telemetry::counters::{EndpointCounters, Protocol, WorkerCounters};
 use crate::telemetry::names::{NONE, OTHER};
 use crate::tls::clients::Shown;
+use crate::upstream::dial::Unreached;
 use crate::worker::connection::Connection;
 use crate::worker::lane::{Chosen, Lane};
 use crate::worker::{Leaving, Worker};
@@ -63,12 +67,19 @@ pub(crate) struct Exchange {
     refused: Option<Refused>,
     /// The rule it broke.
     rule: Option<Rule>,
+    /// Of a call of gRPC: its `content-type`.
+    call: Option<HeaderValue>,
+    /// How that ended.
+    call_status: Option<Status>,
     method: Method,
     uri: Uri,
     routed: Option<Routed>,
     endpoint: Option<Chosen>,
     sent: Option<Instant>,
     upstream_micros: Option<u64>,
+    /// Why an endpoint could not be reached, the last time that one could not.
+    upstream_error: Option<Box<str>>,
+    /// How often it was tried again, by whatever way.
     retries: u64,
     status: Option<u16>,
     failure: Option<Failure>,
@@ -109,12 +120,19 @@ impl Exchange {
             },
             stream,
             rule: None,
+            call: request
+                .headers()
+                .get(CONTENT_TYPE)
+                .filter(|_| grpc::is_call(request.headers()))
+                .cloned(),
+            call_status: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
             routed: None,
             endpoint: None,
             sent: None,
             upstream_micros: None,
+            upstream_error: None,
             retries: 0,
             status: None,
             failure: None,
@@ -214,9 +232,30 @@ impl Exchange {
         self.endpoint.as_ref()?.endpoint()
     }
 
-    /// An endpoint was chosen.
+    /// An endpoint was chosen, perhaps another one than before.
     pub(super) fn chose(&mut self, endpoint: Chosen) {
-        self.endpoint = Some(endpoint);
+        if self.endpoint.replace(endpoint).is_some() {
+            self.retries = self.retries.saturating_add(1);
+        }
+        self.sent = None;
+    }
+
+    /// There is no connection to send it over, for this reason.
+    pub(super) fn unreached(&mut self, request: Request<RequestBody>, reason: &Unreached) -> Miss {
+        self.upstream_error = Some(reason.to_string().into());
+        Miss::Unreached(request, Failure::UpstreamConnectFailed)
+    }
+
+    /// The endpoint could not be reached, and has got nothing of it.
+    pub(super) fn not_reached(&self) {
+        if let Some(endpoint) = self.endpoint_counters() {
+            endpoint.unreached.add(1);
+        }
+    }
+
+    fn endpoint_counters(&self) -> Option<&EndpointCounters> {
+        let slot = self.endpoint.as_ref()?.slot().unwrap_or(OTHER);
+        self.worker.counters.endpoint(slot)
     }
 
     /// It is sent to the endpoint, perhaps again.
@@ -224,6 +263,9 @@ impl Exchange {
         if self.sent.is_some() {
             self.retries = self.retries.saturating_add(1);
             self.worker.counters.reconnects.add(1);
+        }
+        if let Some(endpoint) = self.endpoint_counters() {
+            endpoint.requests.add(1);
         }
         self.sent = Some(Instant::now());
     }
@@ -248,9 +290,30 @@ impl Exchange {
         });
     }
 
+    /// The `content-type` of a call of gRPC; `None`: it is none.
+    pub(super) fn call(&self) -> Option<&HeaderValue> {
+        self.call.as_ref()
+    }
+
+    /// The upstream's head or trailers, which may say how a call ended. Gates count a failure of the upstream as they do a
+    /// 5xx, which calls never have.
+    pub(super) fn call_ended(&mut self, fields: &HeaderMap) {
+        if self.call.is_none() || self.call_status.is_some() {
+            return;
+        }
+        self.call_status = Status::in_fields(fields);
+        if self.call_status.is_some_and(Status::is_failure)
+            && self.status.is_some_and(|status| status < 500)
+            && let Some(lane) = &self.lane
+        {
+            lane.stats.broke(self.scope());
+        }
+    }
+
     /// It failed before anything was sent to the client.
     pub(super) fn failed(&mut self, failure: Failure) {
         self.failure = Some(failure);
+        self.call_status = self.call.as_ref().map(|_| Status::of(failure));
         self.status = Some(failure.status());
         if let Some(rule) = self.request_body.as_ref().and_then(|watch| watch.rule.get()) {
             self.rule = Some(rule);
@@ -270,7 +333,9 @@ impl Exchange {
         }
         self.failure = Some(failure);
         // A 5xx is counted as a failure already.
+        let counted = self.call_status.is_some_and(Status::is_failure);
         if self.status.is_some_and(|status| status < 500)
+            && !counted
             && let Some(lane) = &self.lane
         {
             lane.stats.broke(self.scope());
@@ -332,18 +397,19 @@ impl Exchange {
             if let Some(error) = self.failure.and_then(|failure| route.error(failure)) {
                 error.add(1);
             }
+            if self.retries > 0 {
+                let outcome = match self.upstream_micros {
+                    Some(_) => &route.retries_answered,
+                    None => &route.retries_failed,
+                };
+                outcome.add(self.retries);
+            }
             route.durations.record(micros);
             route.request_sizes.record(self.bytes_in());
             route.response_sizes.record(self.bytes_out);
         }
-        if let (Some(endpoint), Some(_)) = (&self.endpoint, self.sent) {
-            let slot = endpoint.slot().unwrap_or(OTHER);
-            if let Some(endpoint) = counters.endpoint(slot) {
-                endpoint.requests.add(self.retries.saturating_add(1));
-                if let Some(micros) = self.upstream_micros {
-                    endpoint.durations.record(micros);
-                }
-            }
+        if let (Some(endpoint), Some(micros)) = (self.endpoint_counters(), self.upstream_micros) {
+            endpoint.durations.record(micros);
         }
     }
 
@@ -372,8 +438,14 @@ impl Exchange {
             line.millis("upstream_duration_ms", micros);
         }
         line.number("retries", self.retries);
+        if let Some(error) = &self.upstream_error {
+            line.text("upstream_error", error.as_bytes());
+        }
         if let Some(failure) = self.failure {
             line.text("error_category", failure.category().as_bytes());
+        }
+        if let Some(status) = self.call_status {
+            line.number("grpc_status", u64::from(status.0));
         }
         if let Some(rule) = self.rule {
             line.text("refused_by", rule.as_str().as_bytes());

@@ -1,78 +1,45 @@
-//! Sending a request to an endpoint of its pool: over an idle connection if there is a good one, else a fresh one.
+//! Sending a request to an endpoint of its pool: which endpoint, in which version of HTTP, and what becomes of a request
+//! that did not get there.
 //!
-//! An idle connection may be closed by the upstream in the very moment it is used. That must not be the client's
-//! problem: what was not written is sent again; what was written is sent again, once, if it has no body and doing it
-//! twice is doing it once. Everything else gets a connection that was used a moment ago, or a fresh one.
+//! An endpoint that cannot be reached has got nothing of the request, which goes to another one of its pool; so does one
+//! that an upstream says it did not process. `http1` and `http2` send, and say how far they came.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use http::header::HOST;
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use sluice_model::limits::{UPSTREAM_CONNECT_TIMEOUT_MILLIS, UPSTREAM_TRUSTED_IDLE_MILLIS};
-use tokio::net::TcpStream;
+use sluice_model::limits::MAX_CONNECT_ATTEMPTS;
+use sluice_model::unit::UpstreamProtocol;
 
-use super::Answer;
-use super::body::{ClientBody, Progress, RequestBody, upstream_failure};
+use super::body::{ClientBody, Progress, RequestBody};
 use super::exchange::Exchange;
-use super::failure::{Failure, Retryable};
+use super::failure::Failure;
 use super::headers::Survey;
-use super::interim::{Allowance, Bounded};
-use super::upgrade;
-use crate::worker::Worker;
-
-/// A connection to an endpoint.
-pub(crate) struct Upstream {
-    sender: SendRequest<RequestBody>,
-    allowance: Allowance,
-}
-
-impl Upstream {
-    /// Whether it is of no more use.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-}
-
-/// The connection that a response comes by, to be given back when all of it has come.
-pub(crate) struct Lease {
-    upstream: Upstream,
-    address: SocketAddr,
-}
-
-impl Lease {
-    /// Gives the connection back, unless the request was answered before all of it was sent: then something of it may
-    /// still be on the way.
-    pub(super) fn give_back(self, exchange: &Exchange, now: Instant) {
-        let body = exchange.request_body.as_ref().map(|watch| watch.progress.get());
-        let clean = matches!(body, None | Some(Progress::Done));
-        if clean && !self.upstream.is_closed() {
-            drop(exchange.worker.idle.borrow_mut().put(self.address, self.upstream, now));
-        }
-    }
-}
+use super::incoming::Broken;
+use super::{Answer, http1, http2, upgrade};
+use crate::pool::transport::Place;
+use crate::tls::upstream::Offer;
+use crate::worker::lane::Spoken;
 
 /// Whether a request that may have been acted upon can be sent again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Repeat {
+pub(super) enum Repeat {
     /// It is the same twice as once, and there is no body that is gone.
     Harmless,
     /// Once only.
     Never,
 }
 
-fn repeat(method: &Method, body: &RequestBody) -> Repeat {
+/// Whether this one can.
+pub(super) fn repeat(method: &Method, body: &RequestBody) -> Repeat {
     let idempotent = matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
     );
     match body {
         RequestBody::Empty if idempotent => Repeat::Harmless,
-        RequestBody::Empty | RequestBody::Client(_, _, _) => Repeat::Never,
+        RequestBody::Empty | RequestBody::Client(_) => Repeat::Never,
     }
 }
 
@@ -82,62 +49,98 @@ fn repeat(method: &Method, body: &RequestBody) -> Repeat {
 pub(super) enum Miss {
     /// Not a byte was written: here is the request again.
     Unsent(Request<RequestBody>),
+    /// There was no connection to write it to, and here it is again: another endpoint may do.
+    Unreached(Request<RequestBody>, Failure),
     /// It may have been acted upon.
     Sent(Failure),
 }
 
-/// Sends the request to the endpoint whose turn it is.
+/// Sends the request to the endpoint whose turn it is. If that cannot be reached, it has got nothing of the request, which
+/// goes to the next one; each is tried once. The request's own time limit covers all of it.
 pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<Answer, Failure> {
-    let address = choose(exchange)?;
-    let mut request = outgoing(exchange, request)?;
-    if exchange.upgrade.is_some() {
-        return upgrade::forward(exchange, address, request).await;
-    }
-    let repeat = repeat(request.method(), request.body());
-    if let Some(upstream) = idle(&exchange.worker.clone(), address, repeat).await {
-        let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
-        request = match attempt(exchange, upstream, address, request).await {
+    let mut tried = Vec::new();
+    let mut failure = Failure::NoEndpoint;
+    let mut request = outgoing(exchange, request);
+    while tried.len() < MAX_CONNECT_ATTEMPTS
+        && let Some(way) = choose(exchange, &tried)?
+    {
+        name_host(exchange, &mut request)?;
+        (request, failure) = match at_endpoint(exchange, &way, request).await {
             Ok(answer) => return Ok(answer),
-            Err(Miss::Unsent(request)) => request,
-            Err(Miss::Sent(failure)) => match copy {
-                Some(head) if failure.retryable() == Retryable::IfIdempotent => head,
-                Some(_) | None => return Err(failure),
-            },
+            Err(Miss::Sent(failure)) => return Err(failure),
+            Err(Miss::Unsent(request)) => (request, Failure::UpstreamReset),
+            Err(Miss::Unreached(request, failure)) => (request, failure),
         };
+        exchange.not_reached();
+        tried.push(way.place.address);
     }
-    let upstream = connect(address).await?;
-    match attempt(exchange, upstream, address, request).await {
-        Ok(answer) => Ok(answer),
-        Err(Miss::Unsent(_)) => Err(Failure::UpstreamReset),
-        Err(Miss::Sent(failure)) => Err(failure),
+    Err(failure)
+}
+
+/// Sends the request to this endpoint, in the version of HTTP that its pool says.
+async fn at_endpoint(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+    if exchange.upgrade.is_some() {
+        return upgrade::forward(exchange, way, request).await;
+    }
+    match way.transport.settings().protocol {
+        UpstreamProtocol::Http1 => http1::send(exchange, way, request).await,
+        UpstreamProtocol::Http2 => http2::send(exchange, way, Offer::Http2, request).await,
+        UpstreamProtocol::Auto if exchange.worker.multiplexed.chose_http1(way.place) => {
+            http1::send(exchange, way, request).await
+        }
+        UpstreamProtocol::Auto => match http1::at_rest(exchange, way.place, request).await {
+            Err(Miss::Unsent(request)) => http2::send(exchange, way, Offer::Either, request).await,
+            done => done,
+        },
     }
 }
 
-fn choose(exchange: &mut Exchange) -> Result<SocketAddr, Failure> {
+/// Where a request goes, and how that is spoken to.
+pub(super) struct Way {
+    /// The endpoint.
+    pub(super) place: Place,
+    /// How it is spoken to.
+    pub(super) transport: Rc<Spoken>,
+}
+
+/// The endpoint whose turn it is, or, after some were tried in vain, another one.
+fn choose(exchange: &mut Exchange, tried: &[SocketAddr]) -> Result<Option<Way>, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let (index, _) = exchange.pool().ok_or(Failure::Internal)?;
-    let chosen = lane.next_endpoint(index).ok_or(Failure::NoEndpoint)?;
+    let Some(chosen) = lane.next_endpoint(index, tried) else {
+        return Ok(None);
+    };
     let address = chosen.endpoint().ok_or(Failure::Internal)?.address;
+    let transport = chosen.transport().clone();
     exchange.chose(chosen);
-    Ok(address)
+    let place = Place {
+        address,
+        transport: transport.id(),
+    };
+    Ok(Some(Way { place, transport }))
 }
 
 /// The request as the upstream gets it.
-fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<Request<RequestBody>, Failure> {
+fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) -> Request<RequestBody> {
     let (mut parts, incoming) = request.into_parts();
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    if !parts.headers.contains_key(HOST) {
-        // HTTP/1.0 without Host: the upstream speaks 1.1 and must get one, so it gets its own address.
-        let host = exchange.endpoint().ok_or(Failure::Internal)?.host.clone();
-        parts.headers.insert(HOST, host);
-    }
     let (body, watch) = RequestBody::new(incoming, std::mem::take(&mut exchange.nominated));
     exchange.request_body = watch;
-    Ok(Request::from_parts(parts, body))
+    Request::from_parts(parts, body)
 }
 
-fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
+/// HTTP/1.0 without Host: the upstream speaks 1.1 and must get one, so it gets its own address.
+fn name_host(exchange: &Exchange, request: &mut Request<RequestBody>) -> Result<(), Failure> {
+    if exchange.host.is_none() {
+        let host = exchange.endpoint().ok_or(Failure::Internal)?.host.clone();
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(())
+}
+
+/// The same request, for one that has no body.
+pub(super) fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut copy = Request::new(RequestBody::Empty);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -145,94 +148,17 @@ fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
     copy
 }
 
-/// An idle connection to `address` that can be trusted with this request. Closed ones found on the way are dropped.
-async fn idle(worker: &Rc<Worker>, address: SocketAddr, repeat: Repeat) -> Option<Upstream> {
-    loop {
-        let (upstream, since) = worker.idle.borrow_mut().take(address)?;
-        if repeat == Repeat::Never && since.elapsed() > Duration::from_millis(UPSTREAM_TRUSTED_IDLE_MILLIS) {
-            // The rest are older still. They stay for requests that can be repeated.
-            drop(worker.idle.borrow_mut().put(address, upstream, since));
-            return None;
-        }
-        if upstream.sender.is_ready() {
-            return Some(upstream);
-        }
-        if !upstream.is_closed() {
-            // Its task has not yet seen that the response is over: one turn is all that takes.
-            tokio::task::yield_now().await;
-            if upstream.sender.is_ready() {
-                return Some(upstream);
-            }
-        }
-    }
-}
-
-async fn connect(address: SocketAddr) -> Result<Upstream, Failure> {
-    let (upstream, driver) = open(address).await?;
-    tokio::task::spawn_local(async move {
-        // Its errors reach the request that waits; without one, nobody is concerned.
-        let _ = driver.await;
-    });
-    Ok(upstream)
-}
-
-/// What drives a connection to an upstream.
-pub(super) type Driver = http1::Connection<TokioIo<Bounded<TcpStream>>, RequestBody>;
-
-/// A fresh connection, which works while its driver is polled.
-pub(super) async fn open(address: SocketAddr) -> Result<(Upstream, Driver), Failure> {
-    let limit = Duration::from_millis(UPSTREAM_CONNECT_TIMEOUT_MILLIS);
-    let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
-    let stream = match connected {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "upstream connection failed");
-            return Err(Failure::UpstreamConnectFailed);
-        }
-        Err(_) => return Err(Failure::UpstreamConnectFailed),
-    };
-    // Fails only on a dead connection; the request will tell.
-    let _ = stream.set_nodelay(true);
-    let allowance = Allowance::default();
-    let (sender, driver) = http1::handshake(TokioIo::new(Bounded::new(stream, allowance.clone())))
-        .await
-        .map_err(|_| Failure::UpstreamConnectFailed)?;
-    Ok((Upstream { sender, allowance }, driver))
-}
-
-pub(super) async fn attempt(
-    exchange: &mut Exchange,
-    mut upstream: Upstream,
-    address: SocketAddr,
-    request: Request<RequestBody>,
-) -> Result<Answer, Miss> {
-    exchange.sending();
-    upstream.allowance.expect_head();
-    match upstream.sender.try_send_request(request).await {
-        Ok(response) => {
-            upstream.allowance.head_came();
-            exchange.upstream_answered();
-            check(exchange, &response).map_err(Miss::Sent)?;
-            Ok(Answer::Upstream(response, Lease { upstream, address }))
-        }
-        Err(mut error) => match error.take_message() {
-            Some(request) => Err(Miss::Unsent(request)),
-            None => Err(Miss::Sent(blame(exchange, error.error()))),
-        },
-    }
-}
-
 /// Whose fault it is that there is no answer.
-fn blame(exchange: &Exchange, error: &hyper::Error) -> Failure {
+pub(super) fn blame(exchange: &Exchange, error: &Broken) -> Failure {
     let body = exchange.request_body.as_ref().map(|watch| watch.progress.get());
     match body {
         Some(Progress::Broken(failure)) => failure,
-        Some(Progress::Flowing | Progress::Done) | None => upstream_failure(error),
+        Some(Progress::Flowing | Progress::Done) | None => error.failure(),
     }
 }
 
 /// Refuses answers that two readers could understand differently, and upgrades that nobody asked for.
-fn check(exchange: &Exchange, response: &Response<Incoming>) -> Result<(), Failure> {
+pub(super) fn check<B>(exchange: &Exchange, response: &Response<B>) -> Result<(), Failure> {
     let headers = response.headers();
     if Survey::of(headers).is_ambiguous_response(headers) {
         return Err(Failure::UpstreamProtocolError);

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
-use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::drain::Rest;
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::forward::Lease;
+use super::grpc;
 use super::headers::Survey;
+use super::incoming::UpstreamBody;
 use super::redirect::Elsewhere;
 use crate::guard::rule::Rule;
 use crate::middleware::modify;
@@ -23,13 +23,10 @@ use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
 /// The upstream's answer goes on.
-pub(super) fn upstream(
-    mut exchange: Box<Exchange>,
-    response: Response<Incoming>,
-    lease: Lease,
-) -> Response<ResponseBody> {
-    let (mut parts, incoming) = response.into_parts();
+pub(super) fn upstream(mut exchange: Box<Exchange>, response: Response<UpstreamBody>) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
     exchange.responded(parts.status.as_u16());
+    exchange.call_ended(&parts.headers);
     let survey = Survey::of(&parts.headers);
     survey.strip_response(&mut parts.headers);
     if let Some(rule) = exchange.rule_entry() {
@@ -43,7 +40,7 @@ pub(super) fn upstream(
     // A hop speaks its own version (RFC 9110 §2.5): an HTTP/1.0 upstream's body, which ends with its connection, goes on
     // in chunks, so that a client can tell its end from a break. The codec lowers it for clients of HTTP/1.0.
     parts.version = Version::HTTP_11;
-    Response::from_parts(parts, ResponseBody::upstream(incoming, lease, exchange))
+    Response::from_parts(parts, ResponseBody::upstream(body, exchange))
 }
 
 /// This hop answers with a status alone.
@@ -84,8 +81,11 @@ pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response
         exchange.rest_of_request()
     };
     let closes = exchange.is_last(rest);
-    let body = content(failure, &id);
     exchange.bytes_out = 0;
+    if let Some(kind) = exchange.call().cloned() {
+        return of_call(exchange, failure, kind, rest);
+    }
+    let body = content(failure, &id);
     let version = exchange.version;
     let mut response = of_failure(failure, id, ResponseBody::own(body, Some(exchange)));
     if failure == Failure::TlsRequired && version == Version::HTTP_11 {
@@ -98,6 +98,21 @@ pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response
         response
             .headers_mut()
             .append(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A call of gRPC failed: its status is all that its client looks at (trailers-only).
+fn of_call(exchange: Box<Exchange>, failure: Failure, kind: HeaderValue, rest: Rest) -> Response<ResponseBody> {
+    let (id, closes) = (exchange.request_id.clone(), exchange.is_last(rest));
+    let mut response = Response::new(ResponseBody::own(Bytes::new(), Some(exchange)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(grpc::GRPC_STATUS, HeaderValue::from(grpc::Status::of(failure).0));
+    headers.insert(grpc::GRPC_MESSAGE, HeaderValue::from_static(failure.message()));
+    headers.insert(X_REQUEST_ID, id);
+    if closes {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

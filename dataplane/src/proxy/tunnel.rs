@@ -15,11 +15,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use sluice_model::limits::TUNNEL_BUFFER_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::exchange::{Exchange, micros_since};
 use super::interim::Bounded;
 use super::upgrade::Far;
+use crate::upstream::socket::Socket;
 use crate::worker::Worker;
 use crate::worker::connection::{Closing, Connection};
 
@@ -138,11 +138,11 @@ impl Tunnel {
 }
 
 /// A connection that broke is not passed on as an end in order, unless its end was passed on before.
-fn tell(end: End, connection: &Connection, upstream: &Bounded<TcpStream>, [inward, outward]: [&Pipe; 2]) {
+fn tell(end: End, connection: &Connection, upstream: &Bounded<Socket>, [inward, outward]: [&Pipe; 2]) {
     match end {
         End::Upstream if outward.stage != Stage::Ended => connection.closing.set(Closing::Reset),
         // If it fails the connection is closed in order: of no consequence to anybody but the upstream.
-        End::Client if inward.stage != Stage::Ended => drop(upstream.get_ref().set_zero_linger()),
+        End::Client if inward.stage != Stage::Ended => drop(upstream.get_ref().tcp().set_zero_linger()),
         End::Upstream | End::Client | End::Complete | End::Cut => {}
     }
 }

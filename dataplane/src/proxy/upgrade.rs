@@ -5,31 +5,32 @@
 //! connection of its own, with one protocol named. Nothing that follows its head is read before the upstream has agreed to
 //! exactly that protocol (`guard::hold`); from then on the two connections are a [`Tunnel`].
 
-use std::net::SocketAddr;
-
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::client::conn::http1::Parts;
 use hyper_util::rt::TokioIo;
 use sluice_model::upgrade::UpgradeToken;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::Answer;
 use super::body::{RequestBody, ResponseBody};
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::forward::{self, Miss};
+use super::forward::{Miss, Way};
 use super::headers::Survey;
+use super::http1;
 use super::interim::Bounded;
 use super::tunnel::Tunnel;
 use crate::guard::hold::Held;
 use crate::middleware::modify;
 use crate::middleware::request_id::X_REQUEST_ID;
+use crate::tls::upstream::Offer;
+use crate::upstream::dial;
+use crate::upstream::socket::Socket;
 
 /// What is left of an upstream's connection when HTTP is over on it.
-pub(crate) type Far = Parts<TokioIo<Bounded<TcpStream>>>;
+pub(crate) type Far = Parts<TokioIo<Bounded<Socket>>>;
 
 /// The protocol that a request may go over to, of those that its rule allows. Asked before the fields that say so are
 /// taken out.
@@ -74,7 +75,7 @@ fn say(headers: &mut HeaderMap, token: &UpgradeToken) {
 }
 
 /// Fails if an upstream goes over to a protocol that it was not asked for.
-pub(super) fn check(asked: Option<&UpgradeToken>, response: &Response<Incoming>) -> Result<(), Failure> {
+pub(super) fn check<B>(asked: Option<&UpgradeToken>, response: &Response<B>) -> Result<(), Failure> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
@@ -86,12 +87,24 @@ pub(super) fn check(asked: Option<&UpgradeToken>, response: &Response<Incoming>)
 
 /// Sends a request that may go over. Always over a fresh connection: one that rests may be closed in the very moment, and
 /// what is asked here is not asked twice.
-pub(super) async fn forward(
-    exchange: &mut Exchange,
-    address: SocketAddr,
-    request: Request<RequestBody>,
-) -> Result<Answer, Failure> {
-    let (upstream, mut driver) = forward::open(address).await?;
+pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+    let worker = exchange.worker.clone();
+    let values = worker.store.values();
+    let opened = dial::open(
+        &worker.handshakes,
+        values,
+        way.place.address,
+        &way.transport,
+        Offer::Http1,
+    )
+    .await;
+    let socket = match opened {
+        Ok((socket, _)) => socket,
+        Err(unreached) => return Err(exchange.unreached(request, &unreached)),
+    };
+    let Ok((upstream, mut driver)) = http1::begin(socket).await else {
+        return Err(Miss::Unreached(request, Failure::UpstreamConnectFailed));
+    };
     let (hand_over, handed_over) = oneshot::channel();
     tokio::task::spawn_local(async move {
         // Its errors reach the request that waits. Only after a change of protocol is anybody waiting for the rest.
@@ -99,19 +112,20 @@ pub(super) async fn forward(
             drop(hand_over.send(driver.into_parts()));
         }
     });
-    match forward::attempt(exchange, upstream, address, request).await {
-        Ok(Answer::Upstream(response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let far = handed_over.await.map_err(|_| Failure::UpstreamReset)?;
-            Ok(Answer::Tunnel(response, far))
+    match http1::attempt(exchange, upstream, way.place, request).await {
+        Ok(Answer::Upstream(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let (parts, body) = response.into_parts();
+            // The connection is given up when nobody can send by it any more.
+            drop(body);
+            let far = handed_over.await.map_err(|_| Miss::Sent(Failure::UpstreamReset))?;
+            Ok(Answer::Tunnel(Response::from_parts(parts, ()), far))
         }
-        Ok(answer) => Ok(answer),
-        Err(Miss::Unsent(_)) => Err(Failure::UpstreamReset),
-        Err(Miss::Sent(failure)) => Err(failure),
+        done => done,
     }
 }
 
 /// The client is told, and what follows on its connection is the tunnel's.
-pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<Incoming>, far: Far) -> Response<ResponseBody> {
+pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<()>, far: Far) -> Response<ResponseBody> {
     let (mut parts, _) = response.into_parts();
     exchange.responded(parts.status.as_u16());
     Survey::of(&parts.headers).strip_response(&mut parts.headers);

@@ -81,6 +81,10 @@ pub struct RouteCounters {
     statuses: Box<[Counter]>,
     /// By `Failure::index`.
     errors: [Counter; Failure::ALL.len()],
+    /// Times that requests were tried again, of those that an upstream answered in the end.
+    pub retries_answered: Counter,
+    /// Of those that none did.
+    pub retries_failed: Counter,
     /// From the head of the request to the end of the response.
     pub durations: Durations,
     /// Request bodies.
@@ -97,6 +101,8 @@ impl Default for RouteCounters {
         Self {
             statuses: (0..STATUSES).map(|_| Counter::default()).collect(),
             errors: Default::default(),
+            retries_answered: Counter::default(),
+            retries_failed: Counter::default(),
             durations: Durations::default(),
             request_sizes: Sizes::default(),
             response_sizes: Sizes::default(),
@@ -126,6 +132,8 @@ impl RouteCounters {
 pub struct EndpointCounters {
     /// How many.
     pub requests: Counter,
+    /// Attempts to reach it that failed, before anything was sent.
+    pub unreached: Counter,
     /// From sending to the head of the response.
     pub durations: Durations,
 }

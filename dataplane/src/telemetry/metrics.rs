@@ -123,6 +123,18 @@ impl Metrics {
                 page.nonzero("", &[("route", route), ("category", failure.category())], count);
             }
         }
+        page.family(
+            "proxy_retries_total",
+            "counter",
+            "Times that requests were tried again, by whether an upstream answered them in the end.",
+        );
+        for (route, counters) in by_route(&labels, &self.workers) {
+            let sum = |of: fn(&RouteCounters) -> &Counter| counters.iter().map(|route| of(route).get()).sum();
+            let (answered, failed) = (sum(|route| &route.retries_answered), sum(|route| &route.retries_failed));
+            for (outcome, count) in [("answered", answered), ("failed", failed)] {
+                page.nonzero("", &[("route", route), ("outcome", outcome)], count);
+            }
+        }
         page.family("proxy_request_size_bytes", "summary", "Request bodies.");
         self.render_sizes(page, &labels, |route| &route.request_sizes);
         page.family("proxy_response_size_bytes", "summary", "Response bodies.");
@@ -151,6 +163,15 @@ impl Metrics {
         );
         for (slot, (pool, endpoint)) in slots() {
             let count = of(slot).map(|endpoint| endpoint.requests.get()).sum();
+            page.nonzero("", &[("pool", pool), ("endpoint", endpoint)], count);
+        }
+        page.family(
+            "proxy_upstream_unreached_total",
+            "counter",
+            "Attempts to reach an endpoint that failed before anything was sent.",
+        );
+        for (slot, (pool, endpoint)) in slots() {
+            let count = of(slot).map(|endpoint| endpoint.unreached.get()).sum();
             page.nonzero("", &[("pool", pool), ("endpoint", endpoint)], count);
         }
         page.family(
@@ -317,7 +338,7 @@ impl Metrics {
             ),
             (
                 "proxy_reconnects_total",
-                "Requests sent again because a reused upstream connection had closed.",
+                "Requests sent again because a reused connection had closed or an upstream did not process them.",
                 self.sum(|worker| worker.reconnects.get()),
             ),
             (

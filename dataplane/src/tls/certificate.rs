@@ -25,7 +25,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
 /// What is spoken inside of TLS.
-const HTTP_1_1: &[u8] = b"http/1.1";
+pub(crate) const HTTP_1_1: &[u8] = b"http/1.1";
 /// The same (RFC 9113 §3.1).
 pub(crate) const HTTP_2: &[u8] = b"h2";
 
@@ -214,6 +214,11 @@ impl Certificate {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
+    }
+
+    /// Its chain and its key, for handshakes in which this side is the client.
+    pub fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
     }
 
     /// SHA-256 of the leaf.

@@ -29,6 +29,7 @@ const BELIEVED: Duration = Duration::from_secs(CLIENT_CERTIFICATE_BELIEVED_SECON
 /// Those who sign clients' certificates.
 pub struct Authorities {
     roots: Vec<CertificateDer<'static>>,
+    store: Arc<RootCertStore>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
@@ -38,8 +39,9 @@ impl Authorities {
     /// # Errors
     /// When there are none, or one of them cannot be used; for people.
     pub fn new(roots: Vec<CertificateDer<'static>>) -> Result<Self, String> {
-        let verifier = asking(&roots)?;
-        Ok(Self { roots, verifier })
+        let store = store(&roots)?;
+        let verifier = asking(store.clone())?;
+        Ok(Self { roots, store, verifier })
     }
 
     /// Whether they have signed for the client of this chain, and it is in its time.
@@ -48,6 +50,11 @@ impl Authorities {
             return false;
         };
         self.verifier.verify_client_cert(leaf, between, UnixTime::now()).is_ok()
+    }
+
+    /// The same, for verifying whoever they may have signed for.
+    pub fn store(&self) -> &Arc<RootCertStore> {
+        &self.store
     }
 
     /// How many there are.
@@ -62,13 +69,17 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// Asks for a certificate of one of these, and takes it if there is none: a wrong one ends the handshake.
-fn asking(roots: &[CertificateDer<'static>]) -> Result<Arc<dyn ClientCertVerifier>, String> {
+fn store(roots: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, String> {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add(root.clone()).map_err(|error| error.to_string())?;
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(&PROVIDER));
+    Ok(Arc::new(store))
+}
+
+/// Asks for a certificate of one of these, and takes it if there is none: a wrong one ends the handshake.
+fn asking(store: Arc<RootCertStore>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let builder = WebPkiClientVerifier::builder_with_provider(store, Arc::clone(&PROVIDER));
     builder
         .allow_unauthenticated()
         .build()
@@ -83,7 +94,7 @@ pub fn verifier(all: &[Arc<Authorities>]) -> Option<Arc<dyn ClientCertVerifier>>
         several => {
             let roots: Vec<_> = several.iter().flat_map(|one| one.roots.iter().cloned()).collect();
             // Each of them is usable by itself.
-            asking(&roots).ok()
+            asking(store(&roots).ok()?).ok()
         }
     }
 }

@@ -1,6 +1,8 @@
 //! One worker's view of what serves: each generation with the worker's own cursors and counters beside it.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use super::Worker;
 use crate::live::{Endpoints, Generation, Live, PoolEntry};
 use crate::pool::rotation::{EndpointEntry, Rotation};
 use crate::pool::services::Feed;
+use crate::pool::transport::Transport;
 use crate::stats::Block;
 
 /// A generation and what one worker keeps for it.
@@ -23,11 +26,25 @@ pub(crate) struct Lane {
 /// A rotation as one worker's requests hold it: counted by the worker alone, where all cores would share the `Arc`'s count.
 struct Seen(Arc<Rotation>);
 
+/// A transport, for the same reason.
+#[derive(Debug)]
+pub(crate) struct Spoken(Arc<Transport>);
+
+impl Deref for Spoken {
+    type Target = Arc<Transport>;
+
+    fn deref(&self) -> &Arc<Transport> {
+        &self.0
+    }
+}
+
 /// One worker's turns through one pool.
 struct Turns {
     cursor: Cell<u32>,
     /// The rotation that was used last. Of written endpoints there is no other.
     seen: RefCell<Rc<Seen>>,
+    /// How its endpoints are spoken to; counted by the worker alone, too.
+    transport: Rc<Spoken>,
 }
 
 /// The endpoint that a request goes to. Holds the rotation, which may have been replaced since.
@@ -35,12 +52,18 @@ struct Turns {
 pub(crate) struct Chosen {
     rotation: Rc<Seen>,
     place: usize,
+    transport: Rc<Spoken>,
 }
 
 impl Chosen {
     /// The endpoint.
     pub(crate) fn endpoint(&self) -> Option<&EndpointEntry> {
         self.rotation.0.endpoints().get(self.place)
+    }
+
+    /// How it is spoken to.
+    pub(crate) fn transport(&self) -> &Rc<Spoken> {
+        &self.transport
     }
 
     /// Where it is counted.
@@ -56,6 +79,7 @@ impl Turns {
         Self {
             cursor: Cell::new(worker.chance.next() as u32),
             seen: RefCell::new(Rc::new(Seen(pool.rotation()))),
+            transport: Rc::new(Spoken(pool.transport.clone())),
         }
     }
 
@@ -88,17 +112,27 @@ impl Lane {
         })
     }
 
-    /// The endpoint of `pool` whose turn it is.
-    pub(crate) fn next_endpoint(&self, pool: u32) -> Option<Chosen> {
+    /// The endpoint of `pool` whose turn it is; if that was `tried`, the next in order that was not.
+    pub(crate) fn next_endpoint(&self, pool: u32, tried: &[SocketAddr]) -> Option<Chosen> {
         let turns = self.pools.get(pool as usize)?;
         let turn = turns.cursor.get();
-        turns.cursor.set(turn.wrapping_add(1));
+        if tried.is_empty() {
+            // What is tried again takes nobody's turn: else an endpoint that is gone would be first every time.
+            turns.cursor.set(turn.wrapping_add(1));
+        }
         let rotation = match &self.generation.pools.get(pool as usize)?.endpoints {
             Endpoints::Written(_) => turns.seen.borrow().clone(),
             Endpoints::Fed(_, feed) => turns.of_feed(feed),
         };
-        let place = rotation.0.turn(turn)?;
-        Some(Chosen { rotation, place })
+        let mut place = rotation.0.turn(turn)?;
+        if !tried.is_empty() {
+            place = rotation.0.from_place(place, |entry| !tried.contains(&entry.address))?;
+        }
+        Some(Chosen {
+            rotation,
+            place,
+            transport: turns.transport.clone(),
+        })
     }
 }
 

@@ -17,7 +17,7 @@ const SERVICE: &str = "shop/api:http";
 fn service() -> Config {
     let mut config = config(8080, &[]);
     let source = PoolSource::Service(SERVICE.parse().unwrap());
-    config.insert(pool_key("api"), Unit::Pool(PoolUnit { source }));
+    config.insert(pool_key("api"), Unit::Pool(PoolUnit::of(source)));
     config
 }
 

@@ -82,7 +82,7 @@ fn send(world: &mut World, sequence: u64, value: LiveValue) -> &'static str {
 fn referring() -> Config {
     let mut config = config(8080, &["a"]);
     let source = PoolSource::Service(SERVICE.parse().unwrap());
-    config.insert(pool_key("api"), Unit::Pool(PoolUnit { source }));
+    config.insert(pool_key("api"), Unit::Pool(PoolUnit::of(source)));
     let fleet = "Rollout shop/edge".parse().unwrap();
     let Some(Unit::DataPlane(plane)) = config.units.get(&fleet).map(|unit| (**unit).clone()) else {
         panic!("no data plane")

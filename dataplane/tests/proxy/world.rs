@@ -128,7 +128,7 @@ impl Setup {
     pub(crate) fn service(mut self, name: &str, service: &str) -> Self {
         let source = PoolSource::Service(service.parse().unwrap());
         self.config
-            .insert(key(&format!("Pool t/{name}")), Unit::Pool(PoolUnit { source }));
+            .insert(key(&format!("Pool t/{name}")), Unit::Pool(PoolUnit::of(source)));
         self
     }
 

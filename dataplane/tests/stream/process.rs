@@ -92,7 +92,7 @@ fn configuration() -> Config {
     let source = PoolSource::Service("shop/api:http".parse().unwrap());
     config.insert("Rollout shop/edge".parse().unwrap(), Unit::DataPlane(plane));
     config.insert("ProxyRoute shop/api".parse().unwrap(), Unit::Route(route));
-    config.insert("Pool shop/api".parse().unwrap(), Unit::Pool(PoolUnit { source }));
+    config.insert("Pool shop/api".parse().unwrap(), Unit::Pool(PoolUnit::of(source)));
     config
 }
 

@@ -18,7 +18,7 @@ use crate::reference::{ServicePort, ServiceRef};
 use crate::target::{PathChange, Redirect};
 use crate::unit::{
     Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
-    RuleClientAuth, Unit,
+    RuleClientAuth, Unit, UpstreamProtocol,
 };
 
 /// Collects errors under the object being looked at.
@@ -233,7 +233,11 @@ fn check_match(place: &str, one: &RouteMatch, errors: &mut Errors) {
 }
 
 fn check_pool(pool: &PoolUnit, errors: &mut Errors) {
-    let PoolUnit { source } = pool;
+    let PoolUnit { source, transport } = pool;
+    match (transport.protocol, &transport.tls) {
+        (UpstreamProtocol::Auto, None) => errors.add("protocol", "is Auto without tls, where nothing chooses"),
+        (UpstreamProtocol::Auto, Some(_)) | (UpstreamProtocol::Http1 | UpstreamProtocol::Http2, _) => {}
+    }
     match source {
         PoolSource::Static(endpoints) => check_endpoints(endpoints, errors),
         PoolSource::Service(ServiceRef { port, .. }) if *port == ServicePort::Number(0) => {

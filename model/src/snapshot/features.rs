@@ -4,19 +4,33 @@ use crate::client_limits::ClientLimits;
 use crate::feature::Feature;
 use crate::unit::{
     Action, ClientAuth, DataPlaneUnit, Http2, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, RuleClientAuth,
-    TlsVersion, Unit,
+    TlsVersion, Unit, UpstreamProtocol,
 };
 
 pub(super) fn of_unit(unit: &Unit) -> Vec<Feature> {
     match unit {
         Unit::Route(route) => route_features(route),
-        Unit::Pool(PoolUnit { source }) => match source {
-            PoolSource::Static(endpoints) if endpoints.is_empty() => vec![Feature::Pools],
-            PoolSource::Static(_) => vec![Feature::Pools, Feature::StaticEndpoints],
-            PoolSource::Service(_) => vec![Feature::Pools, Feature::ServicePools],
-        },
+        Unit::Pool(pool) => pool_features(pool),
         Unit::DataPlane(plane) => data_plane_features(plane),
     }
+}
+
+fn pool_features(pool: &PoolUnit) -> Vec<Feature> {
+    let PoolUnit { source, transport } = pool;
+    let mut features = vec![Feature::Pools];
+    match source {
+        PoolSource::Static(endpoints) if endpoints.is_empty() => {}
+        PoolSource::Static(_) => features.push(Feature::StaticEndpoints),
+        PoolSource::Service(_) => features.push(Feature::ServicePools),
+    }
+    match transport.protocol {
+        UpstreamProtocol::Http1 => {}
+        UpstreamProtocol::Http2 | UpstreamProtocol::Auto => features.push(Feature::UpstreamHttp2),
+    }
+    if transport.tls.is_some() {
+        features.push(Feature::UpstreamTls);
+    }
+    features
 }
 
 fn route_features(route: &RouteUnit) -> Vec<Feature> {

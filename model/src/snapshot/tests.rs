@@ -12,7 +12,7 @@ use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite};
 use crate::unit::{
     Action, CertificatePart, ClientAuth, ClientAuthMode, Endpoint, Forward, Http2, ListenerTls, Rule, RuleClientAuth,
-    TlsVersion, Weight,
+    TlsVersion, Transport, UpstreamProtocol, UpstreamTls, Weight,
 };
 
 fn key(text: &str) -> ObjectKey {
@@ -117,7 +117,7 @@ fn certificate(text: &str) -> CertificateRef {
 /// A service's endpoints, a route with a certificate, a listener with another.
 fn with_live_values(config: &mut Config) {
     let source = PoolSource::Service("a/api:http".parse().unwrap());
-    config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit { source }));
+    config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit::of(source)));
     with_route(|route| route.certificates.push(certificate("a/shop")))(config);
     let mut https = listener("https", 8443);
     https.tls = Some(ListenerTls {
@@ -228,20 +228,53 @@ fn live_references_are_bounded_and_named_once() {
     check(
         move |config| {
             let source = PoolSource::Service(zero.clone());
-            config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit { source }));
+            config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit::of(source)));
         },
         &["Pool a/pool service.port: must not be 0"],
     );
     let many = |config: &mut Config| {
         for index in 0..=MAX_LIVE_SUBJECTS {
             let source = PoolSource::Service(format!("a/s{index}:80").parse().unwrap());
-            config.insert(key(&format!("Pool a/p{index}")), Unit::Pool(PoolUnit { source }));
+            config.insert(key(&format!("Pool a/p{index}")), Unit::Pool(PoolUnit::of(source)));
         }
     };
     check(
         many,
         &["20001 services and certificates in one fleet; at most 20000 are allowed"],
     );
+}
+
+#[test]
+fn what_chooses_in_a_handshake_needs_one() {
+    let with = |protocol, tls: Option<UpstreamTls>| {
+        move |config: &mut Config| {
+            let source = PoolSource::Static(vec![]);
+            let tls = tls.clone();
+            let transport = Arc::new(Transport { protocol, tls });
+            config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit { source, transport }));
+        }
+    };
+    let tls = UpstreamTls {
+        server_name: "api.test".parse().unwrap(),
+        ca: Some(certificate("a/ca")),
+        client_certificate: Some(certificate("a/client")),
+    };
+    check(
+        with(UpstreamProtocol::Auto, None),
+        &["Pool a/pool protocol: is Auto without tls, where nothing chooses"],
+    );
+    let mut config = good();
+    with(UpstreamProtocol::Auto, Some(tls))(&mut config);
+    let snapshot = Snapshot::check(config).unwrap();
+    let features = snapshot.features();
+    assert!(features.contains(&Feature::UpstreamTls) && features.contains(&Feature::UpstreamHttp2));
+    let subjects = snapshot.live_subjects();
+    for subject in [
+        LiveSubject::Authorities(certificate("a/ca")),
+        LiveSubject::Certificate(certificate("a/client")),
+    ] {
+        assert!(subjects.contains(&subject), "{subject:?}");
+    }
 }
 
 #[test]

@@ -23,7 +23,12 @@ pub(super) fn to_other_namespaces(object: &Object) -> Vec<CertificateRef> {
             let tls = listeners.filter_map(|listener| listener.tls.as_ref());
             tls.filter_map(|tls| tls.default_certificate.as_ref()).collect()
         }
-        Spec::Pool(_) | Spec::Unreadable => vec![],
+        Spec::Pool(spec) => {
+            let tls = spec.tls.iter();
+            tls.flat_map(|tls| tls.ca.iter().chain(&tls.client_certificate))
+                .collect()
+        }
+        Spec::Unreadable => vec![],
     };
     let foreign = named.into_iter().filter_map(|reference| {
         let namespace: Name = reference.namespace.as_deref()?.parse().ok()?;

@@ -1,0 +1,171 @@
+//! Sending a request to an endpoint in HTTP/1.1: over an idle connection if there is a good one, else a fresh one.
+//!
+//! An idle connection may be closed by the upstream in the very moment it is used. That must not be the client's
+//! problem: what was not written is sent again; what was written is sent again, once, if it has no body and doing it
+//! twice is doing it once. Everything else gets a connection that was used a moment ago, or a fresh one.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::Request;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use sluice_model::limits::UPSTREAM_TRUSTED_IDLE_MILLIS;
+
+use super::Answer;
+use super::body::{Progress, RequestBody};
+use super::exchange::Exchange;
+use super::failure::{Failure, Retryable};
+use super::forward::{Miss, Repeat, Way, blame, check, head_of, repeat};
+use super::incoming::{Broken, UpstreamBody};
+use super::interim::{Allowance, Bounded};
+use crate::pool::transport::Place;
+use crate::tls::upstream::Offer;
+use crate::upstream::dial;
+use crate::upstream::socket::Socket;
+use crate::worker::Worker;
+
+/// A connection to an endpoint.
+pub(crate) struct Upstream {
+    sender: SendRequest<RequestBody>,
+    allowance: Allowance,
+}
+
+impl Upstream {
+    /// Whether it is of no more use.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// The connection that a response comes by, to be given back when all of it has come.
+pub(crate) struct Lease {
+    upstream: Upstream,
+    place: Place,
+}
+
+impl Lease {
+    /// Gives the connection back, unless the request was answered before all of it was sent: then something of it may
+    /// still be on the way.
+    pub(super) fn give_back(self, exchange: &Exchange, now: Instant) {
+        let body = exchange.request_body.as_ref().map(|watch| watch.progress.get());
+        let clean = matches!(body, None | Some(Progress::Done));
+        if clean && !self.upstream.is_closed() {
+            drop(exchange.worker.idle.borrow_mut().put(self.place, self.upstream, now));
+        }
+    }
+}
+
+/// Sends the request over a connection that rests or a fresh one.
+pub(super) async fn send(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+    let request = match at_rest(exchange, way.place, request).await {
+        Err(Miss::Unsent(request)) => request,
+        done => return done,
+    };
+    let worker = exchange.worker.clone();
+    let values = worker.store.values();
+    match dial::open(
+        &worker.handshakes,
+        values,
+        way.place.address,
+        &way.transport,
+        Offer::Http1,
+    )
+    .await
+    {
+        Ok((socket, _)) => over(exchange, way.place, socket, request).await,
+        Err(unreached) => Err(exchange.unreached(request, &unreached)),
+    }
+}
+
+/// Sends the request over a connection that rests, if there is one that can be trusted with it.
+pub(super) async fn at_rest(
+    exchange: &mut Exchange,
+    place: Place,
+    request: Request<RequestBody>,
+) -> Result<Answer, Miss> {
+    let repeat = repeat(request.method(), request.body());
+    let Some(upstream) = idle(&exchange.worker.clone(), place, repeat).await else {
+        return Err(Miss::Unsent(request));
+    };
+    let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
+    match (attempt(exchange, upstream, place, request).await, copy) {
+        (Err(Miss::Sent(failure)), Some(head)) if failure.retryable() == Retryable::IfIdempotent => {
+            Err(Miss::Unsent(head))
+        }
+        (done, _) => done,
+    }
+}
+
+/// Sends the request over a connection that was just opened.
+pub(super) async fn over(
+    exchange: &mut Exchange,
+    place: Place,
+    socket: Socket,
+    request: Request<RequestBody>,
+) -> Result<Answer, Miss> {
+    let Ok((upstream, driver)) = begin(socket).await else {
+        return Err(Miss::Unreached(request, Failure::UpstreamConnectFailed));
+    };
+    tokio::task::spawn_local(async move {
+        // Its errors reach the request that waits; without one, nobody is concerned.
+        let _ = driver.await;
+    });
+    attempt(exchange, upstream, place, request).await
+}
+
+/// An idle connection to `place` that can be trusted with this request. Closed ones found on the way are dropped.
+async fn idle(worker: &Rc<Worker>, place: Place, repeat: Repeat) -> Option<Upstream> {
+    loop {
+        let (upstream, since) = worker.idle.borrow_mut().take(place)?;
+        if repeat == Repeat::Never && since.elapsed() > Duration::from_millis(UPSTREAM_TRUSTED_IDLE_MILLIS) {
+            // The rest are older still. They stay for requests that can be repeated.
+            drop(worker.idle.borrow_mut().put(place, upstream, since));
+            return None;
+        }
+        if upstream.sender.is_ready() {
+            return Some(upstream);
+        }
+        if !upstream.is_closed() {
+            // Its task has not yet seen that the response is over: one turn is all that takes.
+            tokio::task::yield_now().await;
+            if upstream.sender.is_ready() {
+                return Some(upstream);
+            }
+        }
+    }
+}
+
+/// What drives a connection to an upstream.
+pub(super) type Driver = http1::Connection<TokioIo<Bounded<Socket>>, RequestBody>;
+
+/// A connection that works while its driver is polled.
+pub(super) async fn begin(socket: Socket) -> Result<(Upstream, Driver), hyper::Error> {
+    let allowance = Allowance::default();
+    let (sender, driver) = http1::handshake(TokioIo::new(Bounded::new(socket, allowance.clone()))).await?;
+    Ok((Upstream { sender, allowance }, driver))
+}
+
+/// Sends the request by this connection.
+pub(super) async fn attempt(
+    exchange: &mut Exchange,
+    mut upstream: Upstream,
+    place: Place,
+    request: Request<RequestBody>,
+) -> Result<Answer, Miss> {
+    exchange.sending();
+    upstream.allowance.expect_head();
+    match upstream.sender.try_send_request(request).await {
+        Ok(response) => {
+            upstream.allowance.head_came();
+            exchange.upstream_answered();
+            check(exchange, &response).map_err(Miss::Sent)?;
+            let lease = Lease { upstream, place };
+            Ok(Answer::Upstream(response.map(|body| UpstreamBody::http1(body, lease))))
+        }
+        Err(mut error) => match error.take_message() {
+            Some(request) => Err(Miss::Unsent(request)),
+            None => Err(Miss::Sent(blame(exchange, &Broken::Http1(error.into_error())))),
+        },
+    }
+}

@@ -1,0 +1,20 @@
+//! Connections to upstreams: how they are opened, and those of HTTP/2, which requests share.
+//!
+//! ```text
+//!  proxy::forward ─► pool::connections (HTTP/1.1 at rest) ─┐
+//!        │                                                 ├─► a connection that a request is sent over
+//!        └─► multiplexed (HTTP/2 in use) ─► dial ─► socket ─┘
+//!                     └─ http2: one connection, its streams, its driver with PING
+//! ```
+//!
+//! - [`socket`] is a connection, in the clear or within TLS.
+//! - [`dial`] opens one within bounds of time, and says why if it cannot.
+//! - [`http2`] is a connection of HTTP/2 as its requests see it.
+//! - [`multiplexed`] has those of a worker, and opens another one when all are full.
+//!
+//! What is sent over them, and what becomes of a request that was not, is the proxy's business (`proxy/forward.rs`).
+
+pub(crate) mod dial;
+pub(crate) mod http2;
+pub(crate) mod multiplexed;
+pub(crate) mod socket;

@@ -1,0 +1,146 @@
+//! Opening a connection to an upstream: TCP, then TLS if the pool wants it, each within its time. Nothing of a request is
+//! sent here, so that whatever fails, the request can go elsewhere.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use sluice_model::limits::{UPSTREAM_CONNECT_TIMEOUT_MILLIS, UPSTREAM_HANDSHAKE_TIMEOUT_MS};
+use sluice_model::unit::UpstreamTls;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::socket::Socket;
+use crate::live::values::LiveValues;
+use crate::pool::transport::{Transport, TransportId};
+use crate::tls::certificate::HTTP_2;
+use crate::tls::upstream::{Means, Offer, Unready, server_name};
+
+/// Why there is no connection, for the log. Shared by all requests that waited for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Unreached {
+    /// TCP.
+    #[error("connect: {0}")]
+    Connect(Rc<io::Error>),
+    /// TLS: the error names the certificate's fault, if it is that.
+    #[error("TLS: {0}")]
+    Tls(Rc<io::Error>),
+    /// What TLS needs is not there.
+    #[error("TLS: {0}")]
+    Unready(#[from] Unready),
+    /// HTTP/2 was the only offer, and was not taken.
+    #[error("TLS: the endpoint does not speak HTTP/2 (ALPN)")]
+    NoHttp2,
+    /// It did not begin to speak HTTP/2.
+    #[error("HTTP/2: {0}")]
+    Http2(Rc<str>),
+    /// It took too long.
+    #[error("{0}: no answer within {1} ms")]
+    Slow(&'static str, u64),
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// What a worker keeps for its handshakes, by transport and offer.
+#[derive(Debug, Default)]
+pub(crate) struct Handshakes {
+    known: RefCell<HashMap<(TransportId, Offer), Known>>,
+}
+
+/// What the last handshake needed.
+#[derive(Debug)]
+struct Known {
+    transport: Weak<Transport>,
+    means: Means,
+    config: Arc<ClientConfig>,
+}
+
+impl Handshakes {
+    /// What the next handshake needs, by what is held now.
+    fn config(
+        &self,
+        transport: &Arc<Transport>,
+        tls: &UpstreamTls,
+        offer: Offer,
+        values: &LiveValues,
+    ) -> Result<Arc<ClientConfig>, Unready> {
+        let means = Means::of(tls, &values.authorities, &values.certificates)?;
+        let key = (transport.id(), offer);
+        let mut all = self.known.borrow_mut();
+        if let Some(known) = all.get(&key).filter(|known| known.means.is_same(&means)) {
+            return Ok(known.config.clone());
+        }
+        let config = means.config(offer)?;
+        let known = Known {
+            transport: Arc::downgrade(transport),
+            means,
+            config: config.clone(),
+        };
+        all.insert(key, known);
+        Ok(config)
+    }
+
+    /// Forgets those of transports that no pool has any more.
+    pub(crate) fn prune(&self) {
+        self.known
+            .borrow_mut()
+            .retain(|_, known| known.transport.strong_count() > 0);
+    }
+}
+
+async fn in_time<T>(
+    what: &'static str,
+    limit_ms: u64,
+    work: impl Future<Output = io::Result<T>>,
+    failed: impl Fn(Rc<io::Error>) -> Unreached,
+) -> Result<T, Unreached> {
+    match timeout(Duration::from_millis(limit_ms), work).await {
+        Ok(done) => done.map_err(|error| failed(Rc::new(error))),
+        Err(_) => Err(Unreached::Slow(what, limit_ms)),
+    }
+}
+
+/// A fresh connection to `address`, and what is spoken on it.
+pub(crate) async fn open(
+    handshakes: &Handshakes,
+    values: &LiveValues,
+    address: SocketAddr,
+    transport: &Arc<Transport>,
+    offer: Offer,
+) -> Result<(Socket, Spoken), Unreached> {
+    let connect = TcpStream::connect(address);
+    let stream = in_time("connect", UPSTREAM_CONNECT_TIMEOUT_MILLIS, connect, Unreached::Connect).await?;
+    // Fails only on a dead connection; whoever uses it will tell.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = &transport.settings().tls else {
+        let spoken = match offer {
+            Offer::Http1 | Offer::Either => Spoken::Http1,
+            Offer::Http2 => Spoken::Http2,
+        };
+        return Ok((Socket::Plain(stream), spoken));
+    };
+    let config = handshakes.config(transport, tls, offer, values)?;
+    let handshake = TlsConnector::from(config).connect(server_name(tls)?, stream);
+    let stream = in_time("TLS", UPSTREAM_HANDSHAKE_TIMEOUT_MS, handshake, Unreached::Tls).await?;
+    let chosen = stream.get_ref().1.alpn_protocol();
+    let spoken = match (chosen == Some(HTTP_2), offer) {
+        (true, _) => Spoken::Http2,
+        (false, Offer::Http1 | Offer::Either) => Spoken::Http1,
+        (false, Offer::Http2) => return Err(Unreached::NoHttp2),
+    };
+    Ok((Socket::Tls(Box::new(stream)), spoken))
+}

@@ -1,0 +1,266 @@
+//! One connection of HTTP/2 to an upstream: how many requests are on it, whether it takes more, and the task that drives it.
+//!
+//! A connection that was told to go away (GOAWAY) takes no more and ends when those on it have. One that brings nothing for
+//! long although requests wait is pinged, and ends without an answer: an upstream that vanished says nothing else. gRPC's
+//! servers end connections that ping much, so pings are rare while streams are merely quiet.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection as Codec, SendRequest};
+use h2::{Ping, PingPong};
+use sluice_model::limits::{
+    HTTP2_FRAME_BYTES, HTTP2_HEADER_TABLE_BYTES, HTTP2_SEND_BUFFER_BYTES, MAX_RESPONSE_HEAD_BYTES,
+    UPSTREAM_HANDSHAKE_TIMEOUT_MS, UPSTREAM_HTTP2_CONNECTION_WINDOW_BYTES, UPSTREAM_HTTP2_STREAM_WINDOW_BYTES,
+    UPSTREAM_HTTP2_STREAMS_MAX, UPSTREAM_PING_AFTER_SECONDS, UPSTREAM_PING_EVERY_SECONDS, UPSTREAM_PING_WAIT_SECONDS,
+};
+use tokio::time::{Interval, timeout};
+
+use super::dial::Unreached;
+use super::socket::Socket;
+
+/// What a connection, its streams and its driver tell each other.
+#[derive(Debug)]
+struct State {
+    streams: Cell<usize>,
+    /// Whether a request was on it before.
+    used: Cell<bool>,
+    /// When a head or a piece of a body came last, or a request began while there was none.
+    heard: Cell<Instant>,
+    rests_since: Cell<Instant>,
+    ended: Cell<bool>,
+}
+
+/// A connection. When the last of these and its streams are gone it ends.
+pub(crate) struct Connection {
+    sender: SendRequest<Bytes>,
+    state: Rc<State>,
+}
+
+/// A request's place on a connection.
+pub(crate) struct Slot {
+    connection: Rc<Connection>,
+    reused: bool,
+}
+
+impl Connection {
+    /// Begins to speak HTTP/2. Ready when the upstream has said how many requests it takes at a time: so none is sent that it
+    /// must refuse, and none to what is no HTTP/2.
+    pub(crate) async fn begin(socket: Socket) -> Result<Rc<Self>, Unreached> {
+        let begun = timeout(Duration::from_millis(UPSTREAM_HANDSHAKE_TIMEOUT_MS), begin(socket)).await;
+        let (sender, codec, pings) = match begun {
+            Ok(begun) => begun.map_err(|error| Unreached::Http2(error.to_string().into()))?,
+            Err(_) => return Err(Unreached::Slow("HTTP/2", UPSTREAM_HANDSHAKE_TIMEOUT_MS)),
+        };
+        let now = Instant::now();
+        let state = Rc::new(State {
+            streams: Cell::new(0),
+            used: Cell::new(false),
+            heard: Cell::new(now),
+            rests_since: Cell::new(now),
+            ended: Cell::new(false),
+        });
+        tokio::task::spawn_local(drive(codec, pings, state.clone()));
+        Ok(Rc::new(Self { sender, state }))
+    }
+
+    /// Whether it takes no more requests: it has ended, or was told to go away.
+    pub(crate) fn is_leaving(&self) -> bool {
+        let ready = || self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+        self.state.ended.get() || matches!(ready(), Poll::Ready(Err(_)))
+    }
+
+    /// Requests on it.
+    pub(crate) fn streams(&self) -> usize {
+        self.state.streams.get()
+    }
+
+    /// Whether it takes another request at once.
+    pub(crate) fn has_room(&self) -> bool {
+        self.streams() < UPSTREAM_HTTP2_STREAMS_MAX.min(self.sender.current_max_send_streams())
+    }
+
+    /// Since when it has had no request; `None`: it has.
+    pub(crate) fn rests_since(&self) -> Option<Instant> {
+        (self.streams() == 0).then(|| self.state.rests_since.get())
+    }
+
+    /// A place for a request.
+    pub(crate) fn slot(self: &Rc<Self>) -> Slot {
+        let state = &self.state;
+        if state.streams.get() == 0 {
+            state.heard.set(Instant::now());
+        }
+        state.streams.set(state.streams.get().saturating_add(1));
+        Slot {
+            reused: state.used.replace(true),
+            connection: self.clone(),
+        }
+    }
+}
+
+impl Slot {
+    /// Sends by it.
+    pub(crate) fn sender(&self) -> SendRequest<Bytes> {
+        self.connection.sender.clone()
+    }
+
+    /// Whether the connection was there before this request: then it may have been about to close.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The connection.
+    pub(crate) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// Something of a response came.
+    pub(crate) fn heard(&self) {
+        self.connection.state.heard.set(Instant::now());
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let state = &self.connection.state;
+        state.streams.set(state.streams.get().saturating_sub(1));
+        state.rests_since.set(Instant::now());
+    }
+}
+
+type Begun = (SendRequest<Bytes>, Codec<Socket, Bytes>, Option<PingPong>);
+
+async fn begin(socket: Socket) -> Result<Begun, h2::Error> {
+    let (sender, mut codec) = codec().handshake::<_, Bytes>(socket).await?;
+    let pings = codec.ping_pong();
+    poll_fn(|cx| match Pin::new(&mut codec).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(h2::Reason::REFUSED_STREAM.into())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending if codec.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    Ok((sender, codec, pings))
+}
+
+/// Every limit said, also where it is the codec's own default today.
+fn codec() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        // None before its SETTINGS have come.
+        .initial_max_send_streams(0)
+        .initial_window_size(UPSTREAM_HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(UPSTREAM_HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES)
+        .max_header_list_size(MAX_RESPONSE_HEAD_BYTES as u32)
+        .header_table_size(HTTP2_HEADER_TABLE_BYTES)
+        .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
+        .max_concurrent_reset_streams(UPSTREAM_HTTP2_STREAMS_MAX);
+    builder
+}
+
+async fn drive(mut codec: Codec<Socket, Bytes>, pings: Option<PingPong>, state: Rc<State>) {
+    let mut watch = Watch {
+        pings,
+        ticks: tokio::time::interval(Duration::from_secs(UPSTREAM_PING_WAIT_SECONDS / 2)),
+        pinged: None,
+        waiting: None,
+    };
+    let ended = poll_fn(|cx| {
+        if watch.poll_dead(cx, &state).is_ready() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut codec).poll(cx).map(Some)
+    })
+    .await;
+    state.ended.set(true);
+    match ended {
+        None => tracing::debug!("an HTTP/2 connection to an upstream answered no PING, and was ended"),
+        Some(Err(error)) => tracing::debug!(%error, "an HTTP/2 connection to an upstream broke"),
+        Some(Ok(())) => {}
+    }
+    // What is still on it ends with the codec.
+}
+
+/// Whether the upstream is there at all.
+struct Watch {
+    pings: Option<PingPong>,
+    ticks: Interval,
+    /// When the last ping was sent.
+    pinged: Option<Instant>,
+    /// Since when the answer to one is waited for.
+    waiting: Option<Instant>,
+}
+
+impl Watch {
+    /// Ready when it is not.
+    fn poll_dead(&mut self, cx: &mut Context<'_>, state: &State) -> Poll<()> {
+        let Some(pings) = &mut self.pings else {
+            return Poll::Pending;
+        };
+        if self.waiting.is_some() && pings.poll_pong(cx).is_ready() {
+            self.waiting = None;
+        }
+        while self.ticks.poll_tick(cx).is_ready() {
+            let now = Instant::now();
+            if self
+                .waiting
+                .is_some_and(|since| passed(since, now, UPSTREAM_PING_WAIT_SECONDS))
+            {
+                return Poll::Ready(());
+            }
+            if self.waiting.is_none() && is_due(state, self.pinged, now) && pings.send_ping(Ping::opaque()).is_ok() {
+                (self.waiting, self.pinged) = (Some(now), Some(now));
+                // Registers for the answer.
+                if pings.poll_pong(cx).is_ready() {
+                    self.waiting = None;
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn passed(since: Instant, now: Instant, seconds: u64) -> bool {
+    now.saturating_duration_since(since) >= Duration::from_secs(seconds)
+}
+
+/// Whether it is time for a ping: requests wait, nothing came for long, and none was sent in the same silence.
+fn is_due(state: &State, pinged: Option<Instant>, now: Instant) -> bool {
+    let heard = state.heard.get();
+    state.streams.get() > 0
+        && passed(heard, now, UPSTREAM_PING_AFTER_SECONDS)
+        && pinged.is_none_or(|pinged| pinged < heard || passed(pinged, now, UPSTREAM_PING_EVERY_SECONDS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_are_for_silence_with_requests_and_rare_in_one() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let state = State {
+            streams: Cell::new(0),
+            used: Cell::new(false),
+            heard: Cell::new(start),
+            rests_since: Cell::new(start),
+            ended: Cell::new(false),
+        };
+        assert!(!is_due(&state, None, at(3600)), "nobody waits");
+        state.streams.set(1);
+        assert!(!is_due(&state, None, at(29)) && is_due(&state, None, at(30)));
+        let pinged = Some(at(30));
+        assert!(!is_due(&state, pinged, at(339)) && is_due(&state, pinged, at(340)));
+        state.heard.set(at(50));
+        assert!(!is_due(&state, pinged, at(79)) && is_due(&state, pinged, at(80)));
+    }
+}

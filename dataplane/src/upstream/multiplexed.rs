@@ -1,0 +1,205 @@
+//! The HTTP/2 connections of one worker, by place. A request goes to the first that has room, so that the rest can end; when
+//! none has, one more is opened, by a task of its own for whoever waits: a hundred requests at once open one, not a hundred.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_model::limits::{UPSTREAM_CHOICE_SECONDS, UPSTREAM_HTTP2_CONNECTIONS_MAX};
+use tokio::sync::watch;
+
+use super::dial::{self, Spoken, Unreached};
+use super::http2::{Connection, Slot};
+use super::socket::Socket;
+use crate::pool::transport::{Place, Transport};
+use crate::tls::upstream::Offer;
+use crate::worker::Worker;
+
+/// What becomes of an attempt to open a connection; `None` as long as it lasts.
+type Opening = watch::Receiver<Option<Result<(), Unreached>>>;
+
+/// Those of one place.
+#[derive(Default)]
+struct Group {
+    connections: Vec<Rc<Connection>>,
+    opening: Option<Opening>,
+    /// A connection on which the endpoint chose HTTP/1.1, for whoever comes first.
+    http1: Option<Socket>,
+    /// When it did.
+    chose_http1: Option<Instant>,
+}
+
+/// All of one worker.
+#[derive(Default)]
+pub(crate) struct Multiplexed {
+    groups: RefCell<HashMap<Place, Group>>,
+}
+
+/// What a request can be sent over.
+pub(crate) enum Got {
+    /// A stream of HTTP/2.
+    Stream(Slot),
+    /// A connection of HTTP/1.1, which the endpoint chose.
+    Http1(Socket),
+}
+
+/// What a group has for a request now.
+enum Has {
+    Got(Got),
+    Opening(Opening),
+    Nothing,
+}
+
+impl Group {
+    fn look(&mut self, avoid: Option<&Rc<Connection>>) -> Has {
+        if let Some(socket) = self.http1.take() {
+            return Has::Got(Got::Http1(socket));
+        }
+        self.connections.retain(|connection| !connection.is_leaving());
+        let avoided = |connection: &Rc<Connection>| avoid.is_some_and(|avoid| Rc::ptr_eq(avoid, connection));
+        let mut others = self.connections.iter().filter(|connection| !avoided(connection));
+        if let Some(connection) = others.find(|connection| connection.has_room()) {
+            return Has::Got(Got::Stream(connection.slot()));
+        }
+        if self.connections.len() < UPSTREAM_HTTP2_CONNECTIONS_MAX {
+            return self.opening.clone().map_or(Has::Nothing, Has::Opening);
+        }
+        // There it waits until another request has ended.
+        match self.connections.iter().min_by_key(|connection| connection.streams()) {
+            Some(connection) => Has::Got(Got::Stream(connection.slot())),
+            None => Has::Nothing,
+        }
+    }
+}
+
+impl Multiplexed {
+    /// Whether the endpoint, which may choose, has chosen HTTP/1.1 not long ago.
+    pub(crate) fn chose_http1(&self, place: Place) -> bool {
+        let groups = self.groups.borrow();
+        let chose = groups.get(&place).and_then(|group| group.chose_http1);
+        chose.is_some_and(|at| at.elapsed() < Duration::from_secs(UPSTREAM_CHOICE_SECONDS))
+    }
+
+    /// What a request can be sent over; not over `avoid`, if it can be helped.
+    pub(crate) async fn get(
+        worker: &Rc<Worker>,
+        place: Place,
+        transport: &Arc<Transport>,
+        offer: Offer,
+        avoid: Option<&Rc<Connection>>,
+    ) -> Result<Got, Unreached> {
+        loop {
+            let has = worker
+                .multiplexed
+                .groups
+                .borrow_mut()
+                .entry(place)
+                .or_default()
+                .look(avoid);
+            let mut opening = match has {
+                Has::Got(got) => return Ok(got),
+                Has::Opening(opening) => opening,
+                Has::Nothing => open(worker, place, transport, offer),
+            };
+            // Ends without a result only with the worker.
+            let opened = match opening.wait_for(Option::is_some).await {
+                Ok(result) => result.clone(),
+                Err(_) => None,
+            };
+            match opened {
+                Some(Ok(())) => {}
+                Some(Err(unreached)) => return Err(unreached),
+                None => return Err(Unreached::Http2("the worker ends".into())),
+            }
+            if worker.multiplexed.chose_http1(place) {
+                return own(worker, place, transport).await;
+            }
+        }
+    }
+
+    /// Lets go of connections that have had no request for `limit`, and of those that ended.
+    pub(crate) fn prune(&self, now: Instant, limit: Duration) {
+        self.groups.borrow_mut().retain(|_, group| {
+            group.connections.retain(|connection| {
+                let rested = connection
+                    .rests_since()
+                    .map(|since| now.saturating_duration_since(since));
+                !connection.is_leaving() && rested.is_none_or(|rested| rested < limit)
+            });
+            let chose = group.chose_http1.map(|at| now.saturating_duration_since(at));
+            let remembered = chose.is_some_and(|ago| ago < Duration::from_secs(UPSTREAM_CHOICE_SECONDS));
+            group.http1 = None;
+            !group.connections.is_empty() || group.opening.is_some() || remembered
+        });
+    }
+
+    /// Lets go of those to one address, which is out of service; what is on them goes on.
+    pub(crate) fn forget(&self, address: &SocketAddr) {
+        self.groups.borrow_mut().retain(|place, _| place.address != *address);
+    }
+
+    fn settle(&self, place: Place, opened: Result<Opened, Unreached>) -> Result<(), Unreached> {
+        let mut groups = self.groups.borrow_mut();
+        let group = groups.entry(place).or_default();
+        group.opening = None;
+        match opened? {
+            Opened::Http2(connection) => {
+                group.chose_http1 = None;
+                group.connections.push(connection);
+            }
+            Opened::Http1(socket) => {
+                group.chose_http1 = Some(Instant::now());
+                group.http1 = Some(socket);
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Opened {
+    Http1(Socket),
+    Http2(Rc<Connection>),
+}
+
+/// Begins to open a connection. Whoever began it may leave; it is for all who wait.
+fn open(worker: &Rc<Worker>, place: Place, transport: &Arc<Transport>, offer: Offer) -> Opening {
+    let (tell, opening) = watch::channel(None);
+    let mut groups = worker.multiplexed.groups.borrow_mut();
+    groups.entry(place).or_default().opening = Some(opening.clone());
+    let (worker, transport) = (worker.clone(), transport.clone());
+    tokio::task::spawn_local(async move {
+        let opened = fresh(&worker, place, &transport, offer).await;
+        let settled = worker.multiplexed.settle(place, opened);
+        // Nobody may be waiting any more.
+        let _ = tell.send(Some(settled));
+    });
+    opening
+}
+
+async fn fresh(worker: &Worker, place: Place, transport: &Arc<Transport>, offer: Offer) -> Result<Opened, Unreached> {
+    let values = worker.store.values();
+    let (socket, spoken) = dial::open(&worker.handshakes, values, place.address, transport, offer).await?;
+    match spoken {
+        Spoken::Http1 => Ok(Opened::Http1(socket)),
+        Spoken::Http2 => Connection::begin(socket).await.map(Opened::Http2),
+    }
+}
+
+/// The connection of HTTP/1.1 that was opened, or one of one's own.
+async fn own(worker: &Rc<Worker>, place: Place, transport: &Arc<Transport>) -> Result<Got, Unreached> {
+    let taken = worker
+        .multiplexed
+        .groups
+        .borrow_mut()
+        .get_mut(&place)
+        .and_then(|group| group.http1.take());
+    if let Some(socket) = taken {
+        return Ok(Got::Http1(socket));
+    }
+    let values = worker.store.values();
+    let (socket, _) = dial::open(&worker.handshakes, values, place.address, transport, Offer::Http1).await?;
+    Ok(Got::Http1(socket))
+}
