@@ -18,6 +18,8 @@ mod output;
 pub(crate) mod patience;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod readers;
 pub mod rule;
 pub(crate) mod stream;
 pub(crate) mod syntax;

@@ -19,6 +19,8 @@ pub mod admin;
 pub mod args;
 pub mod config;
 pub mod dial;
+#[cfg(test)]
+mod dice;
 pub mod drain;
 pub mod enrol;
 pub mod guard;

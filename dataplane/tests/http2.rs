@@ -12,10 +12,19 @@ mod attacks;
 mod client;
 #[path = "http2/desync.rs"]
 mod desync;
+// Chance, and two readers of HTTP/1.1, which the guard's properties use as well.
+#[allow(dead_code)]
+#[path = "../src/dice.rs"]
+mod dice;
+#[path = "../src/guard/readers.rs"]
+mod readers;
+
 #[path = "http2/drain.rs"]
 mod drain;
 #[path = "http2/exchange.rs"]
 mod exchange;
+#[path = "http2/fuzz.rs"]
+mod fuzz;
 #[path = "http2/h2spec.rs"]
 mod h2spec;
 #[path = "desync/recorder.rs"]

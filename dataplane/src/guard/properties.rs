@@ -1,24 +1,13 @@
 //! Properties of the framer: whatever comes, in pieces of whatever size, what goes to the codec is read alike by two parsers
-//! that know nothing of ours: httparse, which the codec uses, and a strict one of this file.
+//! that know nothing of ours (`readers.rs`).
 //!
 //! `cargo test -p sluice-dataplane --lib -- --ignored a_million` is the long form (20 s); `SLUICE_SEED` plays a run again.
 
 use super::bounds::Bounds;
 use super::framer::{Framer, Within};
 use super::output::{Meets, Refusal};
-
-/// splitmix64: seeds that are printed, and nothing more to install.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) as usize) % sides
-    }
-}
+use super::readers::{by_hand, by_httparse};
+use crate::dice::{Dice, seeds};
 
 /// Scraps of which requests, and what looks like them, are made.
 const SCRAPS: &[&[u8]] = &[
@@ -106,140 +95,6 @@ fn framed(input: &[u8], dice: &mut Dice) -> (Vec<u8>, Option<Meets>) {
     (out, refusal.map(|refusal| refusal.meets))
 }
 
-/// Where each message of `bytes` begins and how long its body is on the wire, as one reader sees it; `None` at the end: cut.
-type Framing = Vec<(usize, Option<usize>)>;
-
-/// httparse for heads, and for the sizes of chunks.
-fn by_httparse(bytes: &[u8]) -> Result<Framing, String> {
-    let mut framing = Framing::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let mut fields = [httparse::EMPTY_HEADER; 100];
-        let mut request = httparse::Request::new(&mut fields);
-        let head = match request
-            .parse(&bytes[at..])
-            .map_err(|error| format!("{error} at {at}"))?
-        {
-            httparse::Status::Complete(head) => head,
-            httparse::Status::Partial => return Err(format!("half a head at {at}")),
-        };
-        http::Uri::try_from(request.path.unwrap()).map_err(|error| format!("{error}: {:?}", request.path))?;
-        let value = |name: &str| {
-            request
-                .headers
-                .iter()
-                .find(|field| field.name.eq_ignore_ascii_case(name))
-                .map(|field| field.value)
-        };
-        let body = match (value("transfer-encoding"), value("content-length")) {
-            (Some(_), _) => chunks(&bytes[at + head..]),
-            (None, Some(length)) => Some(std::str::from_utf8(length).unwrap().parse().unwrap()),
-            (None, None) => Some(0),
-        };
-        let body = body.filter(|body| at + head + body <= bytes.len());
-        framing.push((at, body));
-        let Some(body) = body else { break };
-        at += head + body;
-    }
-    Ok(framing)
-}
-
-fn chunks(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let httparse::Status::Complete((line, size)) = httparse::parse_chunk_size(bytes.get(at..)?).unwrap() else {
-            return None;
-        };
-        at += line;
-        if size == 0 {
-            let mut fields = [httparse::EMPTY_HEADER; 100];
-            return match httparse::parse_headers(bytes.get(at..)?, &mut fields).unwrap() {
-                httparse::Status::Complete((trailers, _)) => Some(at + trailers),
-                httparse::Status::Partial => None,
-            };
-        }
-        at += usize::try_from(size).ok()?;
-        match bytes.get(at..at + 2) {
-            Some(end) => assert_eq!(end, b"\r\n"),
-            None => return None,
-        }
-        at += 2;
-    }
-}
-
-/// Strict: what is not exactly as we write it is an error.
-fn by_hand(bytes: &[u8]) -> Result<Framing, String> {
-    let mut framing = Framing::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = find(&bytes[at..], b"\r\n\r\n").ok_or(format!("no end of the head at {at}"))? + 4;
-        let head: String = bytes[at..at + end - 4].iter().map(|byte| char::from(*byte)).collect();
-        if head.replace("\r\n", "").contains(['\r', '\n', '\0']) {
-            return Err(format!("stray control characters in {head:?}"));
-        }
-        let mut lines = head.split("\r\n");
-        if lines.next().unwrap().split(' ').count() != 3 {
-            return Err(format!("not three words in {head:?}"));
-        }
-        let mut body = Some(0);
-        let mut framings = 0;
-        for line in lines {
-            let (name, value) = line.split_once(':').ok_or(format!("no colon in {line:?}"))?;
-            match (name.to_ascii_lowercase().as_str(), value) {
-                ("transfer-encoding", "chunked") => body = chunks_by_hand(&bytes[at + end..])?,
-                ("content-length", value) if value == value.parse::<u64>().unwrap_or(u64::MAX).to_string() => {
-                    body = value.parse().ok();
-                }
-                ("transfer-encoding" | "content-length", _) => return Err(format!("{line:?}")),
-                (_, _) => continue,
-            }
-            framings += 1;
-        }
-        if framings > 1 {
-            return Err(format!("two framings in {head:?}"));
-        }
-        let body = body.filter(|body| at + end + body <= bytes.len());
-        framing.push((at, body));
-        let Some(body) = body else { break };
-        at += end + body;
-    }
-    Ok(framing)
-}
-
-fn chunks_by_hand(bytes: &[u8]) -> Result<Option<usize>, String> {
-    let mut at = 0;
-    loop {
-        let Some(line) = find(&bytes[at..], b"\r\n") else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(&bytes[at..at + line]).map_err(|_| "a size")?;
-        let size = usize::from_str_radix(text, 16).map_err(|_| format!("size {text:?}"))?;
-        if format!("{size:x}") != text {
-            return Err(format!("size {text:?}"));
-        }
-        at += line + 2;
-        if size == 0 {
-            let trailers = &bytes[at..];
-            let end = if trailers.starts_with(b"\r\n") {
-                Some(2)
-            } else {
-                find(trailers, b"\r\n\r\n").map(|end| end + 4)
-            };
-            return Ok(end.map(|end| at + end));
-        }
-        at += size;
-        match bytes.get(at..at + 2) {
-            None => return Ok(None),
-            Some(b"\r\n") => at += 2,
-            Some(other) => return Err(format!("{other:?} after a chunk")),
-        }
-    }
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
-}
-
 fn check(seed: u64) {
     let mut dice = Dice(seed);
     let input = input(&mut dice);
@@ -265,12 +120,7 @@ fn check(seed: u64) {
 }
 
 fn run(count: u64) {
-    let seed = std::env::var("SLUICE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or(1);
-    println!("seeds {seed} to {}", seed + count - 1);
-    (seed..seed + count).for_each(check);
+    seeds(count).for_each(check);
 }
 
 #[test]

@@ -7,38 +7,22 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Introduces, Step, read};
+use crate::dice::{Dice, seeds};
 
-/// splitmix64: seeds that are printed, and nothing more to install.
-struct Dice(u64);
+fn v4(dice: &mut Dice) -> Ipv4Addr {
+    Ipv4Addr::from(dice.next() as u32)
+}
 
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn roll(&mut self, sides: usize) -> usize {
-        (self.next() as usize) % sides
-    }
-
-    fn v4(&mut self) -> Ipv4Addr {
-        Ipv4Addr::from(self.next() as u32)
-    }
-
-    fn v6(&mut self) -> Ipv6Addr {
-        // Runs of zeros, which the text form shortens.
-        Ipv6Addr::from([(); 8].map(|()| if self.roll(2) == 0 { 0 } else { self.next() as u16 }))
-    }
+fn v6(dice: &mut Dice) -> Ipv6Addr {
+    // Runs of zeros, which the text form shortens.
+    Ipv6Addr::from([(); 8].map(|()| if dice.roll(2) == 0 { 0 } else { dice.next() as u16 }))
 }
 
 /// A header that is good, and whom it introduces.
 fn good(dice: &mut Dice) -> (Vec<u8>, Introduces) {
     let (source, target): (IpAddr, IpAddr) = match dice.roll(2) {
-        0 => (dice.v4().into(), dice.v4().into()),
-        _ => (dice.v6().into(), dice.v6().into()),
+        0 => (v4(dice).into(), v4(dice).into()),
+        _ => (v6(dice).into(), v6(dice).into()),
     };
     let ports = [dice.next() as u16, dice.next() as u16];
     let six = source.is_ipv6();
@@ -234,11 +218,7 @@ fn run(seed: u64) {
 }
 
 fn runs(count: u64) {
-    let seed = std::env::var("SLUICE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = seed.unwrap_or(1);
-    for seed in first..first + seed.map_or(count, |_| 1) {
-        run(seed);
-    }
+    seeds(count).for_each(run);
 }
 
 #[test]
