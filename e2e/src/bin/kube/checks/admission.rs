@@ -86,11 +86,6 @@ const COMMANDS: [Case; 20] = [
         Some("command-by: must be ed"),
     ),
     (
-        EDITOR,
-        &["annotate", "sluice.dev/command-reason-"],
-        Some("command-by: must be ed"),
-    ),
-    (
         OPERATOR,
         &["annotate", "sluice.dev/command-by=ed"],
         Some("command-by: must be olga"),
@@ -127,7 +122,8 @@ const COMMANDS: [Case; 20] = [
         Some("no others"),
     ),
     (OPERATOR, &["annotate", LONG_ID], Some("limited")),
-    // To tidy up is no command.
+    // To tidy up is no command, wholly or in part.
+    (EDITOR, &["annotate", "sluice.dev/command-reason-"], None),
     (
         EDITOR,
         &[
