@@ -92,13 +92,13 @@ const COMMANDS: [Case; 20] = [
     ),
     (
         OPERATOR,
-        &["annotate", "sluice.dev/command-by-"],
+        &["annotate", "sluice.dev/command-by-", "sluice.dev/command-id=9"],
         Some("command-by: must be olga"),
     ),
     // Incomplete, unknown, endless.
     (
         OPERATOR,
-        &["annotate", "sluice.dev/command-revision-"],
+        &["annotate", "sluice.dev/command-revision-", "sluice.dev/command-id=9"],
         Some("needs sluice.dev/command-revision"),
     ),
     (
@@ -113,7 +113,7 @@ const COMMANDS: [Case; 20] = [
     ),
     (
         OPERATOR,
-        &["annotate", "sluice.dev/command-"],
+        &["annotate", "sluice.dev/command-", "sluice.dev/command-id=9"],
         Some("there is no command"),
     ),
     (
@@ -124,6 +124,9 @@ const COMMANDS: [Case; 20] = [
     (OPERATOR, &["annotate", LONG_ID], Some("limited")),
     // To tidy up is no command, wholly or in part.
     (EDITOR, &["annotate", "sluice.dev/command-reason-"], None),
+    (EDITOR, &["annotate", "sluice.dev/command-by-"], None),
+    (OPERATOR, &["annotate", "sluice.dev/command-revision-"], None),
+    (OPERATOR, &["annotate", "sluice.dev/command-"], None),
     (
         EDITOR,
         &[
