@@ -78,18 +78,21 @@ pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody
 }
 
 /// Sends the request to this endpoint, in the version of HTTP that its pool says.
+///
+/// The future of a request is as large as the largest way that it may take, and is moved several times: what opens
+/// connections is in boxes, so that HTTP/1.1 over a connection at rest, which most requests take, stays small.
 async fn at_endpoint(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
     if exchange.upgrade.is_some() {
-        return upgrade::forward(exchange, way, request).await;
+        return Box::pin(upgrade::forward(exchange, way, request)).await;
     }
     match way.transport.settings().protocol {
         UpstreamProtocol::Http1 => http1::send(exchange, way, request).await,
-        UpstreamProtocol::Http2 => http2::send(exchange, way, Offer::Http2, request).await,
+        UpstreamProtocol::Http2 => Box::pin(http2::send(exchange, way, Offer::Http2, request)).await,
         UpstreamProtocol::Auto if exchange.worker.multiplexed.chose_http1(way.place) => {
             http1::send(exchange, way, request).await
         }
         UpstreamProtocol::Auto => match http1::at_rest(exchange, way.place, request).await {
-            Err(Miss::Unsent(request)) => http2::send(exchange, way, Offer::Either, request).await,
+            Err(Miss::Unsent(request)) => Box::pin(http2::send(exchange, way, Offer::Either, request)).await,
             done => done,
         },
     }

@@ -62,6 +62,12 @@ pub(super) async fn send(exchange: &mut Exchange, way: &Way, request: Request<Re
         Err(Miss::Unsent(request)) => request,
         done => return done,
     };
+    // Handshakes are large, and rare: in a box they do not make every request's future as large.
+    Box::pin(fresh(exchange, way, request)).await
+}
+
+/// Sends the request over a fresh connection.
+async fn fresh(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
     let worker = exchange.worker.clone();
     let values = worker.store.values();
     match dial::open(
