@@ -33,7 +33,7 @@ const TEMPLATES: [&str; 4] = [
 type Case = (&'static str, &'static [&'static str], Option<&'static str>);
 
 /// A Rollout that has a command of olga's.
-const COMMANDS: [Case; 20] = [
+const COMMANDS: [Case; 23] = [
     (
         OPERATOR,
         &["annotate", "sluice.dev/command=pause", "sluice.dev/command-id=2"],
