@@ -225,6 +225,7 @@ impl Kubernetes {
         let port = Port {
             listener: instances,
             trust: keys.trust(),
+            telemetry: Arc::clone(&replica.telemetry),
         };
         tasks.spawn(keys.keep(replica.leadership.clone(), clock, stop.clone()));
         let ended = stop.clone();

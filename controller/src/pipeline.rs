@@ -9,6 +9,7 @@ pub mod board;
 pub mod commands;
 mod concerns;
 pub mod fleet;
+mod instances;
 mod observed;
 pub mod offer;
 pub mod situation;
@@ -440,73 +441,6 @@ impl Pipeline {
             next = fleet.happen(Event::PlanChanged(plan), now);
         }
         fleet.offer(compiled, &self.values, now).or(next)
-    }
-
-    fn heard(&mut self, event: StreamEvent) {
-        let now = (self.clock)();
-        let (name, next) = match event {
-            StreamEvent::Opened {
-                fleet,
-                instance,
-                hello,
-                link,
-            } => {
-                let Some(known) = self.fleets.get_mut(&fleet) else {
-                    link.refuse(tonic::Status::not_found(format!(
-                        "no Rollout or route names the fleet {fleet} yet"
-                    )));
-                    return link.cut();
-                };
-                let next = known.opened(&instance, *hello, link, now);
-                self.is_trusted_in(&fleet, now);
-                let Some(known) = self.fleets.get(&fleet) else { return };
-                // What was withheld for an older instance may go on now, and the other way round.
-                (fleet, if known.is_withholding() { Next::Recompile } else { next })
-            }
-            StreamEvent::Said {
-                fleet,
-                instance,
-                link,
-                message,
-            } => {
-                let Some(known) = self.fleets.get_mut(&fleet) else {
-                    return;
-                };
-                let next = known.said(&instance, link, *message, now);
-                (fleet, next)
-            }
-            StreamEvent::TurnedAway { fleet, instance, why } => {
-                if let Some(known) = self.fleets.get_mut(&fleet) {
-                    known.turned_away(&instance, why, now);
-                }
-                (fleet, Next::Nothing)
-            }
-            StreamEvent::SectionLost { fleet } => {
-                if let Some(known) = self.fleets.get_mut(&fleet) {
-                    known.doubt();
-                }
-                return;
-            }
-            StreamEvent::Closed { fleet, instance, link } => {
-                let Some(known) = self.fleets.get_mut(&fleet) else {
-                    return;
-                };
-                let next = known.closed(&instance, link, now);
-                (fleet, if known.is_withholding() { Next::Recompile } else { next })
-            }
-        };
-        self.follow(&name, next);
-    }
-
-    /// An instance of `fleet` is there, so it trusts our keys: they are new to the fleet no more.
-    fn is_trusted_in(&mut self, fleet: &FleetName, now: Millis) {
-        if !self.shared.signers.are_new_to(fleet) {
-            return;
-        }
-        match self.shared.signers.are_trusted_in(fleet) {
-            Ok(()) => self.tell_problems(now),
-            Err(error) => tracing::warn!(%fleet, %error, "the keys are still called new to it"),
-        }
     }
 
     /// Says who is counted, so that somebody can find out who of them is gone. Of a fleet that no Rollout governs it is not

@@ -179,6 +179,7 @@ impl Standalone {
         let port = Port {
             listener: stream_listener,
             trust: trust.fixed(),
+            telemetry: Arc::clone(&shared.telemetry),
         };
         let admin = Admin {
             board: Arc::clone(&shared.board),

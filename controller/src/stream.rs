@@ -21,7 +21,7 @@ use sluice_model::limits::{
     MAX_ENROL_REQUEST_BYTES, MAX_ENROL_RESPONSE_BYTES, MAX_STREAM_MESSAGE_BYTES, STREAM_HELLO_WAIT_MS,
     STREAM_KEEPALIVE_MS, STREAM_QUEUE_MESSAGES, STREAM_SEND_WAIT_MS,
 };
-use sluice_model::{ClusterId, Digest, FleetName, InstanceId};
+use sluice_model::{ClusterId, Digest, FleetName, InstanceId, Name};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_server::{Delivery, DeliveryServer};
 use sluice_proto::pb::enrolment_server::EnrolmentServer;
@@ -38,7 +38,7 @@ use crate::pki::Peer;
 use crate::register::{self, Register};
 use crate::revisions;
 pub use link::{Link, LinkId};
-pub use port::Port;
+pub use port::{Port, TlsFailure};
 use services::Services;
 
 /// Something that happened on a stream.
@@ -50,6 +50,8 @@ pub enum StreamEvent {
         fleet: FleetName,
         /// Who, as its certificate says.
         instance: InstanceId,
+        /// The namespace of its pod, as its certificate says; `None` without a cluster.
+        namespace: Option<Name>,
         /// What it says that it holds.
         hello: Box<Hello>,
         /// The way to it.
@@ -274,6 +276,7 @@ impl Conversation {
                 let opened = StreamEvent::Opened {
                     fleet: self.peer.identity.fleet.clone(),
                     instance: self.peer.identity.instance.clone(),
+                    namespace: self.peer.workload.as_ref().map(|workload| workload.namespace.clone()),
                     hello: Box::new(hello),
                     link: self.link.clone(),
                 };

@@ -10,6 +10,7 @@ use sluice_proto::Refusal;
 use crate::installation::{NoOwner, Owner};
 use crate::pipeline::{Board, Happening};
 use crate::rollout::{Failure, Story};
+use crate::stream::TlsFailure;
 
 /// What came of an enrolment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +49,7 @@ pub struct Telemetry {
     live_refused: IntCounterVec,
     doubted: IntGaugeVec,
     enrolments: IntCounterVec,
+    tls_failures: IntCounterVec,
     installation_missing: IntGauge,
     /// How long a compile of everything took.
     pub compile_seconds: Histogram,
@@ -136,6 +138,11 @@ impl Telemetry {
                 "Instances that asked for a certificate, by what came of it",
                 &["result"],
             )?,
+            tls_failures: counter(
+                "sluice_stream_tls_failures_total",
+                "Connections to the port of instances that did not get through TLS, by why",
+                &["reason"],
+            )?,
             compile_seconds: seconds("sluice_compile_seconds", "Time to compile all objects, in seconds")?,
             sign_seconds: seconds("sluice_sign_seconds", "Time to sign a manifest, in seconds")?,
             registry,
@@ -179,6 +186,11 @@ impl Telemetry {
     /// Counts an enrolment.
     pub fn enrolled(&self, result: EnrolmentResult) {
         self.enrolments.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// Counts a connection that did not get through TLS.
+    pub fn no_tls(&self, failure: TlsFailure) {
+        self.tls_failures.with_label_values(&[failure.as_str()]).inc();
     }
 
     /// Counts what a line of the story says.

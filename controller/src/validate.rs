@@ -7,7 +7,7 @@
 mod governing;
 mod hosts;
 mod plain_http;
-mod reach;
+pub(crate) mod reach;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -293,6 +293,25 @@ async fn authorities_are_replaced_while_instances_connect() {
         .expect_err("the last authority is gone");
 }
 
+/// As a sidecar that outlived its installation: it cannot say so to anybody, so the controller tells of it.
+#[tokio::test]
+async fn who_does_not_believe_the_controller_is_counted_apart() {
+    let world = World::start().await;
+    let before = World::start().await;
+    world
+        .enrol_believing(&before.ca(), Shown::Nothing, request("good"))
+        .await
+        .expect_err("of another installation");
+    world.told_of_tls_failure("distrust").await;
+    assert_eq!(world.tls_failures("untrusted"), 0);
+    let given = before.enrol(Shown::Nothing, request("good")).await.unwrap();
+    world
+        .connect(&before.shown(&given), &given.instance)
+        .await
+        .expect_err("a certificate of another installation");
+    world.told_of_tls_failure("untrusted").await;
+}
+
 #[tokio::test]
 async fn standalone_nobody_enrols_by_token() {
     let world = World::start_standalone().await;

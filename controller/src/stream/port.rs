@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustls::AlertDescription;
 use sluice_model::limits::{
     STREAM_CONNECTIONS, STREAM_GUEST_MS, STREAM_GUESTS, STREAM_GUESTS_PER_ADDRESS, STREAM_HELLO_WAIT_MS,
 };
@@ -25,10 +26,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 
+use crate::telemetry::Telemetry;
 use crate::trust::Trust;
 
 /// How long to wait after accepting failed, as when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is told of one address that it does not believe us.
+const DISTRUST_TOLD: Duration = Duration::from_secs(600);
+/// How many addresses are told of in that time.
+const DISTRUST_MAX: usize = 100;
 
 /// Where instances connect to.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub struct Port {
     pub listener: TcpListener,
     /// What is shown to whoever connects, and believed of them.
     pub trust: watch::Receiver<Arc<Trust>>,
+    /// Where it is counted who does not get through.
+    pub telemetry: Arc<Telemetry>,
 }
 
 impl Port {
@@ -45,6 +53,8 @@ impl Port {
         let (through, callers) = mpsc::channel(1);
         let door = Door {
             trust: self.trust,
+            telemetry: self.telemetry,
+            distrust: Arc::default(),
             through,
             connections: Arc::new(Semaphore::new(STREAM_CONNECTIONS)),
             guests: Arc::default(),
@@ -63,6 +73,8 @@ impl Port {
 #[derive(Clone)]
 struct Door {
     trust: watch::Receiver<Arc<Trust>>,
+    telemetry: Arc<Telemetry>,
+    distrust: Arc<Distrust>,
     through: mpsc::Sender<io::Result<Caller>>,
     connections: Arc<Semaphore>,
     guests: Arc<Guests>,
@@ -80,7 +92,7 @@ impl Door {
                     let door = self.clone();
                     tokio::spawn(async move {
                         if let Err(error) = door.greet(tcp, from.ip(), place).await {
-                            tracing::debug!(%from, %error, "no TLS connection");
+                            door.turn_away(from, &error);
                         }
                     });
                 }
@@ -116,6 +128,77 @@ impl Door {
         // Nobody takes it: the server is at its end.
         let _ = self.through.send(Ok(caller)).await;
         Ok(())
+    }
+}
+
+impl Door {
+    /// Tells of a connection that came to nothing: loudly of one that does not believe us, since it is an instance of an
+    /// installation before this one, to which nobody else can say so.
+    fn turn_away(&self, from: SocketAddr, error: &io::Error) {
+        let failure = TlsFailure::of(error);
+        self.telemetry.no_tls(failure);
+        if failure == TlsFailure::Distrust && self.distrust.is_news(from.ip(), Instant::now()) {
+            tracing::warn!(
+                %from,
+                "an instance does not trust this controller's CA: it was enrolled by an installation before this one, and takes \
+                 nothing from this one; restart its pod (kubectl rollout restart)"
+            );
+        } else {
+            tracing::debug!(%from, %error, "no TLS connection");
+        }
+    }
+}
+
+/// Why there is no TLS connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsFailure {
+    /// The other side does not believe our certificate.
+    Distrust,
+    /// We do not believe its.
+    Untrusted,
+    /// It was slow, went away, or spoke something else, as probes and scanners do.
+    Other,
+}
+
+impl TlsFailure {
+    fn of(error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::AlertReceived(
+                AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+                | AlertDescription::DecryptError,
+            )) => Self::Distrust,
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Untrusted,
+            _ => Self::Other,
+        }
+    }
+
+    /// As the metric has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Distrust => "distrust",
+            Self::Untrusted => "untrusted",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Who was told of lately for not believing us: an instance tries again all the time.
+#[derive(Debug, Default)]
+struct Distrust(Mutex<HashMap<IpAddr, Instant>>);
+
+impl Distrust {
+    fn is_news(&self, from: IpAddr, now: Instant) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| now.duration_since(*at) < DISTRUST_TOLD);
+        if told.contains_key(&from) || told.len() >= DISTRUST_MAX {
+            return false;
+        }
+        told.insert(from, now);
+        true
     }
 }
 
@@ -235,5 +318,17 @@ mod tests {
         assert!(Guests::let_in(&guests, address(1)).is_some());
         drop(others);
         assert!(guests.0.lock().unwrap().is_empty(), "nothing is kept of those who left");
+    }
+
+    #[test]
+    fn distrust_is_told_once_in_a_while_and_of_few() {
+        let (told, now) = (Distrust::default(), Instant::now());
+        let from = |number: u32| IpAddr::from(number.to_be_bytes());
+        assert!(told.is_news(from(1), now));
+        assert!(!told.is_news(from(1), now), "a moment ago");
+        let news = (2..1_000).filter(|number| told.is_news(from(*number), now)).count();
+        assert_eq!(news, DISTRUST_MAX - 1);
+        assert!(told.is_news(from(1), now + DISTRUST_TOLD));
+        assert_eq!(told.0.lock().unwrap().len(), 1, "the others are forgotten");
     }
 }

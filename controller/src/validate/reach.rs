@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use sluice_model::unit::{PoolSource, Rule, Unit};
-use sluice_model::{FleetName, ObjectKey};
+use sluice_model::{Config, FleetName, Name, ObjectKey};
 
 use super::{Routes, Validation};
 use crate::members::Memberships;
 use crate::problem::{FieldPath, Severity};
-use crate::translate::{Item, Translation};
+use crate::translate::Translation;
 
 const FIX: &str = "write the address that the upstream has for others, or use a service; loopback is for sidecars, whose \
                    fleet has all its members in the Pool's namespace";
@@ -34,7 +34,7 @@ pub(super) fn note_strangers(
             let Some(item) = translation.items.get(pool) else {
                 continue;
             };
-            if let Some((index, ip)) = loopback(item)
+            if let Some((index, ip)) = item.meaning.as_ref().and_then(|meaning| loopback(meaning.unit()))
                 && let Some(where_they_run) = strangers(fleet, pool, members)
             {
                 let message = format!(
@@ -50,9 +50,17 @@ pub(super) fn note_strangers(
     }
 }
 
+/// A Pool in `served` whose loopback endpoints an instance in `namespace` must not be given: members may have been named
+/// after the Pool went live, and it serves on in its last good form.
+pub(crate) fn of_others<'a>(served: &'a Config, namespace: &Name) -> Option<(&'a ObjectKey, IpAddr)> {
+    let others = served.units.iter().filter(|(pool, _)| pool.namespace != *namespace);
+    let mut loopbacks = others.filter_map(|(pool, unit)| Some((pool, loopback(unit)?.1)));
+    loopbacks.next()
+}
+
 /// The first loopback endpoint of a pool, with its number.
-fn loopback(item: &Item) -> Option<(usize, IpAddr)> {
-    let Unit::Pool(pool) = item.meaning.as_ref()?.unit().as_ref() else {
+fn loopback(unit: &Unit) -> Option<(usize, IpAddr)> {
+    let Unit::Pool(pool) = unit else {
         return None;
     };
     let PoolSource::Static(endpoints) = &pool.source else {

@@ -102,6 +102,7 @@ pub struct World {
     pub register: Arc<Book>,
     pub post: watch::Sender<Post>,
     pub heard: mpsc::Receiver<StreamEvent>,
+    telemetry: Arc<Telemetry>,
     stop: CancellationToken,
     /// The key of the request made last; each certificate here is for the one before it.
     keys: Mutex<Vec<KeyPair>>,
@@ -145,13 +146,14 @@ impl World {
             belonging: Mutex::new(Belonging::To("edge".parse().unwrap())),
             existence: Mutex::new(Existence::Presumed),
         });
+        let telemetry = Arc::new(Telemetry::new().unwrap());
         let registrar = Registrar::new(Parts {
             cluster: keyring.cluster().clone(),
             trust: trusting.clone(),
             review: Arc::clone(&tokens) as Arc<dyn Review>,
             register: Arc::clone(&register) as Arc<dyn Register>,
             clock: Arc::new(|| Millis(unix_seconds() * 1_000)),
-            telemetry: Arc::new(Telemetry::new().unwrap()),
+            telemetry: Arc::clone(&telemetry),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -170,6 +172,7 @@ impl World {
         let port = Port {
             listener,
             trust: trusting,
+            telemetry: Arc::clone(&telemetry),
         };
         tokio::spawn(stream::serve(port, desk, enrolment(registrar), stop.clone()));
         Self {
@@ -180,6 +183,7 @@ impl World {
             register,
             post,
             heard,
+            telemetry,
             stop,
             keys: Mutex::default(),
         }
@@ -207,6 +211,26 @@ impl World {
     pub fn replace_keys(&self, keyring: &Keyring) {
         keyring.write(self.state()).unwrap();
         self.trust.send_replace(trust(self.state()));
+    }
+
+    /// How many connections did not get through TLS because of `reason`.
+    pub fn tls_failures(&self, reason: &str) -> u64 {
+        let text = String::from_utf8(self.telemetry.text().unwrap()).unwrap();
+        let sample = format!("sluice_stream_tls_failures_total{{reason=\"{reason}\"}} ");
+        text.lines()
+            .find_map(|line| line.strip_prefix(&sample))
+            .map_or(0, |count| count.parse().unwrap())
+    }
+
+    pub async fn told_of_tls_failure(&self, reason: &str) {
+        let told = async {
+            while self.tls_failures(reason) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told)
+            .await
+            .expect("the failure is counted");
     }
 
     fn channel(&self, ca: &str, shown: &Shown) -> Endpoint {

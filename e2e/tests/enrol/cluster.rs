@@ -171,6 +171,7 @@ impl Cluster {
         let port = Port {
             listener,
             trust: self.trust.subscribe(),
+            telemetry: Arc::clone(&self.telemetry),
         };
         let enrolment = Enrolment::ByToken(Arc::new(registrar));
         tokio::spawn(stream::serve(port, desk, enrolment, self.stop.clone()));

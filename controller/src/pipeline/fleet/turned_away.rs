@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use sluice_model::InstanceId;
 use sluice_model::limits::{TURNED_AWAY_KEPT_MS, TURNED_AWAY_MAX};
+use sluice_model::{InstanceId, Name};
 
 use super::Fleet;
 use crate::pipeline::board::InstanceView;
 use crate::pipeline::story::written;
 use crate::rollout::Millis;
-use crate::validate::Governed;
+use crate::validate::{Governed, reach};
 
 /// See the file's comment.
 #[derive(Debug, Default)]
@@ -50,6 +50,28 @@ impl Fleet {
     /// An instance of this fleet was not let in.
     pub fn turned_away(&mut self, instance: &InstanceId, why: String, now: Millis) {
         self.turned_away.note(instance, why, now);
+    }
+
+    /// Why no instance that runs in `namespace` may have what is served or tried: it would send to what listens on its own
+    /// machine for somebody else's Pool.
+    pub(in crate::pipeline) fn keeps_out(&mut self, namespace: &Name, now: Millis) -> Option<String> {
+        let stable = self.stable(now);
+        let target = self
+            .core
+            .record()
+            .rollout
+            .as_ref()
+            .map(|rollout| rollout.target.revision);
+        let tried = self.offered.as_ref().filter(|(revision, _)| Some(*revision) == target);
+        let tried = tried.map(|(_, content)| content);
+        let (pool, ip) = stable
+            .iter()
+            .chain(tried)
+            .find_map(|content| reach::of_others(content.snapshot.config(), namespace))?;
+        Some(format!(
+            "{pool} is live with the endpoint {ip}, which in namespace {namespace} would be another machine than it means; \
+             take the endpoint out of the Pool, or remove the routes to it, then this instance is let in"
+        ))
     }
 
     /// Everybody who is or was connected, and who would be.
@@ -96,8 +118,15 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{NOW, fleet, join, shared};
+    use std::sync::Arc;
+
+    use sluice_proto::sections::unit_digest;
+
+    use super::super::tests::{NOW, first_target, fleet, join, shared};
     use super::*;
+    use crate::compile::{Compiler, Stable};
+    use crate::rollout::Event;
+    use crate::source::{View, manifest, yaml};
     use crate::stream::LinkId;
 
     fn reasons(fleet: &Fleet, now: Millis) -> Vec<(String, bool, Option<String>)> {
@@ -129,5 +158,58 @@ mod tests {
         assert_eq!(reasons(&fleet, late).len(), 1, "nothing was heard of i-2 for long");
         fleet.gone(&stranger, NOW);
         assert_eq!(reasons(&fleet, NOW).len(), 1);
+    }
+
+    /// Members may be named after a Pool went live that means their own machines.
+    #[test]
+    fn an_instance_of_another_namespace_waits_until_no_pool_means_its_own_machine() {
+        let state = tempfile::tempdir().unwrap();
+        let mut fleet = fleet(&shared(state.path()));
+        let (shop, other) = ("shop".parse().unwrap(), "other".parse().unwrap());
+        assert_eq!(fleet.keeps_out(&other, NOW), None, "it serves nothing");
+        let target = first_target(&fleet);
+        let Event::NewTarget(first) = &target else {
+            panic!("{target:?}");
+        };
+        let revision = first.revision;
+        fleet.note_content(revision, content("127.0.0.1"));
+        fleet.whole.insert(revision);
+        fleet.happen(target, NOW);
+        assert_eq!(fleet.core.record().stable, Some(revision));
+        assert_eq!(fleet.keeps_out(&shop, NOW), None, "its own");
+        let why = fleet.keeps_out(&other, NOW).unwrap();
+        assert!(
+            why.starts_with("Pool shop/p is live with the endpoint 127.0.0.1"),
+            "{why}"
+        );
+        fleet.stable = Some((revision, content("10.1.2.3")));
+        assert_eq!(fleet.keeps_out(&other, NOW), None);
+        // One that was offered once, and is not tried, keeps nobody out.
+        fleet.note_content(revision, content("127.0.0.1"));
+        assert_eq!(fleet.keeps_out(&other, NOW), None);
+    }
+
+    fn content(address: &str) -> Stable {
+        let text = format!(
+            "apiVersion: sluice.dev/v1alpha1\nkind: Pool\nmetadata: {{name: p, namespace: shop}}\n\
+             spec: {{endpoints: [{{address: '{address}', port: 80}}]}}\n\
+             ---\napiVersion: sluice.dev/v1alpha1\nkind: ProxyRoute\nmetadata: {{name: r, namespace: shop}}\n\
+             spec: {{fleet: edge, hostnames: [a.example.com], rules: [{{name: all, pool: p}}]}}\n\
+             ---\napiVersion: sluice.dev/v1alpha1\nkind: Rollout\nmetadata: {{name: edge, namespace: sluice-system}}\n\
+             spec: {{fleet: edge, dataPlane: {{listeners: [{{name: http, port: 80}}]}}}}\n"
+        );
+        let read = manifest::read(&"a.yaml".into(), yaml::documents(&text).unwrap());
+        assert_eq!(read.problems, []);
+        let view = View {
+            objects: read.objects.into_iter().collect(),
+            ..View::default()
+        };
+        let mut output = Compiler::new(unit_digest).compile(&view, &BTreeMap::new());
+        assert!(!output.problems.iter().any(crate::problem::Problem::is_error), "{:?}", output.problems);
+        let compiled = output.fleets.remove(&"edge".parse().unwrap()).unwrap();
+        Stable {
+            snapshot: Arc::new(compiled.snapshot.unwrap()),
+            sources: BTreeMap::new(),
+        }
     }
 }
