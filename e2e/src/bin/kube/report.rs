@@ -12,6 +12,9 @@ use crate::options::Options;
 use crate::registry::{Check, Needs};
 use crate::world::{Cluster, World};
 
+/// Of what a failed check says, in the output. All of it is in its folder.
+const LINES: usize = 60;
+
 /// How many ended how.
 #[derive(Default)]
 struct Count {
@@ -47,7 +50,7 @@ pub(crate) async fn run(options: Options, checks: Vec<Check>) -> anyhow::Result<
                     "{:<20} FAILED {:.1} s: {}",
                     check.name,
                     began.elapsed().as_secs_f64(),
-                    first_line(&why)
+                    indented(&why)
                 );
                 println!("{:<20} see {}", "", world.folder().display());
                 world.say(&format!("FAILED: {why}"));
@@ -93,6 +96,8 @@ fn panic_text(ended: tokio::task::JoinError) -> String {
         .unwrap_or_else(|| "it panicked".to_owned())
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// The beginning, under the line of its check: where only the output is kept, nothing else says what was seen.
+fn indented(text: &str) -> String {
+    let lines: Vec<_> = text.lines().take(LINES).collect();
+    lines.join("\n                     ")
 }

@@ -63,8 +63,9 @@ pub(crate) async fn golden(world: &World) -> anyhow::Result<()> {
     for what in ["rollouts.sluice.dev", "slr", "prt", "pol", "sluice"] {
         for wide in [&[][..], &["-o", "wide"]] {
             let call = [&["get", what][..], wide].concat();
-            let table = world.kubectl(&[&["-n", &namespace], &call[..]].concat()).await?;
-            let _ = write!(all, "$ kubectl {}\n{}\n", call.join(" "), without_age(&table));
+            let tables = world.kubectl(&[&["-n", &namespace], &call[..]].concat()).await?;
+            let tables = in_order(&without_age(&tables));
+            let _ = write!(all, "$ kubectl {}\n{tables}\n", call.join(" "));
         }
     }
     let path = repository::root().join(GOLDEN);
@@ -74,7 +75,8 @@ pub(crate) async fn golden(world: &World) -> anyhow::Result<()> {
     let golden = fs::read_to_string(&path).unwrap_or_default();
     ensure!(
         all == golden,
-        "the output is not that of {GOLDEN} ({BLESS}=1 writes it anew):\n{all}"
+        "{} ({BLESS}=1 writes {GOLDEN} anew):\n{all}",
+        first_difference(&all, &golden)
     );
     beside_another(world, &namespace).await
 }
@@ -106,6 +108,25 @@ fn without_age(table: &str) -> String {
 fn next_column(header: &str, from: usize) -> usize {
     let rest = header.get(from..).unwrap_or_default();
     from + rest.find(|letter| letter != ' ').unwrap_or(rest.len())
+}
+
+/// The tables of a category by their names: the API server lists kinds out of a map, in another order each time.
+fn in_order(tables: &str) -> String {
+    let mut tables: Vec<_> = tables.trim_end().split("\n\n").collect();
+    tables.sort_by_key(|table| table.lines().nth(1));
+    tables.join("\n\n") + "\n"
+}
+
+/// In one line, for the report.
+fn first_difference(all: &str, golden: &str) -> String {
+    let mut pairs = all.lines().zip(golden.lines().chain(std::iter::repeat("")));
+    let Some((is, was)) = pairs.find(|(is, was)| is != was) else {
+        return format!(
+            "{} lines are missing at the end",
+            golden.lines().count() - all.lines().count()
+        );
+    };
+    format!("it prints {is:?} instead of {was:?}")
 }
 
 async fn written(
@@ -283,5 +304,20 @@ mod tests {
         let table = "NAME   PHASE   AGE    STABLE\nidle   Idle    12s    41-8f\nnew            2m3s   \n";
         let golden = "NAME   PHASE   AGE   STABLE\nidle   Idle    -     41-8f\nnew            -\n";
         assert_eq!(without_age(table), golden);
+    }
+
+    #[test]
+    fn the_order_of_kinds_does_not_matter() {
+        let one = "NAME\npool/a\npool/b\n\nNAME\nroute/a\n";
+        let other = "NAME\nroute/a\n\nNAME\npool/a\npool/b\n";
+        assert_eq!(in_order(one), one);
+        assert_eq!(in_order(other), one);
+    }
+
+    #[test]
+    fn a_difference_is_told_in_a_line() {
+        assert_eq!(first_difference("a\nb\n", "a\nc\n"), r#"it prints "b" instead of "c""#);
+        assert_eq!(first_difference("a\nb\n", "a\n"), r#"it prints "b" instead of """#);
+        assert_eq!(first_difference("a\n", "a\nb\n"), "1 lines are missing at the end");
     }
 }
