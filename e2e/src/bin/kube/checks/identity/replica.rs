@@ -73,13 +73,14 @@ impl Replica {
             memberships: told,
             pods,
         });
+        let telemetry = Arc::new(Telemetry::new()?);
         let registrar = Registrar::new(Parts {
             cluster: keys.cluster().clone(),
             trust: keys.trust(),
             review: Arc::new(TokenReviews::new(world.client())),
             register: Arc::clone(&register),
             clock: Arc::new(wall_clock),
-            telemetry: Arc::new(Telemetry::new()?),
+            telemetry: Arc::clone(&telemetry),
         });
         let (said, heard) = mpsc::channel(64);
         let (post, posted) = watch::channel(Post::Leads(said));
@@ -96,6 +97,7 @@ impl Replica {
         let port = Port {
             listener,
             trust: keys.trust(),
+            telemetry,
         };
         let enrolment = Enrolment::ByToken(Arc::new(registrar));
         tokio::spawn(stream::serve(port, desk, enrolment, stop.clone()));
