@@ -28,10 +28,12 @@ command_of() {
             --audit-policy-file="$dir/audit-policy.yaml" --audit-log-path="$dir/audit.log" --audit-log-maxsize=4096)
         ;;
     controller-manager)
+        # After the API server was away, whoever asks first finds that the node has not been heard of, and takes all of its
+        # pods out of all Services for a while. With one node that is an outage of Kubernetes' own making.
         command=(kube-controller-manager --kubeconfig "$dir/controller-manager.kubeconfig" --leader-elect=false
             --use-service-account-credentials --service-account-private-key-file="$pki/sa.key"
             --root-ca-file="$pki/ca.crt" --cluster-signing-cert-file="$pki/ca.crt"
-            --cluster-signing-key-file="$pki/ca.key")
+            --cluster-signing-key-file="$pki/ca.key" --node-monitor-grace-period=15m)
         ;;
     scheduler) command=(kube-scheduler --kubeconfig "$dir/scheduler.kubeconfig" --leader-elect=false) ;;
     containerd) command=(containerd --config "$dir/containerd.toml") ;;
