@@ -279,7 +279,7 @@ pub(super) fn first_of(problems: &[&Problem]) -> String {
 }
 
 fn accepted(subject: Subject<'_>) -> Fact {
-    let own = |problem: &&&Problem| about(subject.item.object.key.kind, problem).is_none();
+    let own = |problem: &&&Problem| about(subject.item, problem).is_none();
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) = subject
         .problems
         .iter()

@@ -28,14 +28,17 @@ pub fn resolved(subject: Subject<'_>, scene: &Scene<'_>) -> Option<Fact> {
 
 /// What its own Problems say.
 fn own(subject: Subject<'_>) -> Fact {
-    let kind = subject.item.object.key.kind;
+    if subject.item.meaning.is_none() {
+        let message = "what it refers to is not known before it is in order";
+        return fact(Truth::Unknown, Reason::NotKnown, message);
+    }
     let broken: Vec<&Problem> = subject
         .problems
         .iter()
-        .filter(|problem| about(kind, problem).is_some())
+        .filter(|problem| about(subject.item, problem).is_some())
         .copied()
         .collect();
-    match broken.first().and_then(|first| about(kind, first)) {
+    match broken.first().and_then(|first| about(subject.item, first)) {
         None => fact(Truth::True, Reason::Resolved, "everything that it refers to is there"),
         Some(reason) => fact(Truth::False, reason, first_of(&broken)),
     }
@@ -45,10 +48,12 @@ fn fact(truth: Truth, reason: Reason, message: impl Into<String>) -> Fact {
     Fact::new("ResolvedRefs", truth, reason, message.into())
 }
 
-/// What kind of reference a Problem is about, if it is about one.
-pub(super) fn about(kind: Kind, problem: &Problem) -> Option<Reason> {
+/// What kind of reference a Problem of `item` is about, if it is about one. Of an object that means nothing as it is written
+/// every Problem is about what is written there, also where a reference should stand.
+pub(super) fn about(item: &Item, problem: &Problem) -> Option<Reason> {
+    item.meaning.as_ref()?;
     let field = problem.field.as_str();
-    match kind {
+    match item.object.key.kind {
         Kind::ProxyRoute if field.starts_with("spec.rules[") && field.ends_with("].pool") => Some(Reason::PoolNotFound),
         // The pool that no form of serves is said of all rules at once.
         Kind::ProxyRoute if field == "spec.rules" => Some(Reason::PoolNotUsable),
@@ -85,7 +90,7 @@ fn of_pool(subject: Subject<'_>, situation: &Situation) -> Option<Fact> {
 /// What it refers to itself, and then what its pools do.
 fn of_route(subject: Subject<'_>, scene: &Scene<'_>) -> Option<Fact> {
     let said = own(subject);
-    if said.truth == Truth::False {
+    if said.truth != Truth::True {
         return Some(said);
     }
     let rules = match subject.item.meaning.as_ref().map(|meaning| meaning.unit().as_ref()) {
@@ -125,7 +130,7 @@ fn backend(pool: &ObjectKey, scene: &Scene<'_>) -> Backend {
     let Some((service, presence)) = service_of(item, scene.situation) else {
         return Backend::InOrder;
     };
-    let told = problems.iter().find(|problem| about(Kind::Pool, problem).is_some());
+    let told = problems.iter().find(|problem| about(item, problem).is_some());
     let why = told.map_or_else(
         || format!("Service {service} is not known"),
         |problem| in_words(problem),

@@ -406,15 +406,21 @@ fn what_is_wrong_is_named_with_its_place_and_what_serves_instead() {
         desired.facts[2].message,
         "spec.rules[0].pool: no Pool \"apo\" in namespace shop; did you mean \"api\"? Or create Pool shop/apo; its last good form keeps serving"
     );
-    let mut bench = Bench::serving(GOOD);
-    bench.write(
-        &GOOD.replace("name: all, pool: api", "name: all, pool: api, timeouts: {request: 0s}"),
-        2,
-    );
-    check(
-        &mut bench,
-        "False - | Accepted=False/Invalid ResolvedRefs=True/Resolved Programmed=False/Quarantined",
-    );
+    // Also where a reference should stand.
+    for (right, wrong) in [
+        ("name: all, pool: api", "name: all, pool: api, timeouts: {request: 0s}"),
+        ("name: all, pool: api", "name: all, pool: [api]"),
+        ("name: all, pool: api", "name: all"),
+        ("rules: [{name: all, pool: api}]", "rules: these are none"),
+    ] {
+        let mut bench = Bench::serving(GOOD);
+        assert!(GOOD.contains(right), "{right}");
+        bench.write(&GOOD.replace(right, wrong), 2);
+        check(
+            &mut bench,
+            "False - | Accepted=False/Invalid ResolvedRefs=Unknown/NotKnown Programmed=False/Quarantined",
+        );
+    }
 }
 
 #[test]
