@@ -17,6 +17,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod await_trust;
 pub mod config;
 pub mod dial;
 #[cfg(test)]

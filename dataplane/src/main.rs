@@ -1,5 +1,7 @@
 //! `sluice-dataplane`: one instance of the data plane as a process of its own.
 
+use std::ffi::OsString;
+
 use clap::Parser;
 
 #[global_allocator]
@@ -11,7 +13,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     name = "sluice-dataplane",
     version,
     about,
-    after_help = "`sluice-dataplane drain`, in the same container: as SIGTERM would. For preStop hooks of sidecars."
+    after_help = "`sluice-dataplane drain`, in the same container: as SIGTERM would. For preStop hooks of sidecars.\n\
+                  `sluice-dataplane await-trust DIR SECONDS`: until ca.pem is in DIR, or so long. For init containers."
 )]
 struct Command {
     #[command(flatten)]
@@ -20,8 +23,11 @@ struct Command {
 
 fn main() -> anyhow::Result<()> {
     // No subcommand of clap's, which would take the image's SLUICE_STATE for half of an instance's command line.
-    if std::env::args_os().skip(1).eq(["drain"]) {
-        return sluice_dataplane::drain::drain();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match arguments.split_first() {
+        Some((first, [])) if first == "drain" => return sluice_dataplane::drain::drain(),
+        Some((first, rest)) if first == "await-trust" => return sluice_dataplane::await_trust::await_trust(rest),
+        Some(_) | None => {}
     }
     sluice_dataplane::instance::log_to_stderr();
     sluice_dataplane::run(Command::parse().args)

@@ -10,7 +10,7 @@ use sluice_model::limits::MAX_IDENTITY_FILE_BYTES;
 use sluice_proto::enrol::Enrolled;
 use sluice_proto::signed::Audience;
 
-use super::trust::{self, Trust};
+use super::trust::{self, CA_FILE, Trust};
 use super::{ADVICE, Identity, IdentityError, TlsIdentity};
 use crate::config::files::{self, Care, StateError};
 
@@ -118,7 +118,7 @@ impl Folder {
     /// # Errors
     /// Names the file that could not be written.
     pub(crate) fn store_trust(&self, trust: &Trust) -> Result<(), StateError> {
-        files::write(&self.public.join("ca.pem"), trust.ca_pem.as_bytes(), Care::Durable)?;
+        files::write(&self.public.join(CA_FILE), trust.ca_pem.as_bytes(), Care::Durable)?;
         let trusted = trust.trusted.to_json();
         files::write(&self.public.join("trusted.json"), trusted.as_bytes(), Care::Durable)
     }

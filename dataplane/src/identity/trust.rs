@@ -23,6 +23,9 @@ pub struct Trust {
     pub trusted: KeySet,
 }
 
+/// The authorities of the controller, in that folder.
+pub const CA_FILE: &str = "ca.pem";
+
 /// A folder with the files `ca.pem` and `trusted.json` that others keep.
 #[derive(Clone, Debug)]
 pub struct TrustFolder(PathBuf);
@@ -46,7 +49,7 @@ impl TrustFolder {
 }
 
 pub(super) fn read(folder: &Path, advice: &'static str) -> Result<Trust, IdentityError> {
-    let path = folder.join("ca.pem");
+    let path = folder.join(CA_FILE);
     let wrong = |path: &Path, problem: String| IdentityError {
         path: path.to_owned(),
         problem,
