@@ -61,8 +61,10 @@ impl Pod {
         let ready = |condition: &k8s_openapi::api::core::v1::PodCondition| {
             condition.type_ == "Ready" && condition.status == "True"
         };
-        let first = status.init_container_statuses.unwrap_or_default();
-        let all = status.container_statuses.into_iter().flatten().chain(first);
+        let first = status.init_container_statuses.into_iter().flatten();
+        // One that only comes before the others is over when they run.
+        let beside = first.filter(|first| first.state.as_ref().is_none_or(|state| state.terminated.is_none()));
+        let all = status.container_statuses.into_iter().flatten().chain(beside);
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
