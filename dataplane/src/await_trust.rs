@@ -25,11 +25,16 @@ pub fn await_trust(arguments: &[OsString]) -> anyhow::Result<()> {
         bail!("usage: sluice-dataplane await-trust DIR SECONDS")
     };
     let number = seconds.to_str().and_then(|text| text.parse().ok());
-    let at_most = Duration::from_secs(number.with_context(|| format!("{} is no number of seconds", seconds.display()))?);
+    let at_most =
+        Duration::from_secs(number.with_context(|| format!("{} is no number of seconds", seconds.display()))?);
     let authorities = Path::new(folder).join(CA_FILE);
     let began = Instant::now();
     if appears(&authorities, at_most, PAUSE) {
-        println!("{} is there after {:.1} s", authorities.display(), began.elapsed().as_secs_f64());
+        println!(
+            "{} is there after {:.1} s",
+            authorities.display(),
+            began.elapsed().as_secs_f64()
+        );
     } else {
         println!("{} is not there yet: the instance waits for it", authorities.display());
     }
@@ -72,7 +77,10 @@ mod tests {
             await_trust(&arguments).map_err(|error| error.to_string())
         };
         assert_eq!(waits(&["/nowhere", "0"]), Ok(()));
-        assert_eq!(waits(&["/nowhere", "soon"]), Err("soon is no number of seconds".to_owned()));
+        assert_eq!(
+            waits(&["/nowhere", "soon"]),
+            Err("soon is no number of seconds".to_owned())
+        );
         assert!(waits(&["/nowhere"]).unwrap_err().contains("DIR SECONDS"));
     }
 }
