@@ -9,7 +9,7 @@ mod drain;
 pub(crate) mod exchange;
 pub mod failure;
 mod forward;
-pub(crate) mod grpc;
+mod grpc;
 pub(crate) mod headers;
 pub(crate) mod host;
 pub(crate) mod http1;

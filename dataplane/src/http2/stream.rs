@@ -20,7 +20,6 @@ use super::request;
 use super::state::{Http2, Stream, Window};
 use crate::proxy;
 use crate::proxy::body::{ClientBody, ResponseBody};
-use crate::proxy::grpc;
 use crate::proxy::headers::clean_response_trailers;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
@@ -84,10 +83,6 @@ fn with_body(request: Request<RecvStream>, stream: &Rc<Stream>) -> Request<Clien
     };
     let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let expects = text(EXPECT).is_some_and(|expects| expects.eq_ignore_ascii_case("100-continue"));
-    // Calls of gRPC are streams in both directions: a client that has not ended its request may be silent.
-    if grpc::is_call(request.headers()) && !request.body().is_end_stream() {
-        stream.may_be_silent();
-    }
     request.map(|recv| ClientBody::Http2(Incoming::new(recv, stream.clone(), length, expects)))
 }
 

@@ -4,8 +4,8 @@
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use hyper::body::Body;
 use sluice_model::unit::ClientAuth;
 use sluice_model::upgrade::UpgradeToken;
 
@@ -100,6 +100,14 @@ impl Exchange {
         let fresh = || request_id::from_bits(worker.chance.next(), worker.chance.next());
         let request_id = request_id::of_client(request.headers()).unwrap_or_else(fresh);
         let stream = request.body().stream().cloned();
+        let call = grpc::call(request.headers()).cloned();
+        // Calls are streams in both directions: a client that has not ended its request may be silent.
+        if call.is_some()
+            && !request.body().is_end_stream()
+            && let Some(stream) = &stream
+        {
+            stream.may_be_silent();
+        }
         Box::new(Self {
             worker: worker.clone(),
             connection: connection.clone(),
@@ -120,11 +128,7 @@ impl Exchange {
             },
             stream,
             rule: None,
-            call: request
-                .headers()
-                .get(CONTENT_TYPE)
-                .filter(|_| grpc::is_call(request.headers()))
-                .cloned(),
+            call,
             call_status: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
