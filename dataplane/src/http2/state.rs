@@ -7,8 +7,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use sluice_model::limits::{
-    DRAIN_MS, HTTP2_GOAWAY_WAIT_SECONDS, HTTP2_HEADS_MAX_BYTES, HTTP2_STALLED_STREAMS_MAX, HTTP2_STREAM_IDLE_SECONDS,
-    REQUEST_TOTAL_SECONDS,
+    DRAIN_MS, HTTP2_GOAWAY_WAIT_SECONDS, HTTP2_HEADS_MAX_BYTES, HTTP2_HEADS_STREAM_BYTES, HTTP2_STALLED_STREAMS_MAX,
+    HTTP2_STREAM_IDLE_SECONDS, REQUEST_TOTAL_SECONDS,
 };
 
 use super::frames::Credit;
@@ -22,6 +22,8 @@ pub(crate) struct Http2 {
     /// Why and since when it ends against the client's will.
     broken: Cell<Option<(Rule, Instant)>>,
     bounds: Cell<Bounds>,
+    /// Requests that may be under way.
+    streams_max: u32,
     /// Since when the client has been told to leave.
     leaving: Cell<Option<Instant>>,
     /// Whether the client's first `SETTINGS` has come.
@@ -39,9 +41,10 @@ pub(crate) struct Http2 {
 }
 
 impl Http2 {
-    /// Of a connection with these bounds.
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    /// Of a connection with these bounds, which may have so many streams.
+    pub(crate) fn new(bounds: Bounds, streams_max: u32) -> Self {
         Self {
+            streams_max,
             broken: Cell::default(),
             bounds: Cell::new(bounds),
             leaving: Cell::default(),
@@ -56,6 +59,11 @@ impl Http2 {
         }
     }
 
+    /// How many streams it may have.
+    pub(super) fn streams_max(&self) -> u32 {
+        self.streams_max
+    }
+
     /// The bounds are others from now on; of streams, of those to come.
     pub(crate) fn follow(&self, bounds: Bounds) {
         self.bounds.set(bounds);
@@ -63,6 +71,11 @@ impl Http2 {
         writing.follow_response(&bounds);
         self.writing.set(writing);
     }
+}
+
+/// What the heads of a connection of so many streams may take while no upstream has answered them, in bytes.
+fn heads_max(streams: u32) -> usize {
+    HTTP2_HEADS_MAX_BYTES.max(HTTP2_HEADS_STREAM_BYTES.saturating_mul(streams as usize))
 }
 
 /// What the sweep has to do about a connection.
@@ -155,7 +168,7 @@ impl Http2 {
             http2: self.clone(),
             began: Instant::now(),
             head_bytes: Cell::new(head_bytes),
-            fits: if held > HTTP2_HEADS_MAX_BYTES {
+            fits: if held > heads_max(self.streams_max) {
                 Err(Rule::HeadMemory)
             } else {
                 Ok(())
@@ -402,11 +415,13 @@ fn remember(known: &RefCell<Option<Waker>>, waker: &Waker) {
 
 #[cfg(test)]
 mod tests {
+    use sluice_model::limits::HTTP2_STREAMS_MAX;
+
     use super::*;
 
     #[test]
     fn heads_are_bounded_together_and_given_back() {
-        let http2 = Rc::new(Http2::new(Bounds::default()));
+        let http2 = Rc::new(Http2::new(Bounds::default(), HTTP2_STREAMS_MAX));
         let first = http2.open(1, HTTP2_HEADS_MAX_BYTES);
         assert_eq!(first.fits(), Ok(()));
         assert_eq!(http2.open(3, 1).fits(), Err(Rule::HeadMemory));
@@ -417,8 +432,18 @@ mod tests {
     }
 
     #[test]
+    fn who_may_have_more_streams_has_room_for_their_heads() {
+        let http2 = Rc::new(Http2::new(Bounds::default(), 1_000));
+        let streams: Vec<_> = (0..1_000)
+            .map(|n| http2.open(2 * n + 1, HTTP2_HEADS_STREAM_BYTES))
+            .collect();
+        assert!(streams.iter().all(|stream| stream.fits() == Ok(())));
+        assert_eq!(http2.open(2_001, 1).fits(), Err(Rule::HeadMemory));
+    }
+
+    #[test]
     fn a_stalled_response_is_cut_and_many_end_the_connection() {
-        let http2 = Rc::new(Http2::new(Bounds::default()));
+        let http2 = Rc::new(Http2::new(Bounds::default(), HTTP2_STREAMS_MAX));
         let streams: Vec<_> = (0..=HTTP2_STALLED_STREAMS_MAX)
             .map(|n| http2.open(2 * n + 1, 0))
             .collect();
@@ -438,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_silent_body_is_cut_early_and_a_call_of_grpc_late() {
-        let http2 = Rc::new(Http2::new(Bounds::default()));
+        let http2 = Rc::new(Http2::new(Bounds::default(), HTTP2_STREAMS_MAX));
         let (upload, call) = (http2.open(1, 0), http2.open(3, 0));
         call.may_be_silent();
         upload.body_waits();

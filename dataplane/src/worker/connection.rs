@@ -158,7 +158,10 @@ impl Connection {
     /// HTTP/2 is spoken on it from now on.
     pub(crate) fn speaks_http2(&self) -> Rc<Http2> {
         self.http2
-            .get_or_init(|| Rc::new(Http2::new(self.gate.bounds())))
+            .get_or_init(|| {
+                let streams = self.limits().streams.get() as u32; // at most 1,000
+                Rc::new(Http2::new(self.gate.bounds(), streams))
+            })
             .clone()
     }
 
