@@ -9,10 +9,14 @@ mod client;
 #[path = "proxy/world.rs"]
 mod world;
 
+#[path = "upstream/gates.rs"]
+mod gates;
 #[path = "upstream/grpc.rs"]
 mod grpc;
 #[path = "upstream/http2.rs"]
 mod http2;
+#[path = "upstream/lost.rs"]
+mod lost;
 #[path = "upstream/server.rs"]
 mod server;
 #[path = "upstream/streams.rs"]
