@@ -83,7 +83,9 @@ fn codec(streams: u32) -> Builder {
         .max_send_buffer_size(send_buffer(streams))
         .max_concurrent_reset_streams(streams as usize)
         .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(Some(HTTP2_CAUSED_RESETS_MAX));
+        .max_local_error_reset_streams(Some(HTTP2_CAUSED_RESETS_MAX))
+        // It cannot be said of a route: it is said once, before any request, and not taken back (RFC 8441 §3).
+        .enable_connect_protocol();
     builder
 }
 

@@ -178,6 +178,7 @@ impl Http2 {
             response: Cell::new(Patience::for_response(&self.bounds.get())),
             cut: Cell::default(),
             wants_continue: Cell::default(),
+            tunnel: Cell::default(),
             driver: RefCell::default(),
             reader: RefCell::default(),
         });
@@ -188,6 +189,44 @@ impl Http2 {
     /// A stream is over.
     pub(super) fn close(&self, id: u32) {
         self.streams.borrow_mut().remove(&id);
+    }
+
+    /// How many streams are tunnels.
+    pub(crate) fn tunnels(&self) -> usize {
+        self.streams
+            .borrow()
+            .values()
+            .filter(|stream| stream.is_tunnel())
+            .count()
+    }
+
+    /// Each of them is to end at the next of these times.
+    pub(crate) fn end_tunnels_at(&self, next: &mut impl FnMut() -> Instant) {
+        for stream in self.streams.borrow().values() {
+            if let Some(tunnel) = stream.tunnel.get() {
+                let ends_at = Some(next());
+                stream.tunnel.set(Some(Tunnel { ends_at, ..tunnel }));
+            }
+        }
+    }
+
+    /// Ends those whose time has come: their own, or the last for all. How many.
+    pub(crate) fn end_tunnels(&self, now: Instant, last: Instant) -> usize {
+        self.end_those(|tunnel| tunnel.ends_at.unwrap_or(last) <= now)
+    }
+
+    /// Ends those in which nothing has moved for so long.
+    pub(crate) fn end_idle_tunnels(&self, now: Instant, limit: Duration) {
+        self.end_those(|tunnel| now.saturating_duration_since(tunnel.moved) >= limit);
+    }
+
+    fn end_those(&self, due: impl Fn(&Tunnel) -> bool) -> usize {
+        let streams = self.streams.borrow();
+        let due = streams.values().filter(|stream| {
+            let tunnel = stream.tunnel.get();
+            tunnel.is_some_and(|tunnel| tunnel.stage == TunnelStage::Open && due(&tunnel))
+        });
+        due.map(|stream| stream.end_tunnel()).count()
     }
 
     /// What is due: cuts off streams whose client is too slow, and says what the connection itself needs.
@@ -223,6 +262,25 @@ impl Http2 {
     }
 }
 
+/// A stream that is a tunnel.
+#[derive(Clone, Copy, Debug)]
+struct Tunnel {
+    /// When something was passed on last, one way or the other.
+    moved: Instant,
+    /// When it is to end, if its instance ends.
+    ends_at: Option<Instant>,
+    stage: TunnelStage,
+}
+
+/// Whether a tunnel goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TunnelStage {
+    /// It does.
+    Open,
+    /// It is to end now.
+    Over,
+}
+
 /// The state of one stream.
 pub(crate) struct Stream {
     http2: Rc<Http2>,
@@ -235,6 +293,8 @@ pub(crate) struct Stream {
     response: Cell<Patience>,
     cut: Cell<Option<Rule>>,
     wants_continue: Cell<bool>,
+    /// It has left HTTP.
+    tunnel: Cell<Option<Tunnel>>,
     driver: RefCell<Option<Waker>>,
     reader: RefCell<Option<Waker>>,
 }
@@ -282,6 +342,45 @@ impl Stream {
             wake(&self.reader);
         }
         first
+    }
+
+    /// It is a tunnel from now on: nobody waits for a body or a response any more.
+    pub(crate) fn becomes_tunnel(&self) {
+        self.tunnel.set(Some(Tunnel {
+            moved: Instant::now(),
+            ends_at: None,
+            stage: TunnelStage::Open,
+        }));
+    }
+
+    /// Something was passed on in it.
+    pub(crate) fn moved(&self) {
+        if let Some(tunnel) = self.tunnel.get() {
+            let moved = Instant::now();
+            self.tunnel.set(Some(Tunnel { moved, ..tunnel }));
+        }
+    }
+
+    fn is_tunnel(&self) -> bool {
+        self.tunnel.get().is_some()
+    }
+
+    fn end_tunnel(&self) {
+        if let Some(tunnel) = self.tunnel.get() {
+            let stage = TunnelStage::Over;
+            self.tunnel.set(Some(Tunnel { stage, ..tunnel }));
+            wake(&self.driver);
+        }
+    }
+
+    /// Whether it is a tunnel that is to end now.
+    pub(super) fn is_tunnel_over(&self) -> bool {
+        let broken = self.http2.broken().is_some();
+        broken
+            || self
+                .tunnel
+                .get()
+                .is_some_and(|tunnel| tunnel.stage == TunnelStage::Over)
     }
 
     /// The client waits to be told to go on.
@@ -352,7 +451,9 @@ impl Stream {
 
     fn overdue(&self, now: Instant) -> Option<Rule> {
         let passed = |since: Instant, seconds| now.saturating_duration_since(since) >= Duration::from_secs(seconds);
-        if self.response.get().is_over(now) {
+        if self.is_tunnel() {
+            None
+        } else if self.response.get().is_over(now) {
             Some(Rule::ResponseSlow)
         } else if self.body.get().is_over(now)
             || self
@@ -478,5 +579,31 @@ mod tests {
         done.body_ended();
         http2.check(now + Duration::from_secs(HTTP2_STREAM_IDLE_SECONDS + 1));
         assert_eq!(done.cut(), None, "who has said all may wait for the answer");
+    }
+
+    #[test]
+    fn a_tunnel_ends_when_nothing_moves_in_it_or_its_time_has_come() {
+        let http2 = Rc::new(Http2::new(Bounds::default(), HTTP2_STREAMS_MAX));
+        let (request, tunnel) = (http2.open(1, 0), http2.open(3, 0));
+        tunnel.body_waits();
+        tunnel.becomes_tunnel();
+        let (now, limit) = (Instant::now(), Duration::from_secs(300));
+        assert_eq!(
+            http2.check(now + Duration::from_secs(REQUEST_TOTAL_SECONDS)),
+            Due::Nothing
+        );
+        assert_eq!(
+            (tunnel.cut(), http2.tunnels()),
+            (None, 1),
+            "nothing is waited for in it"
+        );
+        http2.end_idle_tunnels(now + Duration::from_secs(299), limit);
+        assert!(!tunnel.is_tunnel_over());
+        http2.end_tunnels_at(&mut || now + Duration::from_secs(5));
+        let late = now + Duration::from_secs(60);
+        assert_eq!(http2.end_tunnels(now + Duration::from_secs(4), late), 0);
+        assert_eq!(http2.end_tunnels(now + Duration::from_secs(5), late), 1);
+        assert_eq!(http2.end_tunnels(late, late), 0, "once");
+        assert!(tunnel.is_tunnel_over() && !request.is_tunnel_over());
     }
 }

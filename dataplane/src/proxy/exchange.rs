@@ -6,10 +6,11 @@ use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Body;
-use sluice_model::unit::ClientAuth;
+use sluice_model::unit::{ClientAuth, UpstreamProtocol};
 use sluice_model::upgrade::UpgradeToken;
 
 use super::body::{ClientBody, Progress, RequestBody, Watch};
+use super::connect::{self, Connect};
 use super::drain::Rest;
 use super::failure::{Failure, Whose};
 use super::forward::Miss;
@@ -61,9 +62,11 @@ pub(crate) struct Exchange {
     /// The protocol that it may go over to, and asks its upstream for.
     pub(super) upgrade: Option<UpgradeToken>,
     /// What it became, if it did.
+    /// If it is an extended `CONNECT`.
+    pub(super) connect: Option<Box<Connect>>,
     pub(super) tunnel: Option<Rc<Traffic>>,
     /// In HTTP/2: the stream it comes by.
-    stream: Option<Rc<Stream>>,
+    pub(super) stream: Option<Rc<Stream>>,
     refused: Option<Refused>,
     /// The rule it broke.
     rule: Option<Rule>,
@@ -122,6 +125,7 @@ impl Exchange {
             nominated: Vec::new(),
             upgrade: None,
             tunnel: None,
+            connect: None,
             refused: match &stream {
                 Some(_) => None,
                 None => connection.gate.pass(),
@@ -163,7 +167,9 @@ impl Exchange {
         let Some(stream) = &self.stream else { return Ok(()) };
         let bounds = self.connection.gate.bounds();
         let checked = stream.fits().and_then(|()| http2::request::check(request, &bounds));
-        checked.map_err(|rule| self.broke_rule(rule))
+        checked.map_err(|rule| self.broke_rule(rule))?;
+        self.connect = connect::take(request);
+        Ok(())
     }
 
     /// It broke a rule, and fails with this.
@@ -232,6 +238,11 @@ impl Exchange {
     }
 
     /// The endpoint it goes to.
+    /// What its pool is spoken to in.
+    pub(super) fn protocol(&self) -> Option<UpstreamProtocol> {
+        self.pool().map(|(_, pool)| pool.transport.settings().protocol)
+    }
+
     pub(super) fn endpoint(&self) -> Option<&EndpointEntry> {
         self.endpoint.as_ref()?.endpoint()
     }

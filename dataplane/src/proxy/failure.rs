@@ -18,7 +18,7 @@ pub enum Failure {
     ClientTimeout,
     /// An expectation other than `100-continue`.
     ExpectationFailed,
-    /// A transfer coding that is unknown.
+    /// A transfer coding that is unknown, or a protocol that it cannot go over to.
     NotImplemented,
     /// A version of HTTP that is unknown.
     VersionNotSupported,
@@ -216,7 +216,7 @@ impl Failure {
             Self::MethodNotAllowed => "this method is not allowed here",
             Self::ClientTimeout => "the request came too slowly",
             Self::ExpectationFailed => "the only expectation that can be met is 100-continue",
-            Self::NotImplemented => "this transfer coding is not implemented",
+            Self::NotImplemented => "this transfer coding or protocol is not implemented",
             Self::VersionNotSupported => "this version of HTTP is not supported",
             Self::Misdirected => "this connection was opened for another host; use one of its own",
             Self::ClientCertificateRequired => "this needs a client certificate that is trusted here, over TLS",

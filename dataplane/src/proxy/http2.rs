@@ -33,7 +33,7 @@ use crate::upstream::multiplexed::{Got, Multiplexed};
 type Shared = Rc<RefCell<RequestBody>>;
 
 /// How an attempt ended without an answer.
-enum Refusal {
+pub(super) enum Refusal {
     /// The connection took nothing, or the upstream says that it did not process the request.
     Unprocessed,
     /// The connection broke, which was there before the request: the upstream may have been gone.
@@ -84,7 +84,7 @@ pub(super) async fn send(
 }
 
 /// The head as HTTP/2 has it: no field that concerns a connection (RFC 9113 §8.2.2), and the host in `:authority`.
-fn head(request: &Request<RequestBody>, way: &Way) -> Option<Request<()>> {
+pub(super) fn head(request: &Request<RequestBody>, way: &Way) -> Option<Request<()>> {
     let scheme = match way.transport.settings().tls {
         Some(_) => Scheme::HTTPS,
         None => Scheme::HTTP,
@@ -135,7 +135,8 @@ async fn attempt(exchange: &mut Exchange, slot: Slot, head: Request<()>, body: &
     Ok(Answer::Upstream(incoming(response, slot, sending)))
 }
 
-fn incoming(response: Response<RecvStream>, slot: Slot, sending: Option<Sending>) -> Response<UpstreamBody> {
+/// The response as the proxy has it.
+pub(super) fn incoming(response: Response<RecvStream>, slot: Slot, sending: Option<Sending>) -> Response<UpstreamBody> {
     let length = response.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|length: &HeaderValue| length.to_str().ok()?.parse().ok());
     response.map(|recv| {
@@ -149,7 +150,8 @@ fn incoming(response: Response<RecvStream>, slot: Slot, sending: Option<Sending>
     })
 }
 
-fn refusal(exchange: &Exchange, slot: &Slot, error: h2::Error) -> Refusal {
+/// What an error says about whether the request was processed.
+pub(super) fn refusal(exchange: &Exchange, slot: &Slot, error: h2::Error) -> Refusal {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     if error.is_remote() && (refused || error.is_go_away()) {
         return Refusal::Unprocessed;

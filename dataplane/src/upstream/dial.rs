@@ -38,6 +38,9 @@ pub(crate) enum Unreached {
     /// HTTP/2 was the only offer, and was not taken.
     #[error("TLS: the endpoint does not speak HTTP/2 (ALPN)")]
     NoHttp2,
+    /// It does not say that it takes extended `CONNECT`.
+    #[error("HTTP/2: the endpoint does not offer WebSocket and its like (RFC 8441)")]
+    NoConnect,
     /// It did not begin to speak HTTP/2.
     #[error("HTTP/2: {0}")]
     Http2(Rc<str>),
