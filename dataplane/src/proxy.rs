@@ -13,6 +13,7 @@ mod far;
 mod forward;
 mod grpc;
 pub(crate) mod headers;
+pub(crate) mod hints;
 pub(crate) mod host;
 pub(crate) mod http1;
 mod http2;
@@ -49,8 +50,8 @@ use admit::Way;
 use body::{ClientBody, ResponseBody};
 use exchange::Exchange;
 use failure::Failure;
-use headers::Survey;
 use far::Far;
+use headers::Survey;
 use host::Host;
 use incoming::UpstreamBody;
 use redirect::Elsewhere;
@@ -91,9 +92,9 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
             exchange.rest = drain::drain(request).await;
             Ok(Answer::Here)
         }
-        Ok(Decision::Elsewhere(elsewhere)) => {
         // Who waits for consent sends nothing before.
         Ok(Decision::Elsewhere(elsewhere)) if exchange.connect.is_some() => Ok(Answer::Elsewhere(elsewhere)),
+        Ok(Decision::Elsewhere(elsewhere)) => {
             exchange.rest = drain::drain(request).await;
             Ok(Answer::Elsewhere(elsewhere))
         }
@@ -149,7 +150,6 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
     Ok(decision)
 }
 
-/// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are
 /// Says to an upstream of HTTP/1.1 what the request may go over to. In HTTP/2 that is said otherwise.
 fn ask_to_go_over(exchange: &mut Exchange, headers: &mut HeaderMap) {
     let protocol = exchange.protocol();
@@ -169,6 +169,7 @@ fn ask_to_go_over(exchange: &mut Exchange, headers: &mut HeaderMap) {
     }
 }
 
+/// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are
 /// of one generation.
 fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>) -> Result<Decision, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;

@@ -15,6 +15,8 @@ mod gates;
 mod grpc;
 #[path = "upstream/http2.rs"]
 mod http2;
+#[path = "upstream/interim.rs"]
+mod interim;
 #[path = "upstream/lost.rs"]
 mod lost;
 #[path = "upstream/server.rs"]

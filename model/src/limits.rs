@@ -259,6 +259,9 @@ pub const DRAIN_MS: u64 = 1_000;
 /// What an upstream may send before and with the head of one response, interim responses included. The largest heads seen
 /// have 32 KiB of cookies; endless `100 Continue`s are an attack.
 pub const MAX_RESPONSE_HEAD_BYTES: usize = 128 << 10;
+/// Interim responses (103 Early Hints) of one request that its client is told of; there is one as a rule, and what is more is
+/// dropped.
+pub const INTERIM_RESPONSES_MAX: usize = 32;
 /// Requests under way on one HTTP/2 connection: what RFC 9113 §6.5.2 recommends at least, and browsers ask for at a time.
 pub const HTTP2_STREAMS_MAX: u32 = 100;
 /// The most that an operator may make of it (`limits.maxStreamsPerConnection`): calls of gRPC between services.

@@ -1,11 +1,12 @@
 //! What an HTTP/2 connection, its streams and the worker's sweep tell each other. One task at a time uses it, so cells do.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use http::Response;
 use sluice_model::limits::{
     DRAIN_MS, HTTP2_GOAWAY_WAIT_SECONDS, HTTP2_HEADS_MAX_BYTES, HTTP2_HEADS_STREAM_BYTES, HTTP2_STALLED_STREAMS_MAX,
     HTTP2_STREAM_IDLE_SECONDS, REQUEST_TOTAL_SECONDS,
@@ -15,6 +16,7 @@ use super::frames::Credit;
 use crate::guard::bounds::Bounds;
 use crate::guard::patience::{Patience, earn, wait};
 use crate::guard::rule::Rule;
+use crate::proxy::hints::Hints;
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -178,6 +180,7 @@ impl Http2 {
             response: Cell::new(Patience::for_response(&self.bounds.get())),
             cut: Cell::default(),
             wants_continue: Cell::default(),
+            hints: OnceCell::new(),
             tunnel: Cell::default(),
             driver: RefCell::default(),
             reader: RefCell::default(),
@@ -293,6 +296,8 @@ pub(crate) struct Stream {
     response: Cell<Patience>,
     cut: Cell<Option<Rule>>,
     wants_continue: Cell<bool>,
+    /// What its client is told before the answer.
+    hints: OnceCell<Hints>,
     /// It has left HTTP.
     tunnel: Cell<Option<Tunnel>>,
     driver: RefCell<Option<Waker>>,
@@ -381,6 +386,16 @@ impl Stream {
                 .tunnel
                 .get()
                 .is_some_and(|tunnel| tunnel.stage == TunnelStage::Over)
+    }
+
+    /// Where an upstream's interim responses go.
+    pub(crate) fn hints(&self) -> Hints {
+        self.hints.get_or_init(Hints::default).clone()
+    }
+
+    /// The next of them; without one, `waker` is woken when one comes.
+    pub(super) fn take_hint(&self, waker: &Waker) -> Option<Response<()>> {
+        self.hints.get()?.take(waker)
     }
 
     /// The client waits to be told to go on.

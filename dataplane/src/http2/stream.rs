@@ -129,6 +129,11 @@ fn poll_answer<F: Future<Output = Response<ResponseBody>>>(
         // Fails only if the stream is gone.
         let _ = respond.send_informational(go_on);
     }
+    // Before the answer, also if that came at once.
+    while let Some(hint) = stream.take_hint(cx.waker()) {
+        // Fails only if the stream is gone.
+        let _ = respond.send_informational(hint);
+    }
     answer.map(Some)
 }
 

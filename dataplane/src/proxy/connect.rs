@@ -156,7 +156,7 @@ async fn attempt(
         return Err(Refusal::Unprocessed);
     };
     exchange.sending();
-    let response = response.await.map_err(|error| http2::refusal(exchange, &slot, error))?;
+    let response = http2::head_of(exchange, &slot, response).await?;
     slot.heard();
     exchange.upstream_answered();
     Ok(answer(response, send, slot))

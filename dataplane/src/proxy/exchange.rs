@@ -15,6 +15,7 @@ use super::drain::Rest;
 use super::failure::{Failure, Whose};
 use super::forward::Miss;
 use super::grpc::{self, Status};
+use super::hints::Hints;
 use super::host::Host;
 use super::tunnel::Traffic;
 use crate::guard::Line as RequestLine;
@@ -61,9 +62,9 @@ pub(crate) struct Exchange {
     pub(super) nominated: Vec<HeaderName>,
     /// The protocol that it may go over to, and asks its upstream for.
     pub(super) upgrade: Option<UpgradeToken>,
-    /// What it became, if it did.
     /// If it is an extended `CONNECT`.
     pub(super) connect: Option<Box<Connect>>,
+    /// What it became, if it did.
     pub(super) tunnel: Option<Rc<Traffic>>,
     /// In HTTP/2: the stream it comes by.
     pub(super) stream: Option<Rc<Stream>>,
@@ -124,8 +125,8 @@ impl Exchange {
             rest: Rest::Gone,
             nominated: Vec::new(),
             upgrade: None,
-            tunnel: None,
             connect: None,
+            tunnel: None,
             refused: match &stream {
                 Some(_) => None,
                 None => connection.gate.pass(),
@@ -237,12 +238,12 @@ impl Exchange {
         Some((index, self.lane.as_ref()?.generation.pools.get(index as usize)?))
     }
 
-    /// The endpoint it goes to.
     /// What its pool is spoken to in.
     pub(super) fn protocol(&self) -> Option<UpstreamProtocol> {
         self.pool().map(|(_, pool)| pool.transport.settings().protocol)
     }
 
+    /// The endpoint it goes to.
     pub(super) fn endpoint(&self) -> Option<&EndpointEntry> {
         self.endpoint.as_ref()?.endpoint()
     }
@@ -283,6 +284,11 @@ impl Exchange {
             endpoint.requests.add(1);
         }
         self.sent = Some(Instant::now());
+    }
+
+    /// Where the upstream's interim responses go, if its client can be told of any.
+    pub(super) fn hints(&self) -> Option<Hints> {
+        self.stream.as_ref().map(|stream| stream.hints())
     }
 
     /// The head of the upstream's response is there.
