@@ -259,6 +259,9 @@ pub const DRAIN_MS: u64 = 1_000;
 /// What an upstream may send before and with the head of one response, interim responses included. The largest heads seen
 /// have 32 KiB of cookies; endless `100 Continue`s are an attack.
 pub const MAX_RESPONSE_HEAD_BYTES: usize = 128 << 10;
+/// How long who waits in the queue of a listener that is closed is waited for, in milliseconds, when there are no file
+/// descriptors to let them in with. Changes of listeners wait as long.
+pub const LISTENER_DRAIN_MS: u64 = 1_000;
 /// Interim responses (103 Early Hints) of one request that its client is told of; there is one as a rule, and what is more is
 /// dropped.
 pub const INTERIM_RESPONSES_MAX: usize = 32;

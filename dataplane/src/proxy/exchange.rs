@@ -259,7 +259,17 @@ impl Exchange {
     /// There is no connection to send it over, for this reason.
     pub(super) fn unreached(&mut self, request: Request<RequestBody>, reason: &Unreached) -> Miss {
         self.upstream_error = Some(reason.to_string().into());
-        Miss::Unreached(request, Failure::UpstreamConnectFailed)
+        let failure = match reason {
+            Unreached::Exhausted(_) => Failure::Exhausted,
+            Unreached::Connect(_)
+            | Unreached::Tls(_)
+            | Unreached::Unready(_)
+            | Unreached::NoHttp2
+            | Unreached::NoConnect
+            | Unreached::Http2(_)
+            | Unreached::Slow(..) => Failure::UpstreamConnectFailed,
+        };
+        Miss::Unreached(request, failure)
     }
 
     /// The endpoint could not be reached, and has got nothing of it.

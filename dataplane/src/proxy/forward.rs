@@ -71,7 +71,10 @@ pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody
             Err(Miss::Unsent(request)) => (request, Failure::UpstreamReset),
             Err(Miss::Unreached(request, failure)) => (request, failure),
         };
-        exchange.not_reached();
+        // What this process lacks is not held against the endpoint. Another one may have a connection at rest.
+        if failure != Failure::Exhausted {
+            exchange.not_reached();
+        }
         tried.push(way.place.address);
     }
     Err(failure)

@@ -49,6 +49,7 @@ impl Status {
             | Failure::RedirectLoop
             | Failure::NoEndpoint
             | Failure::NotReady
+            | Failure::Exhausted
             | Failure::UpstreamConnectFailed
             | Failure::UpstreamReset => UNAVAILABLE,
             Failure::ClientClosed => CANCELLED,
