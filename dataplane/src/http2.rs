@@ -12,11 +12,13 @@
 //! - [`watched`] is the connection with both in front of the codec.
 //! - [`state`] is what a connection, its streams and the worker's sweep tell each other: budgets, patience, who is cut off.
 //! - [`serve`] drives a connection, [`stream`] one request and its response, [`incoming`] is a request's body.
+//! - [`duplex`] is a stream that has left HTTP.
 //! - [`request`] refuses what HTTP/1.1's guard would refuse, under the same names, and brings the rest into one form.
 //!
 //! None of the guard of HTTP/1.1 (`guard/stream.rs`) is in the way of these bytes: their framing is another.
 //! `docs/decisions/http2.md` has the reasons.
 
+pub(crate) mod duplex;
 mod frames;
 mod hpack;
 pub(crate) mod incoming;

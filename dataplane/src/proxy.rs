@@ -5,12 +5,15 @@
 
 mod admit;
 pub(crate) mod body;
+mod connect;
 mod drain;
 pub(crate) mod exchange;
 pub mod failure;
+mod far;
 mod forward;
-pub(crate) mod grpc;
+mod grpc;
 pub(crate) mod headers;
+pub(crate) mod hints;
 pub(crate) mod host;
 pub(crate) mod http1;
 mod http2;
@@ -47,11 +50,11 @@ use admit::Way;
 use body::{ClientBody, ResponseBody};
 use exchange::Exchange;
 use failure::Failure;
+use far::Far;
 use headers::Survey;
 use host::Host;
 use incoming::UpstreamBody;
 use redirect::Elsewhere;
-use upgrade::Far;
 
 /// How a request was answered.
 // Lives for one call: moving it once is cheaper than a box for every request.
@@ -89,11 +92,13 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
             exchange.rest = drain::drain(request).await;
             Ok(Answer::Here)
         }
+        // Who waits for consent sends nothing before.
+        Ok(Decision::Elsewhere(elsewhere)) if exchange.connect.is_some() => Ok(Answer::Elsewhere(elsewhere)),
         Ok(Decision::Elsewhere(elsewhere)) => {
             exchange.rest = drain::drain(request).await;
             Ok(Answer::Elsewhere(elsewhere))
         }
-        Err(failure) if failure.ends_connection() => Err(failure),
+        Err(failure) if failure.ends_connection() || exchange.connect.is_some() => Err(failure),
         Err(failure) => {
             exchange.rest = drain::drain(request).await;
             Err(failure)
@@ -132,19 +137,36 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
     }
     let decision = route(exchange, &survey, request)?;
     if let Decision::Forward(_) = decision {
-        let coded = survey.transfer_encodings > 0 || lacks_length(request, &survey);
+        let coded = survey.transfer_encodings > 0 || (exchange.connect.is_none() && lacks_length(request, &survey));
         prepare(exchange, &survey, request.headers_mut());
         if coded {
             // Said here so that the framing that goes on is ours, also for methods that usually have no body.
             let chunked = HeaderValue::from_static("chunked");
             request.headers_mut().insert(TRANSFER_ENCODING, chunked);
         }
-        if let Some(token) = &exchange.upgrade {
-            upgrade::ask(request.headers_mut(), token);
-        }
+        ask_to_go_over(exchange, request.headers_mut());
         rewrite::apply(exchange, request)?;
     }
     Ok(decision)
+}
+
+/// Says to an upstream of HTTP/1.1 what the request may go over to. In HTTP/2 that is said otherwise.
+fn ask_to_go_over(exchange: &mut Exchange, headers: &mut HeaderMap) {
+    let protocol = exchange.protocol();
+    let Exchange {
+        upgrade: Some(token),
+        connect,
+        worker,
+        ..
+    } = exchange
+    else {
+        return;
+    };
+    match connect {
+        None => upgrade::ask(headers, token),
+        Some(_) if protocol == Some(UpstreamProtocol::Http2) => {}
+        Some(connect) => connect.ask(headers, token, &worker.chance),
+    }
 }
 
 /// Finds the rule and what becomes of its requests. Each step compares stamps: what it came from and what it leads to are
@@ -188,9 +210,11 @@ fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>
     know_client(exchange, route, rule)?;
     match &rule.action {
         ActionEntry::Forward(forward) => {
-            let protocol = pool.map(|(_, pool)| pool.transport.settings().protocol);
-            if protocol != Some(UpstreamProtocol::Http2) {
-                // To leave a stream of HTTP/2 is another thing (RFC 8441), which common servers do not do.
+            if let Some(connect) = &exchange.connect {
+                let wanted = connect.wanted(&forward.upgrades);
+                exchange.upgrade = Some(wanted.map_err(|rule| exchange.broke_rule(rule))?);
+            } else if exchange.protocol() != Some(UpstreamProtocol::Http2) {
+                // Who asks in HTTP/1.1 gets it in HTTP/1.1.
                 exchange.upgrade = upgrade::wanted(exchange, survey, request, &forward.upgrades);
             }
             Ok(Decision::Forward(forward.timeouts.request))

@@ -39,7 +39,7 @@ use crate::upstream::dial::Handshakes;
 use crate::upstream::multiplexed::Multiplexed;
 use accept::{Acceptors, Manner};
 use chance::Chance;
-use connection::{Connection, Ended, Wish};
+use connection::{Connection, Wish};
 use crowd::Crowd;
 use lane::Serving;
 use throttle::Throttle;
@@ -278,13 +278,16 @@ impl Worker {
     fn finish(&self, now: Instant, tunnels_within: Duration) {
         self.finishing.set(Some(now + tunnels_within));
         let connections = self.connections.borrow();
-        let tunnels = connections.values().filter(|connection| connection.is_tunnel());
-        let step = tunnels_within / u32::try_from(tunnels.clone().count()).unwrap_or(u32::MAX).max(1);
+        let tunnels: usize = connections.values().map(|connection| connection.tunnels()).sum();
+        let step = tunnels_within / u32::try_from(tunnels).unwrap_or(u32::MAX).max(1);
         let early = step.mul_f64((self.chance.next() >> 11) as f64 / (1_u64 << 54) as f64);
         let mut share_ends = now;
-        for tunnel in tunnels {
+        let mut next = || {
             share_ends += step;
-            tunnel.ends_at(share_ends - early);
+            share_ends - early
+        };
+        for connection in connections.values() {
+            connection.end_tunnels_at(&mut next);
         }
         for connection in connections.values() {
             connection.wish(Wish::Finish);
@@ -295,9 +298,8 @@ impl Worker {
     fn end_tunnels(&self, now: Instant) {
         let Some(last) = self.finishing.get() else { return };
         for connection in self.connections.borrow().values() {
-            if connection.end_tunnel(now, last) == Ended::Now {
-                self.counters.tunnels_drained.add(1);
-            }
+            let ended = connection.end_tunnels(now, last);
+            self.counters.tunnels_drained.add(ended as u64);
         }
     }
 

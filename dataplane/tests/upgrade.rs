@@ -1,7 +1,13 @@
 //! Going over to another protocol, with real sockets: what is let through byte by byte, and what is not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-// The world serves other tests as well, which use more of it.
+// These serve other tests as well, which use more of them.
+#[allow(dead_code)]
+#[path = "http2/client.rs"]
+mod client;
+#[allow(dead_code)]
+#[path = "upstream/server.rs"]
+mod server;
 #[allow(dead_code)]
 #[path = "proxy/world.rs"]
 mod world;
@@ -10,8 +16,12 @@ mod world;
 mod drain;
 #[path = "upgrade/ends.rs"]
 mod ends;
+#[path = "upgrade/extended.rs"]
+mod extended;
 #[path = "upgrade/refusals.rs"]
 mod refusals;
+#[path = "upgrade/streams.rs"]
+mod streams;
 #[path = "upgrade/websocket.rs"]
 mod websocket;
 

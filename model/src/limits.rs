@@ -259,6 +259,12 @@ pub const DRAIN_MS: u64 = 1_000;
 /// What an upstream may send before and with the head of one response, interim responses included. The largest heads seen
 /// have 32 KiB of cookies; endless `100 Continue`s are an attack.
 pub const MAX_RESPONSE_HEAD_BYTES: usize = 128 << 10;
+/// How long who waits in the queue of a listener that is closed is waited for, in milliseconds, when there are no file
+/// descriptors to let them in with. Changes of listeners wait as long.
+pub const LISTENER_DRAIN_MS: u64 = 1_000;
+/// Interim responses (103 Early Hints) of one request that its client is told of; there is one as a rule, and what is more is
+/// dropped.
+pub const INTERIM_RESPONSES_MAX: usize = 32;
 /// Requests under way on one HTTP/2 connection: what RFC 9113 §6.5.2 recommends at least, and browsers ask for at a time.
 pub const HTTP2_STREAMS_MAX: u32 = 100;
 /// The most that an operator may make of it (`limits.maxStreamsPerConnection`): calls of gRPC between services.
@@ -285,7 +291,11 @@ pub const HTTP2_READ_BYTES: usize = 4 << 10;
 /// Heads of requests of one connection that no upstream has answered yet, counted as HTTP/2 does: a hundred browser
 /// requests with large cookies. With what is being decoded, a connection holds at most 1 MiB of fields.
 pub const HTTP2_HEADS_MAX_BYTES: usize = 768 << 10;
-/// What of one response may wait in the codec to be written.
+/// The same for each stream that a connection may have, if that is more: a call of gRPC with a token. At 1,000 streams,
+/// 2,000 KiB.
+pub const HTTP2_HEADS_STREAM_BYTES: usize = 2 << 10;
+/// What of one response may wait in the codec to be written, where a connection may have 100 streams. Where it may have
+/// more it is less, so that all of them hold the same together, but never less than a frame.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Streams that a client resets before they were looked at (Rapid Reset, CVE-2023-44487); the codec's own default.
 pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
@@ -300,7 +310,8 @@ pub const HTTP2_PINGS_MAX: u32 = 100;
 pub const HTTP2_SETTINGS_MAX: u32 = 50;
 /// `DATA` without data that does not end a body, in that time.
 pub const HTTP2_EMPTY_DATA_MAX: u32 = 100;
-/// `RST_STREAM` in that time, and one more for each request that was answered in full: who cancels much also uses much.
+/// `RST_STREAM` in that time, or as many as a connection may have streams, if that is more: who has 1,000 calls may give
+/// them all up. And one more for each request that was answered in full: who cancels much also uses much.
 pub const HTTP2_RESETS_MAX: u32 = 100;
 /// `PRIORITY` in that time, and one more for each request.
 pub const HTTP2_PRIORITIES_MAX: u32 = 100;

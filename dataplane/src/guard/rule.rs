@@ -106,8 +106,10 @@ rules! {
     BodySlow = "body_slow" => ClientTimeout,
     /// The client took too little of its response.
     ResponseSlow = "response_slow" => ClientClosed,
-    /// `CONNECT` or `TRACE`.
+    /// `CONNECT` without `:protocol`, or `TRACE`.
     Method = "method" => MethodNotAllowed,
+    /// HTTP/2: an extended `CONNECT` for a protocol that its rule does not allow, or with a length (RFC 8441 §4).
+    ConnectProtocol = "connect_protocol" => NotImplemented,
     /// Another expectation than `100-continue` (RFC 9110 §10.1.1).
     Expectation = "expectation" => ExpectationFailed,
     /// `Max-Forwards` is not a number, or there are several (§7.6.2).

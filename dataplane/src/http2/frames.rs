@@ -165,12 +165,15 @@ pub(super) struct Frames {
     /// Since when a head, or the frame that begins one, is incomplete.
     head_since: Option<Instant>,
     ends_block: bool,
+    /// How often streams may be reset.
+    resets_max: u32,
 }
 
 impl Frames {
-    /// After the preface, at this time.
-    pub(super) fn new(now: Instant) -> Self {
+    /// After the preface, at this time, of a connection that may have so many streams.
+    pub(super) fn new(now: Instant, streams: u32) -> Self {
         Self {
+            resets_max: HTTP2_RESETS_MAX.max(streams),
             scanner: Scanner::default(),
             counts: Counts::default(),
             since: now,
@@ -261,7 +264,7 @@ impl Frames {
                 (&mut counts.priorities, most, Rule::H2Priorities)
             }
             Kind::Reset => {
-                let most = HTTP2_RESETS_MAX.saturating_add(credit.answered);
+                let most = self.resets_max.saturating_add(credit.answered);
                 (&mut counts.resets, most, Rule::H2Resets)
             }
             Kind::Settings => {
@@ -343,6 +346,8 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use sluice_model::limits::HTTP2_STREAMS_MAX;
+
     use super::*;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -356,7 +361,7 @@ mod tests {
     /// Feeds so many of one frame; after how many it is too much.
     fn refused_at(frame: &[u8], count: usize, credit: Credit) -> Option<(usize, Rule)> {
         let now = Instant::now();
-        let mut frames = Frames::new(now);
+        let mut frames = Frames::new(now, HTTP2_STREAMS_MAX);
         (1..=count).find_map(|at| frames.feed(frame, now, credit).err().map(|rule| (at, rule)))
     }
 
@@ -404,7 +409,7 @@ mod tests {
     #[test]
     fn a_window_is_forgotten_when_it_is_over() {
         let now = Instant::now();
-        let mut frames = Frames::new(now);
+        let mut frames = Frames::new(now, HTTP2_STREAMS_MAX);
         for _ in 0..HTTP2_PINGS_MAX {
             frames.feed(&frame(6, 0, 0, &[0; 8]), now, Credit::default()).unwrap();
         }
@@ -417,9 +422,9 @@ mod tests {
     fn fields_are_counted_through_padding_priorities_and_continuations() {
         let now = Instant::now();
         let feed = |bytes: &[u8]| {
-            let mut whole = Frames::new(now);
+            let mut whole = Frames::new(now, HTTP2_STREAMS_MAX);
             let all = whole.feed(bytes, now, Credit::default());
-            let mut pieces = Frames::new(now);
+            let mut pieces = Frames::new(now, HTTP2_STREAMS_MAX);
             let each = bytes
                 .chunks(1)
                 .try_fold(0, |sum, byte| Ok(sum + pieces.feed(byte, now, Credit::default())?));
@@ -438,7 +443,7 @@ mod tests {
     #[test]
     fn what_is_incomplete_and_no_data_is_waited_for() {
         let now = Instant::now();
-        let mut frames = Frames::new(now);
+        let mut frames = Frames::new(now, HTTP2_STREAMS_MAX);
         let mut feed = |bytes: &[u8]| {
             frames.feed(bytes, now, Credit::default()).unwrap();
             frames.head_since().is_some()

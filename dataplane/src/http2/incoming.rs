@@ -46,6 +46,11 @@ impl Incoming {
         }
     }
 
+    /// What comes, as the codec has it: nobody watches it any more.
+    pub(crate) fn into_recv(self) -> RecvStream {
+        self.recv
+    }
+
     /// The stream it comes by.
     pub(crate) fn stream(&self) -> &Rc<Stream> {
         &self.stream

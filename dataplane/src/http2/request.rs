@@ -6,7 +6,8 @@
 //! fields, `TE` other than `trailers`, pseudo-fields that are missing, repeated, unknown or late, lengths that are no
 //! numbers or differ from each other or from the body. Those are streams reset, and counted as `h2_protocol`.
 
-use http::header::COOKIE;
+use h2::ext::Protocol;
+use http::header::{CONTENT_LENGTH, COOKIE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use sluice_model::limits::MAX_REQUEST_METHOD_BYTES;
@@ -24,6 +25,10 @@ pub(crate) fn check<B>(request: &mut Request<B>, bounds: &Bounds) -> Result<(), 
         return Err(Rule::RequestLine);
     }
     check_target(request, bounds)?;
+    // RFC 9110 §9.3.6: what follows is no content, so it has no length.
+    if is_extended(request) && request.headers().contains_key(CONTENT_LENGTH) {
+        return Err(Rule::ConnectProtocol);
+    }
     check_fields(request.headers(), target_bytes(request), bounds)?;
     join_cookies(request.headers_mut(), bounds)
 }
@@ -46,13 +51,19 @@ fn target_bytes<B>(request: &Request<B>) -> usize {
         .saturating_add(request.method().as_str().len())
 }
 
+/// Whether it is a `CONNECT` that names a protocol (RFC 8441 §4). The codec lets no other method do that.
+fn is_extended<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<Protocol>().is_some()
+}
+
 fn check_target<B>(request: &Request<B>, bounds: &Bounds) -> Result<(), Rule> {
     let target = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
     if target.len() > bounds.target_bytes {
         return Err(Rule::TargetSize);
     }
     match (request.method(), target.as_bytes()) {
-        (&Method::CONNECT, _) => Err(Rule::Method),
+        (&Method::CONNECT, _) if !is_extended(request) => Err(Rule::Method),
+        (&Method::CONNECT, b"*") => Err(Rule::TargetForm),
         (_, b"*") => Ok(()),
         (_, path @ [b'/', ..]) => syntax::check_path_and_query(path),
         (_, _) => Err(Rule::TargetForm),
@@ -133,6 +144,10 @@ mod tests {
         let mut connect = request("http://a/", &[]);
         *connect.method_mut() = Method::CONNECT;
         assert_eq!(check(&mut connect, &Bounds::default()), Err(Rule::Method));
+        connect.extensions_mut().insert(Protocol::from_static("websocket"));
+        assert_eq!(check(&mut connect, &Bounds::default()), Ok(()));
+        connect.headers_mut().insert(CONTENT_LENGTH, 5.into());
+        assert_eq!(check(&mut connect, &Bounds::default()), Err(Rule::ConnectProtocol));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use h2::server::{Builder, Connection as Codec};
 use sluice_model::limits::{
     HTTP2_CAUSED_RESETS_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, HTTP2_HEADER_LIST_BYTES,
     HTTP2_HEADER_TABLE_BYTES, HTTP2_PENDING_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES,
+    HTTP2_STREAMS_MAX,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -31,7 +32,7 @@ where
 {
     let http2 = connection.speaks_http2();
     let stream = Watched::new(stream, http2.clone(), PREFACE_BYTES);
-    let mut beginning = pin!(codec(connection.limits().streams.get() as u32).handshake::<_, Bytes>(stream));
+    let mut beginning = pin!(codec(http2.streams_max()).handshake::<_, Bytes>(stream));
     let begun = poll_fn(|cx| {
         connection.remember(cx.waker());
         match connection.wished() {
@@ -61,6 +62,14 @@ where
     }
 }
 
+/// What of one response may wait to be written, in bytes, where there may be so many: the same of all of them together, and
+/// a frame at least.
+fn send_buffer(streams: u32) -> usize {
+    let all = HTTP2_SEND_BUFFER_BYTES.saturating_mul(HTTP2_STREAMS_MAX as usize);
+    let share = all.checked_div(streams as usize).unwrap_or(all);
+    share.clamp(HTTP2_FRAME_BYTES as usize, HTTP2_SEND_BUFFER_BYTES)
+}
+
 /// Every limit said, also where it is the codec's own default today.
 fn codec(streams: u32) -> Builder {
     let mut builder = Builder::new();
@@ -71,10 +80,12 @@ fn codec(streams: u32) -> Builder {
         .max_frame_size(HTTP2_FRAME_BYTES)
         .max_header_list_size(HTTP2_HEADER_LIST_BYTES)
         .header_table_size(HTTP2_HEADER_TABLE_BYTES)
-        .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
+        .max_send_buffer_size(send_buffer(streams))
         .max_concurrent_reset_streams(streams as usize)
         .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(Some(HTTP2_CAUSED_RESETS_MAX));
+        .max_local_error_reset_streams(Some(HTTP2_CAUSED_RESETS_MAX))
+        // It cannot be said of a route: it is said once, before any request, and not taken back (RFC 8441 §3).
+        .enable_connect_protocol();
     builder
 }
 

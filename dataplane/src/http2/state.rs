@@ -1,20 +1,22 @@
 //! What an HTTP/2 connection, its streams and the worker's sweep tell each other. One task at a time uses it, so cells do.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use http::Response;
 use sluice_model::limits::{
-    DRAIN_MS, HTTP2_GOAWAY_WAIT_SECONDS, HTTP2_HEADS_MAX_BYTES, HTTP2_STALLED_STREAMS_MAX, HTTP2_STREAM_IDLE_SECONDS,
-    REQUEST_TOTAL_SECONDS,
+    DRAIN_MS, HTTP2_GOAWAY_WAIT_SECONDS, HTTP2_HEADS_MAX_BYTES, HTTP2_HEADS_STREAM_BYTES, HTTP2_STALLED_STREAMS_MAX,
+    HTTP2_STREAM_IDLE_SECONDS, REQUEST_TOTAL_SECONDS,
 };
 
 use super::frames::Credit;
 use crate::guard::bounds::Bounds;
 use crate::guard::patience::{Patience, earn, wait};
 use crate::guard::rule::Rule;
+use crate::proxy::hints::Hints;
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Http2 {
     /// Why and since when it ends against the client's will.
     broken: Cell<Option<(Rule, Instant)>>,
     bounds: Cell<Bounds>,
+    /// Requests that may be under way.
+    streams_max: u32,
     /// Since when the client has been told to leave.
     leaving: Cell<Option<Instant>>,
     /// Whether the client's first `SETTINGS` has come.
@@ -39,9 +43,10 @@ pub(crate) struct Http2 {
 }
 
 impl Http2 {
-    /// Of a connection with these bounds.
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    /// Of a connection with these bounds, which may have so many streams.
+    pub(crate) fn new(bounds: Bounds, streams_max: u32) -> Self {
         Self {
+            streams_max,
             broken: Cell::default(),
             bounds: Cell::new(bounds),
             leaving: Cell::default(),
@@ -56,6 +61,11 @@ impl Http2 {
         }
     }
 
+    /// How many streams it may have.
+    pub(super) fn streams_max(&self) -> u32 {
+        self.streams_max
+    }
+
     /// The bounds are others from now on; of streams, of those to come.
     pub(crate) fn follow(&self, bounds: Bounds) {
         self.bounds.set(bounds);
@@ -63,6 +73,11 @@ impl Http2 {
         writing.follow_response(&bounds);
         self.writing.set(writing);
     }
+}
+
+/// What the heads of a connection of so many streams may take while no upstream has answered them, in bytes.
+fn heads_max(streams: u32) -> usize {
+    HTTP2_HEADS_MAX_BYTES.max(HTTP2_HEADS_STREAM_BYTES.saturating_mul(streams as usize))
 }
 
 /// What the sweep has to do about a connection.
@@ -155,7 +170,7 @@ impl Http2 {
             http2: self.clone(),
             began: Instant::now(),
             head_bytes: Cell::new(head_bytes),
-            fits: if held > HTTP2_HEADS_MAX_BYTES {
+            fits: if held > heads_max(self.streams_max) {
                 Err(Rule::HeadMemory)
             } else {
                 Ok(())
@@ -165,6 +180,8 @@ impl Http2 {
             response: Cell::new(Patience::for_response(&self.bounds.get())),
             cut: Cell::default(),
             wants_continue: Cell::default(),
+            hints: OnceCell::new(),
+            tunnel: Cell::default(),
             driver: RefCell::default(),
             reader: RefCell::default(),
         });
@@ -175,6 +192,44 @@ impl Http2 {
     /// A stream is over.
     pub(super) fn close(&self, id: u32) {
         self.streams.borrow_mut().remove(&id);
+    }
+
+    /// How many streams are tunnels.
+    pub(crate) fn tunnels(&self) -> usize {
+        self.streams
+            .borrow()
+            .values()
+            .filter(|stream| stream.is_tunnel())
+            .count()
+    }
+
+    /// Each of them is to end at the next of these times.
+    pub(crate) fn end_tunnels_at(&self, next: &mut impl FnMut() -> Instant) {
+        for stream in self.streams.borrow().values() {
+            if let Some(tunnel) = stream.tunnel.get() {
+                let ends_at = Some(next());
+                stream.tunnel.set(Some(Tunnel { ends_at, ..tunnel }));
+            }
+        }
+    }
+
+    /// Ends those whose time has come: their own, or the last for all. How many.
+    pub(crate) fn end_tunnels(&self, now: Instant, last: Instant) -> usize {
+        self.end_those(|tunnel| tunnel.ends_at.unwrap_or(last) <= now)
+    }
+
+    /// Ends those in which nothing has moved for so long.
+    pub(crate) fn end_idle_tunnels(&self, now: Instant, limit: Duration) {
+        self.end_those(|tunnel| now.saturating_duration_since(tunnel.moved) >= limit);
+    }
+
+    fn end_those(&self, due: impl Fn(&Tunnel) -> bool) -> usize {
+        let streams = self.streams.borrow();
+        let due = streams.values().filter(|stream| {
+            let tunnel = stream.tunnel.get();
+            tunnel.is_some_and(|tunnel| tunnel.stage == TunnelStage::Open && due(&tunnel))
+        });
+        due.map(|stream| stream.end_tunnel()).count()
     }
 
     /// What is due: cuts off streams whose client is too slow, and says what the connection itself needs.
@@ -210,6 +265,25 @@ impl Http2 {
     }
 }
 
+/// A stream that is a tunnel.
+#[derive(Clone, Copy, Debug)]
+struct Tunnel {
+    /// When something was passed on last, one way or the other.
+    moved: Instant,
+    /// When it is to end, if its instance ends.
+    ends_at: Option<Instant>,
+    stage: TunnelStage,
+}
+
+/// Whether a tunnel goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TunnelStage {
+    /// It does.
+    Open,
+    /// It is to end now.
+    Over,
+}
+
 /// The state of one stream.
 pub(crate) struct Stream {
     http2: Rc<Http2>,
@@ -222,6 +296,10 @@ pub(crate) struct Stream {
     response: Cell<Patience>,
     cut: Cell<Option<Rule>>,
     wants_continue: Cell<bool>,
+    /// What its client is told before the answer.
+    hints: OnceCell<Hints>,
+    /// It has left HTTP.
+    tunnel: Cell<Option<Tunnel>>,
     driver: RefCell<Option<Waker>>,
     reader: RefCell<Option<Waker>>,
 }
@@ -269,6 +347,55 @@ impl Stream {
             wake(&self.reader);
         }
         first
+    }
+
+    /// It is a tunnel from now on: nobody waits for a body or a response any more.
+    pub(crate) fn becomes_tunnel(&self) {
+        self.tunnel.set(Some(Tunnel {
+            moved: Instant::now(),
+            ends_at: None,
+            stage: TunnelStage::Open,
+        }));
+    }
+
+    /// Something was passed on in it.
+    pub(crate) fn moved(&self) {
+        if let Some(tunnel) = self.tunnel.get() {
+            let moved = Instant::now();
+            self.tunnel.set(Some(Tunnel { moved, ..tunnel }));
+        }
+    }
+
+    fn is_tunnel(&self) -> bool {
+        self.tunnel.get().is_some()
+    }
+
+    fn end_tunnel(&self) {
+        if let Some(tunnel) = self.tunnel.get() {
+            let stage = TunnelStage::Over;
+            self.tunnel.set(Some(Tunnel { stage, ..tunnel }));
+            wake(&self.driver);
+        }
+    }
+
+    /// Whether it is a tunnel that is to end now.
+    pub(super) fn is_tunnel_over(&self) -> bool {
+        let broken = self.http2.broken().is_some();
+        broken
+            || self
+                .tunnel
+                .get()
+                .is_some_and(|tunnel| tunnel.stage == TunnelStage::Over)
+    }
+
+    /// Where an upstream's interim responses go.
+    pub(crate) fn hints(&self) -> Hints {
+        self.hints.get_or_init(Hints::default).clone()
+    }
+
+    /// The next of them; without one, `waker` is woken when one comes.
+    pub(super) fn take_hint(&self, waker: &Waker) -> Option<Response<()>> {
+        self.hints.get()?.take(waker)
     }
 
     /// The client waits to be told to go on.
@@ -339,7 +466,9 @@ impl Stream {
 
     fn overdue(&self, now: Instant) -> Option<Rule> {
         let passed = |since: Instant, seconds| now.saturating_duration_since(since) >= Duration::from_secs(seconds);
-        if self.response.get().is_over(now) {
+        if self.is_tunnel() {
+            None
+        } else if self.response.get().is_over(now) {
             Some(Rule::ResponseSlow)
         } else if self.body.get().is_over(now)
             || self
@@ -402,11 +531,13 @@ fn remember(known: &RefCell<Option<Waker>>, waker: &Waker) {
 
 #[cfg(test)]
 mod tests {
+    use sluice_model::limits::HTTP2_STREAMS_MAX;
+
     use super::*;
 
     #[test]
     fn heads_are_bounded_together_and_given_back() {
-        let http2 = Rc::new(Http2::new(Bounds::default()));
+        let http2 = Rc::new(Http2::new(Bounds::default(), HTTP2_STREAMS_MAX));
         let first = http2.open(1, HTTP2_HEADS_MAX_BYTES);
         assert_eq!(first.fits(), Ok(()));
         assert_eq!(http2.open(3, 1).fits(), Err(Rule::HeadMemory));
@@ -417,8 +548,18 @@ mod tests {
     }
 
     #[test]
+    fn who_may_have_more_streams_has_room_for_their_heads() {
+        let http2 = Rc::new(Http2::new(Bounds::default(), 1_000));
+        let streams: Vec<_> = (0..1_000)
+            .map(|n| http2.open(2 * n + 1, HTTP2_HEADS_STREAM_BYTES))
+            .collect();
+        assert!(streams.iter().all(|stream| stream.fits() == Ok(())));
+        assert_eq!(http2.open(2_001, 1).fits(), Err(Rule::HeadMemory));
+    }
+
+    #[test]
     fn a_stalled_response_is_cut_and_many_end_the_connection() {
-        let http2 = Rc::new(Http2::new(Bounds::default()));
+        let http2 = Rc::new(Http2::new(Bounds::default(), HTTP2_STREAMS_MAX));
         let streams: Vec<_> = (0..=HTTP2_STALLED_STREAMS_MAX)
             .map(|n| http2.open(2 * n + 1, 0))
             .collect();
@@ -438,7 +579,7 @@ mod tests {
 
     #[test]
     fn a_silent_body_is_cut_early_and_a_call_of_grpc_late() {
-        let http2 = Rc::new(Http2::new(Bounds::default()));
+        let http2 = Rc::new(Http2::new(Bounds::default(), HTTP2_STREAMS_MAX));
         let (upload, call) = (http2.open(1, 0), http2.open(3, 0));
         call.may_be_silent();
         upload.body_waits();
@@ -453,5 +594,31 @@ mod tests {
         done.body_ended();
         http2.check(now + Duration::from_secs(HTTP2_STREAM_IDLE_SECONDS + 1));
         assert_eq!(done.cut(), None, "who has said all may wait for the answer");
+    }
+
+    #[test]
+    fn a_tunnel_ends_when_nothing_moves_in_it_or_its_time_has_come() {
+        let http2 = Rc::new(Http2::new(Bounds::default(), HTTP2_STREAMS_MAX));
+        let (request, tunnel) = (http2.open(1, 0), http2.open(3, 0));
+        tunnel.body_waits();
+        tunnel.becomes_tunnel();
+        let (now, limit) = (Instant::now(), Duration::from_secs(300));
+        assert_eq!(
+            http2.check(now + Duration::from_secs(REQUEST_TOTAL_SECONDS)),
+            Due::Nothing
+        );
+        assert_eq!(
+            (tunnel.cut(), http2.tunnels()),
+            (None, 1),
+            "nothing is waited for in it"
+        );
+        http2.end_idle_tunnels(now + Duration::from_secs(299), limit);
+        assert!(!tunnel.is_tunnel_over());
+        http2.end_tunnels_at(&mut || now + Duration::from_secs(5));
+        let late = now + Duration::from_secs(60);
+        assert_eq!(http2.end_tunnels(now + Duration::from_secs(4), late), 0);
+        assert_eq!(http2.end_tunnels(now + Duration::from_secs(5), late), 1);
+        assert_eq!(http2.end_tunnels(late, late), 0, "once");
+        assert!(tunnel.is_tunnel_over() && !request.is_tunnel_over());
     }
 }

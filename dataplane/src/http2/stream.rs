@@ -15,13 +15,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
 use sluice_model::limits::HTTP2_FRAME_BYTES;
 
+use super::duplex::Duplex;
 use super::incoming::Incoming;
 use super::request;
 use super::state::{Http2, Stream, Window};
 use crate::proxy;
 use crate::proxy::body::{ClientBody, ResponseBody};
-use crate::proxy::grpc;
 use crate::proxy::headers::clean_response_trailers;
+use crate::proxy::tunnel::Tunnel;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
@@ -54,7 +55,15 @@ pub(super) async fn answer(
         let mut answering = pin!(proxy::serve(worker, connection, request));
         poll_fn(|cx| poll_answer(&mut respond, &stream, answering.as_mut(), cx)).await
     };
-    let Some(response) = response else { return };
+    let Some(mut response) = response else { return };
+    if let Some(tunnel) = response.body_mut().take_tunnel() {
+        let (head, _) = finished(response, false);
+        // Fails only if the stream was reset meanwhile: then there is nobody to carry anything for.
+        if let Ok(send) = respond.send_response(head, false) {
+            carry(tunnel, send, &stream).await;
+        }
+        return;
+    }
     let (head, mut body) = finished(response, for_head);
     let ends = for_head || body.is_end_stream();
     let Ok(send) = respond.send_response(head, ends) else {
@@ -75,6 +84,21 @@ pub(super) async fn answer(
     poll_fn(|cx| sending.poll(cx)).await;
 }
 
+/// What has left HTTP on this stream, until it ends or is to end.
+async fn carry(mut tunnel: Box<Tunnel>, send: SendStream<Bytes>, stream: &Rc<Stream>) {
+    let Some(recv) = tunnel.take_near() else { return };
+    stream.answered();
+    let mut running = pin!(tunnel.run(Duplex::client(recv, send, stream.clone()), Bytes::new()));
+    poll_fn(|cx| {
+        stream.driven_by(cx.waker());
+        if stream.is_tunnel_over() {
+            return Poll::Ready(());
+        }
+        running.as_mut().poll(cx)
+    })
+    .await;
+}
+
 fn with_body(request: Request<RecvStream>, stream: &Rc<Stream>) -> Request<ClientBody> {
     let text = |name| {
         request
@@ -84,10 +108,6 @@ fn with_body(request: Request<RecvStream>, stream: &Rc<Stream>) -> Request<Clien
     };
     let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let expects = text(EXPECT).is_some_and(|expects| expects.eq_ignore_ascii_case("100-continue"));
-    // Calls of gRPC are streams in both directions: a client that has not ended its request may be silent.
-    if grpc::is_call(request.headers()) && !request.body().is_end_stream() {
-        stream.may_be_silent();
-    }
     request.map(|recv| ClientBody::Http2(Incoming::new(recv, stream.clone(), length, expects)))
 }
 
@@ -108,6 +128,11 @@ fn poll_answer<F: Future<Output = Response<ResponseBody>>>(
         *go_on.status_mut() = StatusCode::CONTINUE;
         // Fails only if the stream is gone.
         let _ = respond.send_informational(go_on);
+    }
+    // Before the answer, also if that came at once.
+    while let Some(hint) = stream.take_hint(cx.waker()) {
+        // Fails only if the stream is gone.
+        let _ = respond.send_informational(hint);
     }
     answer.map(Some)
 }

@@ -32,9 +32,9 @@ impl<S> Watched<S> {
     pub(super) fn new(stream: S, http2: Rc<Http2>, preface_bytes: usize) -> Self {
         Self {
             stream,
+            frames: Frames::new(Instant::now(), http2.streams_max()),
             http2,
             preface_left: preface_bytes,
-            frames: Frames::new(Instant::now()),
             written: Written::default(),
             fields: 0,
             ending: Ending::No,

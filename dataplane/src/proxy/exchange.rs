@@ -4,16 +4,18 @@
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
-use sluice_model::unit::ClientAuth;
+use hyper::body::Body;
+use sluice_model::unit::{ClientAuth, UpstreamProtocol};
 use sluice_model::upgrade::UpgradeToken;
 
 use super::body::{ClientBody, Progress, RequestBody, Watch};
+use super::connect::{self, Connect};
 use super::drain::Rest;
 use super::failure::{Failure, Whose};
 use super::forward::Miss;
 use super::grpc::{self, Status};
+use super::hints::Hints;
 use super::host::Host;
 use super::tunnel::Traffic;
 use crate::guard::Line as RequestLine;
@@ -60,10 +62,12 @@ pub(crate) struct Exchange {
     pub(super) nominated: Vec<HeaderName>,
     /// The protocol that it may go over to, and asks its upstream for.
     pub(super) upgrade: Option<UpgradeToken>,
+    /// If it is an extended `CONNECT`.
+    pub(super) connect: Option<Box<Connect>>,
     /// What it became, if it did.
     pub(super) tunnel: Option<Rc<Traffic>>,
     /// In HTTP/2: the stream it comes by.
-    stream: Option<Rc<Stream>>,
+    pub(super) stream: Option<Rc<Stream>>,
     refused: Option<Refused>,
     /// The rule it broke.
     rule: Option<Rule>,
@@ -100,6 +104,14 @@ impl Exchange {
         let fresh = || request_id::from_bits(worker.chance.next(), worker.chance.next());
         let request_id = request_id::of_client(request.headers()).unwrap_or_else(fresh);
         let stream = request.body().stream().cloned();
+        let call = grpc::call(request.headers()).cloned();
+        // Calls are streams in both directions: a client that has not ended its request may be silent.
+        if call.is_some()
+            && !request.body().is_end_stream()
+            && let Some(stream) = &stream
+        {
+            stream.may_be_silent();
+        }
         Box::new(Self {
             worker: worker.clone(),
             connection: connection.clone(),
@@ -113,6 +125,7 @@ impl Exchange {
             rest: Rest::Gone,
             nominated: Vec::new(),
             upgrade: None,
+            connect: None,
             tunnel: None,
             refused: match &stream {
                 Some(_) => None,
@@ -120,11 +133,7 @@ impl Exchange {
             },
             stream,
             rule: None,
-            call: request
-                .headers()
-                .get(CONTENT_TYPE)
-                .filter(|_| grpc::is_call(request.headers()))
-                .cloned(),
+            call,
             call_status: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -159,7 +168,9 @@ impl Exchange {
         let Some(stream) = &self.stream else { return Ok(()) };
         let bounds = self.connection.gate.bounds();
         let checked = stream.fits().and_then(|()| http2::request::check(request, &bounds));
-        checked.map_err(|rule| self.broke_rule(rule))
+        checked.map_err(|rule| self.broke_rule(rule))?;
+        self.connect = connect::take(request);
+        Ok(())
     }
 
     /// It broke a rule, and fails with this.
@@ -227,6 +238,11 @@ impl Exchange {
         Some((index, self.lane.as_ref()?.generation.pools.get(index as usize)?))
     }
 
+    /// What its pool is spoken to in.
+    pub(super) fn protocol(&self) -> Option<UpstreamProtocol> {
+        self.pool().map(|(_, pool)| pool.transport.settings().protocol)
+    }
+
     /// The endpoint it goes to.
     pub(super) fn endpoint(&self) -> Option<&EndpointEntry> {
         self.endpoint.as_ref()?.endpoint()
@@ -243,7 +259,17 @@ impl Exchange {
     /// There is no connection to send it over, for this reason.
     pub(super) fn unreached(&mut self, request: Request<RequestBody>, reason: &Unreached) -> Miss {
         self.upstream_error = Some(reason.to_string().into());
-        Miss::Unreached(request, Failure::UpstreamConnectFailed)
+        let failure = match reason {
+            Unreached::Exhausted(_) => Failure::Exhausted,
+            Unreached::Connect(_)
+            | Unreached::Tls(_)
+            | Unreached::Unready(_)
+            | Unreached::NoHttp2
+            | Unreached::NoConnect
+            | Unreached::Http2(_)
+            | Unreached::Slow(..) => Failure::UpstreamConnectFailed,
+        };
+        Miss::Unreached(request, failure)
     }
 
     /// The endpoint could not be reached, and has got nothing of it.
@@ -268,6 +294,11 @@ impl Exchange {
             endpoint.requests.add(1);
         }
         self.sent = Some(Instant::now());
+    }
+
+    /// Where the upstream's interim responses go, if its client can be told of any.
+    pub(super) fn hints(&self) -> Option<Hints> {
+        self.stream.as_ref().map(|stream| stream.hints())
     }
 
     /// The head of the upstream's response is there.

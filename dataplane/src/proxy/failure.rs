@@ -18,7 +18,7 @@ pub enum Failure {
     ClientTimeout,
     /// An expectation other than `100-continue`.
     ExpectationFailed,
-    /// A transfer coding that is unknown.
+    /// A transfer coding that is unknown, or a protocol that it cannot go over to.
     NotImplemented,
     /// A version of HTTP that is unknown.
     VersionNotSupported,
@@ -36,6 +36,8 @@ pub enum Failure {
     NoEndpoint,
     /// There is no verified revision yet.
     NotReady,
+    /// This process has no file descriptor, port or memory left for a connection to an upstream.
+    Exhausted,
     /// The route's request timeout passed before the response's head was there.
     RequestTimeout,
     /// The upstream could not be reached.
@@ -76,7 +78,7 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::TooManyConnections,
         Self::BadRequest,
         Self::UriTooLong,
@@ -93,6 +95,7 @@ impl Failure {
         Self::RedirectLoop,
         Self::NoEndpoint,
         Self::NotReady,
+        Self::Exhausted,
         Self::RequestTimeout,
         Self::UpstreamConnectFailed,
         Self::UpstreamReset,
@@ -120,6 +123,7 @@ impl Failure {
             Self::RedirectLoop => "redirect_loop",
             Self::NoEndpoint => "no_endpoint",
             Self::NotReady => "not_ready",
+            Self::Exhausted => "exhausted",
             Self::RequestTimeout => "request_timeout",
             Self::UpstreamConnectFailed => "upstream_connect_failed",
             Self::UpstreamReset => "upstream_reset",
@@ -145,7 +149,7 @@ impl Failure {
             Self::NoRoute => 404,
             Self::TlsRequired => 426,
             Self::RedirectLoop => 508,
-            Self::TooManyConnections | Self::NoEndpoint | Self::NotReady => 503,
+            Self::TooManyConnections | Self::NoEndpoint | Self::NotReady | Self::Exhausted => 503,
             Self::RequestTimeout => 504,
             Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => 502,
             Self::ClientClosed => 499,
@@ -174,14 +178,14 @@ impl Failure {
                 Whose::Upstream
             }
             Self::RedirectLoop | Self::NoEndpoint => Whose::Operator,
-            Self::NotReady | Self::Internal => Whose::Proxy,
+            Self::NotReady | Self::Exhausted | Self::Internal => Whose::Proxy,
         }
     }
 
     /// Whether the request may be sent again.
     pub fn retryable(self) -> Retryable {
         match self {
-            Self::UpstreamConnectFailed => Retryable::Always,
+            Self::UpstreamConnectFailed | Self::Exhausted => Retryable::Always,
             Self::UpstreamReset => Retryable::IfIdempotent,
             Self::TooManyConnections
             | Self::BadRequest
@@ -216,7 +220,7 @@ impl Failure {
             Self::MethodNotAllowed => "this method is not allowed here",
             Self::ClientTimeout => "the request came too slowly",
             Self::ExpectationFailed => "the only expectation that can be met is 100-continue",
-            Self::NotImplemented => "this transfer coding is not implemented",
+            Self::NotImplemented => "this transfer coding or protocol is not implemented",
             Self::VersionNotSupported => "this version of HTTP is not supported",
             Self::Misdirected => "this connection was opened for another host; use one of its own",
             Self::ClientCertificateRequired => "this needs a client certificate that is trusted here, over TLS",
@@ -225,6 +229,7 @@ impl Failure {
             Self::RedirectLoop => "the redirect that is configured leads back to this address",
             Self::NoEndpoint => "no endpoint is configured for this request",
             Self::NotReady => "no configuration is active yet",
+            Self::Exhausted => "there is no room for another connection to an upstream; try again",
             Self::RequestTimeout => "the upstream did not answer in time",
             Self::UpstreamConnectFailed => "the upstream could not be reached",
             Self::UpstreamReset => "the upstream closed the connection before it answered",
@@ -253,6 +258,7 @@ impl Failure {
             | Self::RedirectLoop
             | Self::NoEndpoint
             | Self::NotReady
+            | Self::Exhausted
             | Self::RequestTimeout
             | Self::UpstreamConnectFailed
             | Self::UpstreamReset

@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::headers::Survey;
 use super::incoming::Broken;
-use super::{Answer, http1, http2, upgrade};
+use super::{Answer, connect, http1, http2, upgrade};
 use crate::pool::transport::Place;
 use crate::tls::upstream::Offer;
 use crate::worker::lane::Spoken;
@@ -71,7 +71,10 @@ pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody
             Err(Miss::Unsent(request)) => (request, Failure::UpstreamReset),
             Err(Miss::Unreached(request, failure)) => (request, failure),
         };
-        exchange.not_reached();
+        // What this process lacks is not held against the endpoint. Another one may have a connection at rest.
+        if failure != Failure::Exhausted {
+            exchange.not_reached();
+        }
         tried.push(way.place.address);
     }
     Err(failure)
@@ -82,10 +85,16 @@ pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody
 /// The future of a request is as large as the largest way that it may take, and is moved several times: what opens
 /// connections is in boxes, so that HTTP/1.1 over a connection at rest, which most requests take, stays small.
 async fn at_endpoint(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+    let protocol = way.transport.settings().protocol;
     if exchange.upgrade.is_some() {
-        return Box::pin(upgrade::forward(exchange, way, request)).await;
+        return match protocol {
+            UpstreamProtocol::Http2 => Box::pin(connect::forward(exchange, way, request)).await,
+            UpstreamProtocol::Http1 | UpstreamProtocol::Auto => {
+                Box::pin(upgrade::forward(exchange, way, request)).await
+            }
+        };
     }
-    match way.transport.settings().protocol {
+    match protocol {
         UpstreamProtocol::Http1 => http1::send(exchange, way, request).await,
         UpstreamProtocol::Http2 => Box::pin(http2::send(exchange, way, Offer::Http2, request)).await,
         UpstreamProtocol::Auto if exchange.worker.multiplexed.chose_http1(way.place) => {
@@ -128,6 +137,9 @@ fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) -> Request<Re
     let (mut parts, incoming) = request.into_parts();
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
+    if let Some(connect) = &mut exchange.connect {
+        return Request::from_parts(parts, connect.keep(incoming));
+    }
     let (body, watch) = RequestBody::new(incoming, std::mem::take(&mut exchange.nominated));
     exchange.request_body = watch;
     Request::from_parts(parts, body)
@@ -166,5 +178,6 @@ pub(super) fn check<B>(exchange: &Exchange, response: &Response<B>) -> Result<()
     if Survey::of(headers).is_ambiguous_response(headers) {
         return Err(Failure::UpstreamProtocolError);
     }
+    connect::check(exchange.connect.as_deref(), response)?;
     upgrade::check(exchange.upgrade.as_ref(), response)
 }

@@ -13,10 +13,10 @@ pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status"
 /// The same in words; ours need no percent-encoding.
 pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Whether a request with these fields is a call.
-pub(crate) fn is_call(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+/// The `content-type` of a call; `None`: a request with these fields is none.
+pub(super) fn call(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let kind = headers.get(CONTENT_TYPE)?;
+    kind.as_bytes().starts_with(b"application/grpc").then_some(kind)
 }
 
 /// A status of gRPC.
@@ -49,6 +49,7 @@ impl Status {
             | Failure::RedirectLoop
             | Failure::NoEndpoint
             | Failure::NotReady
+            | Failure::Exhausted
             | Failure::UpstreamConnectFailed
             | Failure::UpstreamReset => UNAVAILABLE,
             Failure::ClientClosed => CANCELLED,
@@ -101,8 +102,9 @@ mod tests {
             ("application/json", false),
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-            assert_eq!(is_call(&headers), expected, "{kind}");
+            let call = call(&headers).map(HeaderValue::as_bytes);
+            assert_eq!(call, expected.then_some(kind.as_bytes()), "{kind}");
         }
-        assert!(!is_call(&HeaderMap::new()));
+        assert_eq!(call(&HeaderMap::new()), None);
     }
 }

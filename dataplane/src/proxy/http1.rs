@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::ext::on_informational;
 use hyper_util::rt::TokioIo;
 use sluice_model::limits::UPSTREAM_TRUSTED_IDLE_MILLIS;
 
@@ -157,9 +158,14 @@ pub(super) async fn attempt(
     exchange: &mut Exchange,
     mut upstream: Upstream,
     place: Place,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<Answer, Miss> {
     exchange.sending();
+    if let Some(hints) = exchange.hints() {
+        on_informational(&mut request, move |interim| {
+            hints.came(interim.status(), interim.headers())
+        });
+    }
     upstream.allowance.expect_head();
     match upstream.sender.try_send_request(request).await {
         Ok(response) => {

@@ -5,18 +5,19 @@
 //! directions flow at once; each is read only when the other side has room.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Body;
-use sluice_model::limits::{HTTP2_FRAME_BYTES, UPSTREAM_UNPROCESSED_ATTEMPTS};
+use sluice_model::limits::{HTTP2_FRAME_BYTES, MAX_RESPONSE_HEAD_BYTES, UPSTREAM_UNPROCESSED_ATTEMPTS};
 
 use super::Answer;
 use super::body::RequestBody;
@@ -29,11 +30,14 @@ use crate::tls::upstream::Offer;
 use crate::upstream::http2::Slot;
 use crate::upstream::multiplexed::{Got, Multiplexed};
 
+/// What a field counts beside its bytes.
+const FIELD_OVERHEAD_BYTES: usize = 32;
+
 /// The body of a request, which the task that sends it and the attempt that may have to begin anew both have.
 type Shared = Rc<RefCell<RequestBody>>;
 
 /// How an attempt ended without an answer.
-enum Refusal {
+pub(super) enum Refusal {
     /// The connection took nothing, or the upstream says that it did not process the request.
     Unprocessed,
     /// The connection broke, which was there before the request: the upstream may have been gone.
@@ -84,7 +88,7 @@ pub(super) async fn send(
 }
 
 /// The head as HTTP/2 has it: no field that concerns a connection (RFC 9113 §8.2.2), and the host in `:authority`.
-fn head(request: &Request<RequestBody>, way: &Way) -> Option<Request<()>> {
+pub(super) fn head(request: &Request<RequestBody>, way: &Way) -> Option<Request<()>> {
     let scheme = match way.transport.settings().tls {
         Some(_) => Scheme::HTTPS,
         None => Scheme::HTTP,
@@ -127,7 +131,7 @@ async fn attempt(exchange: &mut Exchange, slot: Slot, head: Request<()>, body: &
         let task = tokio::task::spawn_local(async move { poll_fn(|cx| outgoing.poll(cx)).await });
         Sending::new(task.abort_handle())
     });
-    let response = response.await.map_err(|error| refusal(exchange, &slot, error))?;
+    let response = head_of(exchange, &slot, response).await?;
     body.borrow_mut().forget();
     slot.heard();
     exchange.upstream_answered();
@@ -135,7 +139,45 @@ async fn attempt(exchange: &mut Exchange, slot: Slot, head: Request<()>, body: &
     Ok(Answer::Upstream(incoming(response, slot, sending)))
 }
 
-fn incoming(response: Response<RecvStream>, slot: Slot, sending: Option<Sending>) -> Response<UpstreamBody> {
+/// The head of the response. What comes before it is told to the client, and bounded as in HTTP/1.1: all of it together is
+/// no larger than one head may be.
+pub(super) async fn head_of(
+    exchange: &Exchange,
+    slot: &Slot,
+    mut response: ResponseFuture,
+) -> Result<Response<RecvStream>, Refusal> {
+    let hints = exchange.hints();
+    let mut left = MAX_RESPONSE_HEAD_BYTES;
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+            slot.heard();
+            left = left.saturating_sub(size(interim.headers()));
+            // There is no 101 in HTTP/2 (RFC 9113 §8.6).
+            if left == 0 || interim.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Poll::Ready(Err(Refusal::Sent(Failure::UpstreamProtocolError)));
+            }
+            if let Some(hints) = &hints {
+                hints.came(interim.status(), interim.headers());
+            }
+        }
+        let response = ready!(Pin::new(&mut response).poll(cx));
+        Poll::Ready(response.map_err(|error| refusal(exchange, slot, error)))
+    })
+    .await
+}
+
+/// As HTTP/2 counts a head (RFC 9113 §6.5.2), with its status.
+fn size(headers: &HeaderMap) -> usize {
+    let sizes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len().saturating_add(value.len()));
+    sizes.fold(FIELD_OVERHEAD_BYTES, |sum, size| {
+        sum.saturating_add(size).saturating_add(FIELD_OVERHEAD_BYTES)
+    })
+}
+
+/// The response as the proxy has it.
+pub(super) fn incoming(response: Response<RecvStream>, slot: Slot, sending: Option<Sending>) -> Response<UpstreamBody> {
     let length = response.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|length: &HeaderValue| length.to_str().ok()?.parse().ok());
     response.map(|recv| {
@@ -149,7 +191,8 @@ fn incoming(response: Response<RecvStream>, slot: Slot, sending: Option<Sending>
     })
 }
 
-fn refusal(exchange: &Exchange, slot: &Slot, error: h2::Error) -> Refusal {
+/// What an error says about whether the request was processed.
+pub(super) fn refusal(exchange: &Exchange, slot: &Slot, error: h2::Error) -> Refusal {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     if error.is_remote() && (refused || error.is_go_away()) {
         return Refusal::Unprocessed;

@@ -13,13 +13,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use sluice_model::limits::TUNNEL_BUFFER_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::{Exchange, micros_since};
-use super::interim::Bounded;
-use super::upgrade::Far;
-use crate::upstream::socket::Socket;
+use super::far::Far;
+use crate::http2::state::Stream;
 use crate::worker::Worker;
 use crate::worker::connection::{Closing, Connection};
 
@@ -97,28 +97,36 @@ impl Tunnel {
         Box::new(Self { exchange, traffic, far })
     }
 
+    /// What the client sends, if it comes by a stream of HTTP/2.
+    pub(crate) fn take_near(&mut self) -> Option<RecvStream> {
+        self.exchange.connect.as_mut()?.take_near()
+    }
+
     /// Passes on until both directions have ended or one connection breaks. `early`: what the client's codec had read.
     pub(crate) async fn run<S>(self: Box<Self>, mut near: S, early: Bytes)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Self { exchange, traffic, far } = *self;
+        let Self {
+            exchange,
+            traffic,
+            far: mut upstream,
+        } = *self;
         let _open = Open::new(exchange.worker.clone());
-        let (connection, worker) = (exchange.connection.clone(), exchange.worker.clone());
-        connection.becomes_tunnel();
-        let mut upstream = far.io.into_inner();
+        let (keeper, worker) = (Keeper::of(&exchange), exchange.worker.clone());
+        keeper.begins();
         let mut inward = Pipe::new(&early);
-        let mut outward = Pipe::new(&far.read_buf);
-        drop((early, far.read_buf));
+        let mut outward = Pipe::new(&upstream.take_early());
+        drop(early);
         let came = |bytes: usize| {
             add(&traffic.bytes_in, bytes);
             worker.counters.tunnel_bytes_in.add(bytes as u64);
-            connection.moved();
+            keeper.moved();
         };
         let went = |bytes: usize| {
             add(&traffic.bytes_out, bytes);
             worker.counters.tunnel_bytes_out.add(bytes as u64);
-            connection.moved();
+            keeper.moved();
         };
         let end = poll_fn(|cx| {
             let inward = inward.poll(cx, &mut near, &mut upstream, came);
@@ -133,16 +141,54 @@ impl Tunnel {
         })
         .await;
         traffic.end.set(end);
-        tell(end, &connection, &upstream, [&inward, &outward]);
+        tell(end, &keeper, &upstream, [&inward, &outward]);
+    }
+}
+
+/// Who sees to it that a tunnel ends if nothing moves in it: what the client comes by.
+enum Keeper {
+    /// All of its connection.
+    Connection(Rc<Connection>),
+    /// One stream of it.
+    Stream(Rc<Stream>),
+}
+
+impl Keeper {
+    fn of(exchange: &Exchange) -> Self {
+        match &exchange.stream {
+            None => Self::Connection(exchange.connection.clone()),
+            Some(stream) => Self::Stream(stream.clone()),
+        }
+    }
+
+    fn begins(&self) {
+        match self {
+            Self::Connection(connection) => connection.becomes_tunnel(),
+            Self::Stream(stream) => stream.becomes_tunnel(),
+        }
+    }
+
+    fn moved(&self) {
+        match self {
+            Self::Connection(connection) => connection.moved(),
+            Self::Stream(stream) => stream.moved(),
+        }
+    }
+
+    /// It is not ended in order: its client is to know that the upstream broke. A stream that is dropped is reset anyway.
+    fn breaks(&self) {
+        match self {
+            Self::Connection(connection) => connection.closing.set(Closing::Reset),
+            Self::Stream(_) => {}
+        }
     }
 }
 
 /// A connection that broke is not passed on as an end in order, unless its end was passed on before.
-fn tell(end: End, connection: &Connection, upstream: &Bounded<Socket>, [inward, outward]: [&Pipe; 2]) {
+fn tell(end: End, keeper: &Keeper, upstream: &Far, [inward, outward]: [&Pipe; 2]) {
     match end {
-        End::Upstream if outward.stage != Stage::Ended => connection.closing.set(Closing::Reset),
-        // If it fails the connection is closed in order: of no consequence to anybody but the upstream.
-        End::Client if inward.stage != Stage::Ended => drop(upstream.get_ref().tcp().set_zero_linger()),
+        End::Upstream if outward.stage != Stage::Ended => keeper.breaks(),
+        End::Client if inward.stage != Stage::Ended => upstream.breaks(),
         End::Upstream | End::Client | End::Complete | End::Cut => {}
     }
 }

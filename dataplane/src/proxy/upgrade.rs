@@ -5,11 +5,9 @@
 //! connection of its own, with one protocol named. Nothing that follows its head is read before the upstream has agreed to
 //! exactly that protocol (`guard::hold`); from then on the two connections are a [`Tunnel`].
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Body;
-use hyper::client::conn::http1::Parts;
-use hyper_util::rt::TokioIo;
 use sluice_model::upgrade::UpgradeToken;
 use tokio::sync::oneshot;
 
@@ -17,20 +15,16 @@ use super::Answer;
 use super::body::{RequestBody, ResponseBody};
 use super::exchange::Exchange;
 use super::failure::Failure;
+use super::far::Far;
 use super::forward::{Miss, Way};
 use super::headers::Survey;
 use super::http1;
-use super::interim::Bounded;
 use super::tunnel::Tunnel;
 use crate::guard::hold::Held;
 use crate::middleware::modify;
 use crate::middleware::request_id::X_REQUEST_ID;
 use crate::tls::upstream::Offer;
 use crate::upstream::dial;
-use crate::upstream::socket::Socket;
-
-/// What is left of an upstream's connection when HTTP is over on it.
-pub(crate) type Far = Parts<TokioIo<Bounded<Socket>>>;
 
 /// The protocol that a request may go over to, of those that its rule allows. Asked before the fields that say so are
 /// taken out.
@@ -117,7 +111,8 @@ pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Request
             let (parts, body) = response.into_parts();
             // The connection is given up when nobody can send by it any more.
             drop(body);
-            let far = handed_over.await.map_err(|_| Miss::Sent(Failure::UpstreamReset))?;
+            let left = handed_over.await.map_err(|_| Miss::Sent(Failure::UpstreamReset))?;
+            let far = Far::Socket(left.io.into_inner(), left.read_buf);
             Ok(Answer::Tunnel(Response::from_parts(parts, ()), far))
         }
         done => done,
@@ -127,14 +122,19 @@ pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Request
 /// The client is told, and what follows on its connection is the tunnel's.
 pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<()>, far: Far) -> Response<ResponseBody> {
     let (mut parts, _) = response.into_parts();
+    if exchange.connect.is_some() {
+        // RFC 8441 §5: there is no 101 in HTTP/2, and no key that it would answer.
+        parts.status = StatusCode::OK;
+        parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+    }
     exchange.responded(parts.status.as_u16());
     Survey::of(&parts.headers).strip_response(&mut parts.headers);
-    // RFC 9110 §8.6: there is none in a 1xx, whatever the upstream says.
+    // RFC 9110 §8.6: there is none in a 1xx, nor in consent to a CONNECT, whatever the upstream says.
     parts.headers.remove(CONTENT_LENGTH);
     if let Some(rule) = exchange.rule_entry() {
         modify::apply(&rule.response_headers, &mut parts.headers);
     }
-    if let Some(token) = &exchange.upgrade {
+    if let (Some(token), None) = (&exchange.upgrade, &exchange.connect) {
         say(&mut parts.headers, token);
     }
     parts.headers.insert(X_REQUEST_ID, exchange.request_id.clone());

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustls::ClientConfig;
 use sluice_model::limits::{UPSTREAM_CONNECT_TIMEOUT_MILLIS, UPSTREAM_HANDSHAKE_TIMEOUT_MS};
 use sluice_model::unit::UpstreamTls;
@@ -29,6 +30,9 @@ pub(crate) enum Unreached {
     /// TCP.
     #[error("connect: {0}")]
     Connect(Rc<io::Error>),
+    /// TCP, for want of something that this process lacks and no endpoint is to blame for.
+    #[error("connect: nothing left to open a connection with: {0}")]
+    Exhausted(Rc<io::Error>),
     /// TLS: the error names the certificate's fault, if it is that.
     #[error("TLS: {0}")]
     Tls(Rc<io::Error>),
@@ -38,6 +42,9 @@ pub(crate) enum Unreached {
     /// HTTP/2 was the only offer, and was not taken.
     #[error("TLS: the endpoint does not speak HTTP/2 (ALPN)")]
     NoHttp2,
+    /// It does not say that it takes extended `CONNECT`.
+    #[error("HTTP/2: the endpoint does not offer WebSocket and its like (RFC 8441)")]
+    NoConnect,
     /// It did not begin to speak HTTP/2.
     #[error("HTTP/2: {0}")]
     Http2(Rc<str>),
@@ -114,6 +121,17 @@ async fn in_time<T>(
     }
 }
 
+/// Why there is no TCP connection: whether something is missing there, or here.
+fn not_connected(error: Rc<io::Error>) -> Unreached {
+    match Errno::from_io_error(&error) {
+        // Of this process, of the machine, of its ports; and memory.
+        Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM) => {
+            Unreached::Exhausted(error)
+        }
+        Some(_) | None => Unreached::Connect(error),
+    }
+}
+
 /// A fresh connection to `address`, and what is spoken on it.
 pub(crate) async fn open(
     handshakes: &Handshakes,
@@ -123,7 +141,7 @@ pub(crate) async fn open(
     offer: Offer,
 ) -> Result<(Socket, Spoken), Unreached> {
     let connect = TcpStream::connect(address);
-    let stream = in_time("connect", UPSTREAM_CONNECT_TIMEOUT_MILLIS, connect, Unreached::Connect).await?;
+    let stream = in_time("connect", UPSTREAM_CONNECT_TIMEOUT_MILLIS, connect, not_connected).await?;
     // Fails only on a dead connection; whoever uses it will tell.
     let _ = stream.set_nodelay(true);
     let Some(tls) = &transport.settings().tls else {
@@ -143,4 +161,34 @@ pub(crate) async fn open(
         (false, Offer::Http2) => return Err(Unreached::NoHttp2),
     };
     Ok((Socket::Tls(Box::new(stream)), spoken))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_here_is_no_fault_of_an_endpoint() {
+        let check = |errno: Errno, own: bool| {
+            let reason = not_connected(Rc::new(errno.into()));
+            assert_eq!(matches!(reason, Unreached::Exhausted(_)), own, "{reason}");
+        };
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::ADDRNOTAVAIL,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+        ] {
+            check(errno, true);
+        }
+        for errno in [
+            Errno::CONNREFUSED,
+            Errno::HOSTUNREACH,
+            Errno::TIMEDOUT,
+            Errno::CONNRESET,
+        ] {
+            check(errno, false);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection as Codec, SendRequest};
@@ -19,7 +19,7 @@ use sluice_model::limits::{
     UPSTREAM_HANDSHAKE_TIMEOUT_MS, UPSTREAM_HTTP2_CONNECTION_WINDOW_BYTES, UPSTREAM_HTTP2_STREAM_WINDOW_BYTES,
     UPSTREAM_HTTP2_STREAMS_MAX, UPSTREAM_PING_AFTER_SECONDS, UPSTREAM_PING_EVERY_SECONDS, UPSTREAM_PING_WAIT_SECONDS,
 };
-use tokio::time::{Interval, timeout};
+use tokio::time::{Instant, Interval, timeout};
 
 use super::dial::Unreached;
 use super::socket::Socket;
@@ -86,8 +86,8 @@ impl Connection {
     }
 
     /// Since when it has had no request; `None`: it has.
-    pub(crate) fn rests_since(&self) -> Option<Instant> {
-        (self.streams() == 0).then(|| self.state.rests_since.get())
+    pub(crate) fn rests_since(&self) -> Option<std::time::Instant> {
+        (self.streams() == 0).then(|| self.state.rests_since.get().into_std())
     }
 
     /// A place for a request.
@@ -242,7 +242,104 @@ fn is_due(state: &State, pinged: Option<Instant>, now: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::LocalSet;
+
     use super::*;
+
+    /// Empty `SETTINGS`, and windows as large as there are: for a stream, and for the connection.
+    const GREETING: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\x7f\xff\xff\xff\0\0\x04\x08\0\0\0\0\0\x7f\xff\0\0";
+
+    /// A connection that has begun, and the upstream's end of it.
+    async fn begun() -> (Rc<Connection>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        upstream.write_all(GREETING).await.unwrap();
+        let connection = Connection::begin(Socket::Plain(ours)).await.unwrap();
+        upstream.read_exact(&mut [0; 24]).await.unwrap();
+        (connection, upstream)
+    }
+
+    /// The payload of the next frame of this kind with these flags.
+    async fn next_of(upstream: &mut TcpStream, kind: u8, flags: u8) -> Vec<u8> {
+        loop {
+            let mut head = [0; 9];
+            upstream.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            upstream.read_exact(&mut payload).await.unwrap();
+            if (head[3], head[4]) == (kind, flags) {
+                return payload;
+            }
+        }
+    }
+
+    async fn ping(upstream: &mut TcpStream, flags: u8, payload: &[u8]) {
+        let frame = [&[0, 0, 8, 6, flags, 0, 0, 0, 0], payload].concat();
+        upstream.write_all(&frame).await.unwrap();
+    }
+
+    fn get() -> Request<()> {
+        Request::get("http://a.test/").body(()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_answers_no_ping_is_dead_and_so_are_its_requests() {
+        let dead = async |ends: bool| {
+            let (connection, _upstream) = begun().await;
+            let slot = connection.slot();
+            let mut sender = slot.sender().ready().await.unwrap();
+            let (response, mut body) = sender.send_request(get(), ends).unwrap();
+            tokio::time::pause();
+            let began = Instant::now();
+            let mut response = std::pin::pin!(response);
+            // With a body it is one that does not even read: what it is sent fills all there is.
+            let error = loop {
+                body.reserve_capacity(HTTP2_FRAME_BYTES as usize);
+                tokio::select! {
+                    biased;
+                    Some(Ok(room)) = poll_fn(|cx| body.poll_capacity(cx)), if !ends => {
+                        body.send_data(Bytes::from(vec![0; room]), false).unwrap();
+                    }
+                    answer = &mut response => break answer.unwrap_err(),
+                }
+            };
+            tokio::time::resume();
+            // By this the proxy knows that the request may have been acted upon.
+            assert!(error.is_io(), "{error}");
+            assert!((40..=51).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+            assert!(connection.is_leaving());
+        };
+        for ends in [true, false] {
+            LocalSet::new().run_until(dead(ends)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_is_quiet_and_answers_pings_is_not() {
+        let quiet = async {
+            let (connection, mut upstream) = begun().await;
+            let slot = connection.slot();
+            let mut sender = slot.sender().ready().await.unwrap();
+            let (response, _) = sender.send_request(get(), true).unwrap();
+            for silence in [35, 315, 315] {
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_secs(silence)).await;
+                tokio::time::resume();
+                let asked = next_of(&mut upstream, 6, 0).await;
+                ping(&mut upstream, 1, &asked).await;
+                // It has heard that when it answers this.
+                ping(&mut upstream, 0, &[7; 8]).await;
+                assert_eq!(next_of(&mut upstream, 6, 1).await, [7; 8]);
+                assert!(!connection.is_leaving());
+            }
+            upstream.write_all(b"\0\0\x01\x01\x05\0\0\0\x01\x88").await.unwrap();
+            assert_eq!(response.await.unwrap().status(), 200);
+        };
+        LocalSet::new().run_until(quiet).await;
+    }
 
     #[test]
     fn pings_are_for_silence_with_requests_and_rare_in_one() {

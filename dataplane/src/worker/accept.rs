@@ -3,11 +3,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sluice_model::limits::LISTENER_DRAIN_MS;
 use sluice_model::network::Network;
 use sluice_model::unit::{Http2, Listener, ListenerTls};
 use tokio::net::{TcpListener, TcpStream};
@@ -125,7 +127,7 @@ async fn accept(
             },
         }
     };
-    drain(&worker, listener, &manner.borrow());
+    drain(&worker, listener, &manner).await;
     if let Some(done) = done {
         // Nobody waits any more: fine.
         let _ = done.send(());
@@ -134,8 +136,8 @@ async fn accept(
 
 /// A connection that died in the queue concerns nobody. Anything else (no file descriptors left, no memory) is nobody's fault who
 /// waits there and passes as connections end; trying at once would only burn.
-async fn pause(worker: &Worker, error: &std::io::Error) {
-    if error.kind() == std::io::ErrorKind::ConnectionAborted {
+async fn pause(worker: &Worker, error: &io::Error) {
+    if error.kind() == io::ErrorKind::ConnectionAborted {
         return;
     }
     worker.counters.accept_failures.add(1);
@@ -146,15 +148,21 @@ async fn pause(worker: &Worker, error: &std::io::Error) {
     tokio::time::sleep(PAUSE).await;
 }
 
-fn drain(worker: &Rc<Worker>, listener: TcpListener, manner: &Manner) {
+/// Serves who waits. Without file descriptors that takes until others end, and for so long only: a change waits for this.
+async fn drain(worker: &Rc<Worker>, listener: TcpListener, manner: &RefCell<Manner>) {
     let Ok(listener) = listener.into_std() else { return };
-    while let Some((stream, peer)) = next_in_queue(&listener) {
-        connection::serve(worker, stream, peer, manner);
+    let patience = Instant::now() + Duration::from_millis(LISTENER_DRAIN_MS);
+    loop {
+        match next_in_queue(&listener) {
+            Ok((stream, peer)) => connection::serve(worker, stream, peer, &manner.borrow()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || Instant::now() >= patience => return,
+            Err(error) => pause(worker, &error).await,
+        }
     }
 }
 
-fn next_in_queue(listener: &std::net::TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    let (stream, peer) = listener.accept().ok()?;
-    stream.set_nonblocking(true).ok()?;
-    Some((TcpStream::from_std(stream).ok()?, peer))
+fn next_in_queue(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(stream)?, peer))
 }

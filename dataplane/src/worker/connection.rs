@@ -70,15 +70,6 @@ pub(crate) enum Wish {
     Abort,
 }
 
-/// Whether a tunnel was ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ended {
-    /// It was, now.
-    Now,
-    /// It is none, its time has not come, or it was ended before.
-    No,
-}
-
 /// How its socket is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Closing {
@@ -158,7 +149,10 @@ impl Connection {
     /// HTTP/2 is spoken on it from now on.
     pub(crate) fn speaks_http2(&self) -> Rc<Http2> {
         self.http2
-            .get_or_init(|| Rc::new(Http2::new(self.gate.bounds())))
+            .get_or_init(|| {
+                let streams = self.limits().streams.get() as u32; // at most 1,000
+                Rc::new(Http2::new(self.gate.bounds(), streams))
+            })
             .clone()
     }
 
@@ -202,24 +196,37 @@ impl Connection {
         self.since.set(Instant::now());
     }
 
-    /// Whether it is one.
-    pub(super) fn is_tunnel(&self) -> bool {
+    fn is_tunnel(&self) -> bool {
         self.phase.get() == Phase::Tunnel
     }
 
-    /// It is to end then, as a tunnel.
-    pub(super) fn ends_at(&self, at: Instant) {
-        self.ends_at.set(Some(at));
+    /// How many tunnels it has: itself, or streams of HTTP/2.
+    pub(super) fn tunnels(&self) -> usize {
+        self.http2
+            .get()
+            .map_or_else(|| usize::from(self.is_tunnel()), |http2| http2.tunnels())
     }
 
-    /// Ends it if it is a tunnel whose time has come: its own, or the last for all.
-    pub(super) fn end_tunnel(&self, now: Instant, last: Instant) -> Ended {
+    /// Each of them is to end at the next of these times.
+    pub(super) fn end_tunnels_at(&self, next: &mut impl FnMut() -> Instant) {
+        match self.http2.get() {
+            Some(http2) => http2.end_tunnels_at(next),
+            None if self.is_tunnel() => self.ends_at.set(Some(next())),
+            None => {}
+        }
+    }
+
+    /// Ends those whose time has come: their own, or the last for all. How many.
+    pub(super) fn end_tunnels(&self, now: Instant, last: Instant) -> usize {
+        if let Some(http2) = self.http2.get() {
+            return http2.end_tunnels(now, last);
+        }
         let due = self.ends_at.get().unwrap_or(last) <= now;
         if !due || !self.is_tunnel() || self.wish.get() == Wish::Abort {
-            return Ended::No;
+            return 0;
         }
         self.wish(Wish::Abort);
-        Ended::Now
+        1
     }
 
     /// Something was passed on in it, one way or the other.
@@ -280,10 +287,12 @@ impl Connection {
 
     fn check_http2(&self, http2: &Http2, now: Instant) {
         let passed = |since: Instant, millis| now.saturating_duration_since(since) >= Duration::from_millis(millis);
-        let (head, idle) = {
+        let (head, idle, tunnel) = {
             let limits = self.limits.borrow();
-            (limits.header_millis.get(), limits.http2_idle_millis.get())
+            let tunnel = Duration::from_millis(limits.tunnel_idle_millis.get());
+            (limits.header_millis.get(), limits.http2_idle_millis.get(), tunnel)
         };
+        http2.end_idle_tunnels(now, tunnel);
         match http2.check(now) {
             Due::Nothing => {}
             Due::Driver => return self.wake(),

@@ -272,7 +272,9 @@ impl World {
         let found = async {
             loop {
                 let text = std::fs::read_to_string(&self.log).unwrap();
-                let lines = text.lines().map(|line| serde_json::from_str(line).expect(line));
+                // The last line may be on its way.
+                let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+                let lines = whole.lines().map(|line| serde_json::from_str(line).expect(line));
                 if let Some(line) = lines.into_iter().find(|line| fits(line)) {
                     return line;
                 }

@@ -24,7 +24,7 @@ use super::server::*;
 use super::world::*;
 
 /// Messages are bytes.
-fn codec() -> ProstCodec<Bytes, Bytes> {
+pub(super) fn codec() -> ProstCodec<Bytes, Bytes> {
     ProstCodec::default()
 }
 
@@ -61,7 +61,7 @@ where
     }
 }
 
-type Messages = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<Bytes, Status>> + Send>>;
+pub(super) type Messages = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<Bytes, Status>> + Send>>;
 
 struct Gone(Arc<Notify>);
 
@@ -155,7 +155,13 @@ impl Service<http::Request<Body>> for Calls {
     }
 }
 
-async fn start(calls: &Calls, tls: Option<(String, String)>) -> SocketAddr {
+/// A server of this service, over TLS if it is given a certificate and its key.
+pub(super) async fn start<S>(calls: &S, tls: Option<(String, String)>) -> SocketAddr
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: NamedService + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = incoming.local_addr().unwrap();
     let mut server = Server::builder();
@@ -168,15 +174,15 @@ async fn start(calls: &Calls, tls: Option<(String, String)>) -> SocketAddr {
     address
 }
 
-type Client = tonic::client::Grpc<Channel>;
+pub(super) type Client = tonic::client::Grpc<Channel>;
 
-async fn client(world: &World) -> Client {
+pub(super) async fn client(world: &World) -> Client {
     let endpoint = Endpoint::from_shared(format!("http://{}", world.address)).unwrap();
     let endpoint = endpoint.origin("http://a.test".parse().unwrap());
     tonic::client::Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(LARGEST)
 }
 
-fn path(name: &'static str) -> PathAndQuery {
+pub(super) fn path(name: &'static str) -> PathAndQuery {
     PathAndQuery::from_static(name)
 }
 
