@@ -205,7 +205,11 @@ mod tests {
             ..View::default()
         };
         let mut output = Compiler::new(unit_digest).compile(&view, &BTreeMap::new());
-        assert!(!output.problems.iter().any(crate::problem::Problem::is_error), "{:?}", output.problems);
+        assert!(
+            !output.problems.iter().any(crate::problem::Problem::is_error),
+            "{:?}",
+            output.problems
+        );
         let compiled = output.fleets.remove(&"edge".parse().unwrap()).unwrap();
         Stable {
             snapshot: Arc::new(compiled.snapshot.unwrap()),

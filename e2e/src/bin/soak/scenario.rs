@@ -1,0 +1,4 @@
+//! The scenarios, each in a file of its own.
+
+pub(crate) mod bodies;
+pub(crate) mod cut_short;
