@@ -27,6 +27,11 @@ pub(crate) struct Edge {
 impl Edge {
     /// Starts one instance with an upstream of each kind, by the names of [`Back`].
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With these objects as well.
+    pub(crate) async fn start_with(more: &[String]) -> Self {
         let authority = Authority::new();
         let mut servers = Vec::new();
         for back in Back::ALL {
@@ -39,6 +44,7 @@ impl Edge {
         for (back, server) in &servers {
             objects.push(manifests::pool(back.name(), &[server.address]) + back.transport());
         }
+        objects.extend_from_slice(more);
         let fleet = setup
             .with("rollout.yaml", &rollout)
             .with("objects.yaml", &manifests::documents(&objects))

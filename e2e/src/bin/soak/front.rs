@@ -1,5 +1,6 @@
 //! Clients of the four kinds that a data plane is spoken to by.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,7 +13,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -42,6 +43,16 @@ pub(crate) enum Front {
 
 impl Front {
     pub(crate) const ALL: [Self; 4] = [Self::Http1, Self::Http1Tls, Self::Http2Tls, Self::H2c];
+
+    /// In figures.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http1Tls => "HTTP/1.1 TLS",
+            Self::Http2Tls => "HTTP/2 TLS",
+            Self::H2c => "h2c",
+        }
+    }
 
     /// Whether over TLS.
     pub(crate) fn secure(self) -> bool {
@@ -83,14 +94,23 @@ fn tls_config(front: Front, authority: &Authority) -> Arc<ClientConfig> {
 #[derive(Clone)]
 pub(crate) struct Dialer {
     pub(crate) front: Front,
-    pub(crate) address: std::net::SocketAddr,
+    pub(crate) address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
 }
 
 impl Dialer {
     /// A new connection.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
-        let socket = TcpStream::connect(self.address).await.context("connecting")?;
+        self.connect_from(None).await
+    }
+
+    /// A new connection from this address, if there is one.
+    pub(crate) async fn connect_from(&self, source: Option<SocketAddr>) -> anyhow::Result<Client> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(source) = source {
+            socket.bind(source).context("binding")?;
+        }
+        let socket = socket.connect(self.address).await.context("connecting")?;
         socket.set_nodelay(true)?;
         match &self.tls {
             None => Client::over(self.front, socket).await,

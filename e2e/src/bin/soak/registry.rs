@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::options::Form;
-use crate::scenario::{bodies, cut_short};
+use crate::scenario::{bodies, cut_short, grpc_faults, idle};
 
 /// What a scenario found: its figures, in a line, or what broke.
 pub(crate) type Found = Pin<Box<dyn Future<Output = anyhow::Result<String>> + Send>>;
@@ -37,6 +37,16 @@ const ALL: &[Scenario] = &[
         name: "cut-short",
         shows: "an upstream that dies within a body: the client can tell, log and metrics say so",
         run: |form| Box::pin(cut_short::run(form)),
+    },
+    Scenario {
+        name: "idle",
+        shows: "what an idle connection costs in memory, by the way it is spoken",
+        run: |form| Box::pin(idle::run(form)),
+    },
+    Scenario {
+        name: "grpc-faults",
+        shows: "calls of every kind while their upstreams are broken end as they were answered, or as the fault explains",
+        run: |form| Box::pin(grpc_faults::run(form)),
     },
 ];
 

@@ -2,3 +2,5 @@
 
 pub(crate) mod bodies;
 pub(crate) mod cut_short;
+pub(crate) mod grpc_faults;
+pub(crate) mod idle;

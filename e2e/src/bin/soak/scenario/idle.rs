@@ -1,0 +1,88 @@
+//! What an idle connection costs in memory, by the way it is spoken: each has served a request, and rests. All are alive at
+//! the end, and none is left when its client has gone.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, ensure};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use http_body_util::BodyExt;
+
+use crate::back::Back;
+use crate::edge::Edge;
+use crate::front::{Client, Dialer, Front, empty};
+use crate::options::Form;
+
+/// Connections that are being opened at a time.
+const OPENING: usize = 50;
+/// Connections from one address.
+const OF_CLIENT: usize = 100;
+
+/// What one connection may cost, in KiB: in the full form, which is run with release binaries, the promise for HTTP/1.1 in the
+/// clear, and for the others what they were when this was written, with room. Debug binaries take several times that, since
+/// nothing makes their tasks small: the short form sees only what is far off.
+fn most(form: Form, front: Front) -> u64 {
+    let promised = match front {
+        Front::Http1 => 15,
+        Front::Http1Tls => 40,
+        Front::Http2Tls => 60,
+        Front::H2c => 35,
+    };
+    form.pick(4 * promised, promised)
+}
+
+pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
+    let count = form.pick(1_000, 10_000);
+    let mut figures = Vec::new();
+    for front in Front::ALL {
+        // Each in a process of its own: what one has let go is not given back to the system, and the next would live on it.
+        let edge = Edge::start().await;
+        let each = of(&edge, front, count).await.with_context(|| format!("{front:?}"))?;
+        let kib = each as f64 / 1024.0;
+        ensure!(
+            each <= most(form, front) << 10,
+            "{front:?}: {kib:.1} KiB each, more than {}",
+            most(form, front)
+        );
+        figures.push(format!("{} {kib:.1}", front.name()));
+    }
+    Ok(format!(
+        "{count} connections each at rest, KiB for one: {}",
+        figures.join(", ")
+    ))
+}
+
+/// Bytes for each of so many.
+async fn of(edge: &Edge, front: Front, count: usize) -> anyhow::Result<u64> {
+    let dialer = front.dialer(edge);
+    // The first pays for what all use.
+    let mut first = dialer.connect().await?;
+    ask(&mut first, front).await?;
+    let before = edge.resident();
+    let opening = stream::iter(0..count).map(|number| open(&dialer, number));
+    let mut clients: Vec<Client> = opening.buffer_unordered(OPENING).try_collect().await?;
+    edge.metric_is("proxy_connections", &[], (count + 1) as f64).await;
+    let each = edge.resident().saturating_sub(before) / count as u64;
+    for client in &mut clients {
+        ask(client, front).await.context("after its rest")?;
+    }
+    drop((first, clients));
+    edge.metric_is("proxy_connections", &[], 0.0).await;
+    Ok(each)
+}
+
+/// A connection that has served a request, from the address of its number.
+async fn open(dialer: &Dialer, number: usize) -> anyhow::Result<Client> {
+    let [high, low] = u16::try_from(number / OF_CLIENT + 1)?.to_be_bytes();
+    let source = SocketAddr::new(Ipv4Addr::new(127, 2, high, low).into(), 0);
+    let mut client = dialer.connect_from(Some(source)).await?;
+    ask(&mut client, dialer.front).await?;
+    Ok(client)
+}
+
+async fn ask(client: &mut Client, front: Front) -> anyhow::Result<()> {
+    let path = format!("/{}/give?length=100", Back::Http1.name());
+    let response = client.send(front.request("GET", &path).body(empty())?).await?;
+    ensure!(response.status() == 200, "{}", response.status());
+    response.into_body().collect().await?;
+    Ok(())
+}
