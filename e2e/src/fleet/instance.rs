@@ -1,8 +1,9 @@
 //! One instance of a fleet under test.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -27,7 +28,27 @@ pub struct Instance {
     http: SocketAddr,
     logs: PathBuf,
     launch: Launch,
+    ip: Option<IpAddr>,
+    drain: Drain,
     process: Option<Process>,
+}
+
+/// How an instance ends when it is told to.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// How long it goes on accepting.
+    pub lame_duck: Duration,
+    /// How long requests and tunnels have from then on.
+    pub grace: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            lame_duck: Duration::from_millis(500),
+            grace: Duration::from_secs(5),
+        }
+    }
 }
 
 /// How an instance runs.
@@ -70,8 +91,24 @@ impl Instance {
             http,
             logs: scratch.to_owned(),
             launch,
+            ip: None,
+            drain: Drain::default(),
             process: None,
         }
+    }
+
+    /// Listens on this address alone, instead of sharing one with others; drains in this way.
+    pub(super) fn settle(&mut self, ip: Option<IpAddr>, drain: Drain) {
+        self.ip = ip;
+        self.drain = drain;
+        if let Some(ip) = ip {
+            self.http.set_ip(ip);
+        }
+    }
+
+    /// Where it serves the listener `http`.
+    pub fn http(&self) -> SocketAddr {
+        self.http
     }
 
     /// Starts it on its state folder.
@@ -106,7 +143,12 @@ impl Instance {
             Launch::Pinned(_) | Launch::Counted => {}
         }
         command.args(["--bind", &format!("http={}", self.http), "--workers", "1"]);
-        command.args(["--lame-duck", "0.5", "--grace", "5"]);
+        if let Some(ip) = self.ip {
+            command.args(["--bind-ip", &ip.to_string()]);
+        }
+        for (flag, time) in [("--lame-duck", self.drain.lame_duck), ("--grace", self.drain.grace)] {
+            command.args([flag, &time.as_secs_f64().to_string()]);
+        }
         self.process = Some(Process::start(&self.id, &self.logs, &mut command));
     }
 

@@ -1,10 +1,12 @@
 //! Upstreams of the three kinds that a data plane speaks to. What they do stands in the path:
-//! `…/take` takes a body and answers with its digest, `…/give?seed&length` gives one, and `cut` makes it die in between.
+//! `…/take` takes a body and answers with its digest, `…/give?seed&length` gives one after a `pause`, and `cut` makes it die in
+//! between.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
@@ -120,7 +122,7 @@ async fn connection(socket: TcpStream, back: Back, tls: Option<Arc<ServerConfig>
         () = end.asked.notified() => {
             // As the kernel does for a process that is killed with bytes unread.
             if let Ok(handle) = handle {
-                let _ = handle.set_linger(Some(std::time::Duration::ZERO));
+                let _ = handle.set_linger(Some(Duration::ZERO));
             }
         }
     }
@@ -182,6 +184,9 @@ fn number(request: &Request<Incoming>, name: &str) -> Option<usize> {
 async fn answer(request: Request<Incoming>, end: Arc<End>, dying: Arc<Notify>) -> Response<Body> {
     if request.uri().path().ends_with("/take") {
         return take(request, end).await;
+    }
+    if let Some(pause) = number(&request, "pause") {
+        tokio::time::sleep(Duration::from_millis(pause as u64)).await;
     }
     let seed = number(&request, "seed").unwrap_or_default();
     let length = number(&request, "length").unwrap_or(2);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sluice_e2e::fleet::{Fleet, Instance};
+use sluice_e2e::fleet::{Fleet, Instance, Setup};
 use sluice_e2e::wait::wait_until;
 use sluice_e2e::{manifests, ports, usage};
 
@@ -32,13 +32,18 @@ impl Edge {
 
     /// With these objects as well.
     pub(crate) async fn start_with(more: &[String]) -> Self {
+        Self::start_as(more, 1, |setup| setup).await
+    }
+
+    /// So many instances, set up in a way of their own.
+    pub(crate) async fn start_as(more: &[String], count: usize, shape: impl FnOnce(Setup) -> Setup) -> Self {
         let authority = Authority::new();
         let mut servers = Vec::new();
         for back in Back::ALL {
             servers.push((back, Server::start(back, &authority).await));
         }
         let tls = ports::free();
-        let setup = Fleet::setup().await;
+        let setup = shape(Fleet::setup().await);
         let rollout = rollout(setup.port(), tls.port());
         let mut objects = vec![route(), authority.issue(HOST).secret("edge"), authorities(&authority)];
         for (back, server) in &servers {
@@ -48,7 +53,7 @@ impl Edge {
         let fleet = setup
             .with("rollout.yaml", &rollout)
             .with("objects.yaml", &manifests::documents(&objects))
-            .start(1)
+            .start(count)
             .await;
         Self {
             fleet,

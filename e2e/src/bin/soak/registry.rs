@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::options::Form;
-use crate::scenario::{bodies, cut_short, grpc_faults, idle};
+use crate::scenario::{bodies, cut_short, grpc_faults, idle, tunnels};
 
 /// What a scenario found: its figures, in a line, or what broke.
 pub(crate) type Found = Pin<Box<dyn Future<Output = anyhow::Result<String>> + Send>>;
@@ -47,6 +47,11 @@ const ALL: &[Scenario] = &[
         name: "grpc-faults",
         shows: "calls of every kind while their upstreams are broken end as they were answered, or as the fault explains",
         run: |form| Box::pin(grpc_faults::run(form)),
+    },
+    Scenario {
+        name: "tunnels",
+        shows: "WebSocket is byte for byte what was sent, also at a standstill, and takes no memory for it",
+        run: |form| Box::pin(tunnels::run(form)),
     },
 ];
 

@@ -4,3 +4,4 @@ pub(crate) mod bodies;
 pub(crate) mod cut_short;
 pub(crate) mod grpc_faults;
 pub(crate) mod idle;
+pub(crate) mod tunnels;

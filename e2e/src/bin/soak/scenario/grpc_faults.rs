@@ -16,9 +16,10 @@ use sluice_e2e::manifests;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use self::client::{Caller, Kind};
-use self::service::Seen;
-use self::upstream::{Fault, Upstream};
+pub(crate) use self::client::{Caller, Kind};
+pub(crate) use self::service::Seen;
+use self::upstream::Fault;
+pub(crate) use self::upstream::Upstream;
 use crate::edge::{Edge, HOST};
 use crate::options::Form;
 
@@ -86,7 +87,8 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     ))
 }
 
-fn objects(upstreams: &[Upstream]) -> Vec<String> {
+/// The pool and the route of the service.
+pub(crate) fn objects(upstreams: &[Upstream]) -> Vec<String> {
     let endpoints: Vec<_> = upstreams.iter().map(|upstream| upstream.address).collect();
     let route = manifests::rules("calls", HOST, &[("/calls.Calls", "calls")]);
     vec![manifests::pool("calls", &endpoints) + "  protocol: HTTP2\n", route]

@@ -1,5 +1,6 @@
 //! Makes calls, and knows how each has to end.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::edge::{Edge, HOST};
 
 /// The kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// One message there and back.
     Unary,
     /// One of 4 MiB.
@@ -47,17 +48,23 @@ const DEADLINE: Duration = Duration::from_millis(40);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client with a connection of its own.
-pub(super) struct Caller(tonic::client::Grpc<Channel>);
+pub(crate) struct Caller(tonic::client::Grpc<Channel>);
 
 impl Caller {
+    /// In the clear or over TLS.
     pub(super) async fn connect(edge: &Edge, tls: bool) -> anyhow::Result<Self> {
+        Self::connect_to(edge, if tls { edge.tls } else { edge.fleet.http }, tls).await
+    }
+
+    /// At this address.
+    pub(crate) async fn connect_to(edge: &Edge, address: SocketAddr, tls: bool) -> anyhow::Result<Self> {
         let endpoint = if tls {
             let authority = Certificate::from_pem(edge.authority.pem());
             let tls = ClientTlsConfig::new().ca_certificate(authority).domain_name(HOST);
-            let endpoint = Endpoint::from_shared(format!("https://{}", edge.tls))?;
+            let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
             endpoint.tls_config(tls)?.origin(format!("https://{HOST}").parse()?)
         } else {
-            let endpoint = Endpoint::from_shared(format!("http://{}", edge.fleet.http))?;
+            let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
             endpoint.origin(format!("http://{HOST}").parse()?)
         };
         let client = tonic::client::Grpc::new(endpoint.connect().await?);
@@ -72,7 +79,7 @@ impl Caller {
     ///
     /// # Panics
     /// If it has no end, or is answered with something else than was asked for.
-    pub(super) async fn call(&self, call: u64, kind: Kind) -> Result<(), Status> {
+    pub(crate) async fn call(&self, call: u64, kind: Kind) -> Result<(), Status> {
         let ending = tokio::time::timeout(PATIENCE, self.make(call, kind));
         ending
             .await

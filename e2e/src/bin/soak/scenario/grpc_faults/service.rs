@@ -35,7 +35,7 @@ pub(super) type Broken = Arc<AtomicBool>;
 
 /// What the service has seen, over all its endpoints.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     calls: Mutex<HashMap<u64, Call>>,
 }
 

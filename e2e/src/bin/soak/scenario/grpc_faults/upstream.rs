@@ -23,15 +23,15 @@ pub(super) enum Fault {
 }
 
 /// An endpoint; it runs until it is dropped.
-pub(super) struct Upstream {
-    pub(super) address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
     faults: broadcast::Sender<Fault>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Upstream {
-    pub(super) fn start(seen: Arc<Seen>) -> Self {
+    pub(crate) fn start(seen: Arc<Seen>) -> Self {
         let any = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let listener = listen(any);
         let mut upstream = Self {
