@@ -164,4 +164,31 @@ impl Client {
             }
         }
     }
+
+    /// Sends a request; one that was not sent because the connection has closed comes back.
+    pub(crate) async fn try_send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, (Option<Request<Body>>, hyper::Error)> {
+        let ready = match self {
+            Self::One(sender) => sender.ready().await,
+            Self::Two(sender) => sender.ready().await,
+        };
+        if let Err(closed) = ready {
+            return Err((Some(request), closed));
+        }
+        let sent = match self {
+            Self::One(sender) => sender.try_send_request(request).await,
+            Self::Two(sender) => sender.try_send_request(request).await,
+        };
+        sent.map_err(|mut error| (error.take_message(), error.into_error()))
+    }
+
+    /// Another handle on the same connection, if more than one request fits on it and it is open.
+    pub(crate) fn share(&self) -> Option<Self> {
+        match self {
+            Self::Two(sender) if !sender.is_closed() => Some(Self::Two(sender.clone())),
+            Self::One(_) | Self::Two(_) => None,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::options::Form;
-use crate::scenario::{bodies, cut_short, grpc_faults, idle, tunnels};
+use crate::scenario::{bodies, cut_short, grpc_faults, idle, restart, tunnels};
 
 /// What a scenario found: its figures, in a line, or what broke.
 pub(crate) type Found = Pin<Box<dyn Future<Output = anyhow::Result<String>> + Send>>;
@@ -52,6 +52,11 @@ const ALL: &[Scenario] = &[
         name: "tunnels",
         shows: "WebSocket is byte for byte what was sent, also at a standstill, and takes no memory for it",
         run: |form| Box::pin(tunnels::run(form)),
+    },
+    Scenario {
+        name: "restart",
+        shows: "a rolling restart behind an address that lags fails no request of clients of seven kinds",
+        run: |form| Box::pin(restart::run(form)),
     },
 ];
 

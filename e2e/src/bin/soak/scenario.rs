@@ -4,4 +4,5 @@ pub(crate) mod bodies;
 pub(crate) mod cut_short;
 pub(crate) mod grpc_faults;
 pub(crate) mod idle;
+pub(crate) mod restart;
 pub(crate) mod tunnels;

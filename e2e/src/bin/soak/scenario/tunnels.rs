@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use self::upstream::{FLOOD_BYTES, Upstream};
+use self::upstream::FLOOD_BYTES;
+pub(crate) use self::upstream::Upstream;
 use crate::edge::{Edge, HOST, PATIENCE};
 use crate::front::{self, Front};
 use crate::options::Form;
@@ -45,12 +46,11 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     let volume = form.pick(64 << 20, 1_000_000_000);
     let stalled = form.pick(20, 200);
     let upstream = Upstream::start().await;
-    let pool = manifests::pool("chat", &[upstream.address]);
-    let rules = manifests::rules("chat", HOST, &[("/ws", "chat")]);
-    let route = rules.replace("pool: chat\n", "pool: chat\n      upgrades: [websocket]\n");
-    let edge = Edge::start_with(&[pool, route]).await;
+    let edge = Edge::start_with(&objects(&upstream)).await;
     // First, while memory shows what is taken: what was let go later is taken again unseen.
-    let deaf = deaf_upstreams(&edge, &upstream, stalled).await.context("deaf upstreams")?;
+    let deaf = deaf_upstreams(&edge, &upstream, stalled)
+        .await
+        .context("deaf upstreams")?;
     let blind = deaf_clients(&edge, stalled).await.context("deaf clients")?;
     let mut cases = 0;
     for front in [Front::Http1, Front::Http1Tls] {
@@ -68,6 +68,16 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
         deaf >> 10,
         blind >> 10,
     ))
+}
+
+/// The pool and the route of the upstream.
+pub(crate) fn objects(upstream: &Upstream) -> [String; 2] {
+    let pool = manifests::pool("chat", &[upstream.address]);
+    let rules = manifests::rules("chat", HOST, &[("/ws", "chat")]);
+    [
+        pool,
+        rules.replace("pool: chat\n", "pool: chat\n      upgrades: [websocket]\n"),
+    ]
 }
 
 async fn within<F: Future>(future: F) -> anyhow::Result<F::Output> {

@@ -48,7 +48,7 @@ struct Call {
 
 impl Seen {
     /// On how many connections a call came, and whether one of them was broken since.
-    pub(super) fn of(&self, call: u64) -> (usize, bool) {
+    pub(crate) fn of(&self, call: u64) -> (usize, bool) {
         let calls = self.calls.lock().expect("a lock");
         let connections = calls.get(&call).map_or(&[][..], |call| &call.connections);
         let broken = connections.iter().any(|broken| broken.load(Ordering::Relaxed));

@@ -18,13 +18,14 @@ use crate::pattern;
 pub(super) const FLOOD_BYTES: usize = 32 << 20;
 
 /// A server that runs until the runtime ends.
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     pub(super) address: SocketAddr,
     hear: watch::Sender<bool>,
 }
 
 impl Upstream {
-    pub(super) async fn start() -> Self {
+    /// Listens on a free port.
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (hear, hears) = watch::channel(false);
