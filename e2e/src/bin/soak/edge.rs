@@ -37,6 +37,7 @@ impl Edge {
 
     /// So many instances, set up in a way of their own.
     pub(crate) async fn start_as(more: &[String], count: usize, shape: impl FnOnce(Setup) -> Setup) -> Self {
+        let began = std::time::Instant::now();
         let authority = Authority::new();
         let mut servers = Vec::new();
         for back in Back::ALL {
@@ -55,6 +56,9 @@ impl Edge {
             .with("objects.yaml", &manifests::documents(&objects))
             .start(count)
             .await;
+        if began.elapsed() > Duration::from_secs(10) {
+            eprintln!("the fleet took {:?} to start\n{}", began.elapsed(), fleet.tails());
+        }
         Self {
             fleet,
             tls,

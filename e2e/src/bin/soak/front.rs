@@ -66,12 +66,17 @@ impl Front {
 
     /// A request of it, without a body yet.
     pub(crate) fn request(self, method: &str, path: &str) -> http::request::Builder {
+        self.request_of(HOST, method, path)
+    }
+
+    /// A request for another host.
+    pub(crate) fn request_of(self, host: &str, method: &str, path: &str) -> http::request::Builder {
         let builder = Request::builder().method(method);
         if self.two() {
             let scheme = if self.secure() { "https" } else { "http" };
-            builder.uri(format!("{scheme}://{HOST}{path}"))
+            builder.uri(format!("{scheme}://{host}{path}"))
         } else {
-            builder.uri(path).header(header::HOST, HOST)
+            builder.uri(path).header(header::HOST, host)
         }
     }
 
@@ -137,7 +142,11 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    async fn over(front: Front, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> anyhow::Result<Self> {
+    /// Begins to speak over a stream.
+    pub(crate) async fn over(
+        front: Front,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> anyhow::Result<Self> {
         let stream = TokioIo::new(stream);
         // What goes wrong with a connection is told to its requests.
         if front.two() {

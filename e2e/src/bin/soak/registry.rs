@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::options::Form;
-use crate::scenario::{bodies, cut_short, grpc_faults, idle, restart, tunnels};
+use crate::scenario::{bodies, certificates, cut_short, grpc_faults, idle, restart, tunnels};
 
 /// What a scenario found: its figures, in a line, or what broke.
 pub(crate) type Found = Pin<Box<dyn Future<Output = anyhow::Result<String>> + Send>>;
@@ -57,6 +57,11 @@ const ALL: &[Scenario] = &[
         name: "restart",
         shows: "a rolling restart behind an address that lags fails no request of clients of seven kinds",
         run: |form| Box::pin(restart::run(form)),
+    },
+    Scenario {
+        name: "certificates",
+        shows: "each host shows its own certificate while one after the other is replaced, and no connection is closed",
+        run: |form| Box::pin(certificates::run(form)),
     },
 ];
 
