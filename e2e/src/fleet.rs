@@ -212,8 +212,11 @@ impl Setup {
         for number in 1..=count {
             let id = format!("{FLEET}-{number}");
             let mut instance = Instance::enroll(self.scratch.path(), &controller, &id, self.http, self.launch);
-            let own = u8::try_from(number).expect("few instances");
-            instance.settle(self.apart.then(|| Ipv4Addr::new(127, 0, 1, own).into()), self.drain);
+            instance.drains(self.drain);
+            if self.apart {
+                let own = u8::try_from(number).expect("few instances");
+                instance.move_to(Ipv4Addr::new(127, 0, 1, own).into());
+            }
             instances.push(instance);
         }
         let Self {

@@ -28,7 +28,6 @@ pub struct Instance {
     http: SocketAddr,
     logs: PathBuf,
     launch: Launch,
-    ip: Option<IpAddr>,
     drain: Drain,
     process: Option<Process>,
 }
@@ -91,19 +90,19 @@ impl Instance {
             http,
             logs: scratch.to_owned(),
             launch,
-            ip: None,
             drain: Drain::default(),
             process: None,
         }
     }
 
-    /// Listens on this address alone, instead of sharing one with others; drains in this way.
-    pub(super) fn settle(&mut self, ip: Option<IpAddr>, drain: Drain) {
-        self.ip = ip;
+    /// Listens on this address.
+    pub(super) fn move_to(&mut self, ip: IpAddr) {
+        self.http.set_ip(ip);
+    }
+
+    /// Drains in this way.
+    pub(super) fn drains(&mut self, drain: Drain) {
         self.drain = drain;
-        if let Some(ip) = ip {
-            self.http.set_ip(ip);
-        }
     }
 
     /// Where it serves the listener `http`.
@@ -143,9 +142,8 @@ impl Instance {
             Launch::Pinned(_) | Launch::Counted => {}
         }
         command.args(["--bind", &format!("http={}", self.http), "--workers", "1"]);
-        if let Some(ip) = self.ip {
-            command.args(["--bind-ip", &ip.to_string()]);
-        }
+        // Not on all addresses: there every connection that was ever bound to this port on one of them is in the way.
+        command.args(["--bind-ip", &self.http.ip().to_string()]);
         for (flag, time) in [("--lame-duck", self.drain.lame_duck), ("--grace", self.drain.grace)] {
             command.args([flag, &time.as_secs_f64().to_string()]);
         }

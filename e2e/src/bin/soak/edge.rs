@@ -30,6 +30,11 @@ impl Edge {
         Self::start_with(&[]).await
     }
 
+    /// With this said of the data plane beside its listeners.
+    pub(crate) async fn start_limited(limits: &str) -> Self {
+        Self::begin(&[], 1, limits, |setup| setup).await
+    }
+
     /// With these objects as well.
     pub(crate) async fn start_with(more: &[String]) -> Self {
         Self::start_as(more, 1, |setup| setup).await
@@ -37,7 +42,10 @@ impl Edge {
 
     /// So many instances, set up in a way of their own.
     pub(crate) async fn start_as(more: &[String], count: usize, shape: impl FnOnce(Setup) -> Setup) -> Self {
-        let began = std::time::Instant::now();
+        Self::begin(more, count, "", shape).await
+    }
+
+    async fn begin(more: &[String], count: usize, limits: &str, shape: impl FnOnce(Setup) -> Setup) -> Self {
         let authority = Authority::new();
         let mut servers = Vec::new();
         for back in Back::ALL {
@@ -45,7 +53,7 @@ impl Edge {
         }
         let tls = ports::free();
         let setup = shape(Fleet::setup().await);
-        let rollout = rollout(setup.port(), tls.port());
+        let rollout = rollout(setup.port(), tls.port(), limits);
         let mut objects = vec![route(), authority.issue(HOST).secret("edge"), authorities(&authority)];
         for (back, server) in &servers {
             objects.push(manifests::pool(back.name(), &[server.address]) + back.transport());
@@ -56,9 +64,6 @@ impl Edge {
             .with("objects.yaml", &manifests::documents(&objects))
             .start(count)
             .await;
-        if began.elapsed() > Duration::from_secs(10) {
-            eprintln!("the fleet took {:?} to start\n{}", began.elapsed(), fleet.tails());
-        }
         Self {
             fleet,
             tls,
@@ -93,9 +98,9 @@ impl Edge {
 }
 
 /// The Rollout: one stage, one listener in the clear for both protocols and one over TLS.
-pub(crate) fn rollout(http: u16, https: u16) -> String {
+fn rollout(http: u16, https: u16, limits: &str) -> String {
     let clear = format!("{{name: http, port: {http}, http2: PriorKnowledge}}");
-    let both = format!("listeners: [{clear}, {{name: https, port: {https}, tls: {{}}}}]");
+    let both = format!("listeners: [{clear}, {{name: https, port: {https}, tls: {{}}}}]\n    {limits}");
     manifests::rollout(http, &[(100, "0s")], &[]).replace(&format!("listeners: [{{name: http, port: {http}}}]"), &both)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::options::Form;
-use crate::scenario::{bodies, certificates, cut_short, grpc_faults, idle, restart, tunnels};
+use crate::scenario::{attacks, bodies, certificates, cut_short, grpc_faults, idle, restart, tunnels};
 
 /// What a scenario found: its figures, in a line, or what broke.
 pub(crate) type Found = Pin<Box<dyn Future<Output = anyhow::Result<String>> + Send>>;
@@ -62,6 +62,11 @@ const ALL: &[Scenario] = &[
         name: "certificates",
         shows: "each host shows its own certificate while one after the other is replaced, and no connection is closed",
         run: |form| Box::pin(certificates::run(form)),
+    },
+    Scenario {
+        name: "attacks",
+        shows: "floods and slow clients are cut in time, cost little, and no good request fails beside them",
+        run: |form| Box::pin(attacks::run(form)),
     },
 ];
 

@@ -1,5 +1,6 @@
 //! The scenarios, each in a file of its own.
 
+pub(crate) mod attacks;
 pub(crate) mod bodies;
 pub(crate) mod certificates;
 pub(crate) mod cut_short;

@@ -32,23 +32,20 @@ fn most(form: Form, front: Front) -> u64 {
 
 pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     let count = form.pick(1_000, 10_000);
-    let mut figures = Vec::new();
+    let (mut figures, mut beyond) = (Vec::new(), Vec::new());
     for front in Front::ALL {
         // Each in a process of its own: what one has let go is not given back to the system, and the next would live on it.
         let edge = Edge::start().await;
         let each = of(&edge, front, count).await.with_context(|| format!("{front:?}"))?;
-        let kib = each as f64 / 1024.0;
-        ensure!(
-            each <= most(form, front) << 10,
-            "{front:?}: {kib:.1} KiB each, more than {}",
-            most(form, front)
-        );
-        figures.push(format!("{} {kib:.1}", front.name()));
+        let most = most(form, front);
+        if each > most << 10 {
+            beyond.push(format!("{} may have {most}", front.name()));
+        }
+        figures.push(format!("{} {:.1}", front.name(), each as f64 / 1024.0));
     }
-    Ok(format!(
-        "{count} connections each at rest, KiB for one: {}",
-        figures.join(", ")
-    ))
+    let figures = format!("{count} connections each at rest, KiB for one: {}", figures.join(", "));
+    ensure!(beyond.is_empty(), "{figures}; {}", beyond.join(", "));
+    Ok(figures)
 }
 
 /// Bytes for each of so many.
