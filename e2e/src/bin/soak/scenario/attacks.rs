@@ -21,6 +21,8 @@ use crate::options::Form;
 const FLOODS_MAX_BYTES: u64 = 32 << 20;
 /// What a process may have in all while thousands of slow clients are there.
 const SLOW_MAX_BYTES: u64 = 512 << 20;
+/// What the data plane may hold for a client of HTTP/1.1 that does not read: the buffers of both connections.
+const DEAF_MAX_BYTES: u64 = 1 << 20;
 /// From which on a body is slow: its grace.
 const BODY_GRACE: Duration = Duration::from_secs(5);
 /// As long as good load is watched by itself.
@@ -32,6 +34,8 @@ struct Size {
     attackers: usize,
     /// Of each kind of slow clients.
     slow: usize,
+    /// Connections of a hundred streams each whose windows stay shut.
+    shut: usize,
     /// A flood is cut within this.
     cut: Duration,
     /// What one connection of a flood may cost the data plane, in seconds.
@@ -47,6 +51,7 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     let short = Size {
         attackers: 3,
         slow: 50,
+        shut: 2,
         cut: seconds(5),
         cpu: 0.5,
         head: seconds(2),
@@ -55,6 +60,7 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     let full = Size {
         attackers: 10,
         slow: 1_500,
+        shut: 20,
         cut: seconds(1),
         cpu: 0.05,
         head: seconds(10),
@@ -123,6 +129,19 @@ async fn one_flood(edge: &Edge, flood: &Flood, size: &Size, rate: f64) -> anyhow
     ))
 }
 
+/// Resident memory when it does not move any more.
+async fn settled(edge: &Edge) -> u64 {
+    let mut before = 0;
+    loop {
+        let now = edge.resident();
+        if now.abs_diff(before) < 1 << 20 {
+            return now;
+        }
+        before = now;
+        sleep(Duration::from_millis(300)).await;
+    }
+}
+
 /// All kinds of slow clients at the same time, beside good load.
 async fn slow_ones(edge: &Edge, size: &Size) -> anyhow::Result<String> {
     let pid = edge.instance().process_id();
@@ -131,13 +150,14 @@ async fn slow_ones(edge: &Edge, size: &Size) -> anyhow::Result<String> {
     edge.metric_is("proxy_connections", &[], Good::CONNECTIONS as f64).await;
     forget_peak(pid)?;
     let before = edge.resident();
+    let deaf = slow::deaf(address, count).await?;
+    let each = settled(edge).await.saturating_sub(before) / count as u64;
+    ensure!(each <= DEAF_MAX_BYTES, "{each} bytes for each who does not read");
     let began = Instant::now();
-    let (heads, bodies, shut, deaf) = tokio::try_join!(
+    let (heads, bodies, shut) = tokio::try_join!(
         slow::heads(address, count, size.head),
         slow::bodies(address, count, BODY_GRACE),
-        // A hundred streams each: fewer of them.
-        slow::shut(address, count / 10, size.response),
-        slow::deaf(address, count)
+        slow::shut(address, size.shut, size.response)
     )?;
     // Who does not read does not see that it was cut.
     edge.metric_is("proxy_connections", &[], Good::CONNECTIONS as f64).await;
@@ -148,8 +168,9 @@ async fn slow_ones(edge: &Edge, size: &Size) -> anyhow::Result<String> {
     let grew = peak(pid)?.saturating_sub(before);
     let served = good.stop().await?;
     Ok(format!(
-        "{count} of each slow kind: heads cut after {heads:.1?}, bodies {bodies:.1?}, {} with 100 shut windows {shut:.1?}, the last of all, who do not read, {all:.1?}; memory +{} MiB meanwhile, good p99 {:.1?} of {}",
-        count / 10,
+        "{count} of each slow kind: heads cut after {heads:.1?}, bodies {bodies:.1?}, {} with 100 shut windows {shut:.1?}, the last of all, who do not read and take {} KiB each, {all:.1?}; memory +{} MiB meanwhile, good p99 {:.1?} of {}",
+        size.shut,
+        each >> 10,
         grew >> 20,
         served.p99,
         served.requests
