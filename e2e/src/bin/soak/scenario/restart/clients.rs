@@ -187,12 +187,23 @@ fn request(dialer: &Dialer, asks: Asks, seed: usize) -> anyhow::Result<Request<B
     })
 }
 
+/// An error and what it was caused by.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
 /// Whether a connection of HTTP/2 said that it closes in order, and did not take this.
 fn not_taken(error: &(dyn Error + 'static)) -> bool {
-    let causes = std::iter::successors(Some(error), |error| (*error).source());
-    causes
+    causes(error)
         .filter_map(|cause| cause.downcast_ref::<h2::Error>())
         .any(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
+}
+
+/// Whether a connection was closed before it took this from who asked.
+fn given_back(error: &(dyn Error + 'static)) -> bool {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_canceled)
 }
 
 /// Streams in both directions over a channel of the gRPC library, which opens its connections itself.
@@ -205,7 +216,7 @@ pub(super) async fn calls(world: Arc<World>, caller: Caller, seen: Arc<Seen>, fi
         call += 1;
         match caller.call(call, Kind::Both).await {
             Ok(()) => _ = world.answered.fetch_add(1, Ordering::Relaxed),
-            Err(status) if not_taken(&status) && seen.of(call).0 == 0 => {
+            Err(status) if (not_taken(&status) || given_back(&status)) && seen.of(call).0 == 0 => {
                 world.unsent.fetch_add(1, Ordering::Relaxed);
             }
             Err(status) => return Err(status).with_context(|| format!("call {call}, seen: {:?}", seen.of(call))),
