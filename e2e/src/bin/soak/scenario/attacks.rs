@@ -21,8 +21,9 @@ use crate::options::Form;
 const FLOODS_MAX_BYTES: u64 = 32 << 20;
 /// What a process may have in all while thousands of slow clients are there.
 const SLOW_MAX_BYTES: u64 = 512 << 20;
-/// What the data plane may hold for a client of HTTP/1.1 that does not read: the buffers of both connections.
-const DEAF_MAX_BYTES: u64 = 1 << 20;
+/// What the data plane may hold for a client of HTTP/1.1 that does not read: the buffers of both connections, of which the one
+/// to the upstream grows with what comes fast (docs/endurance.md).
+const DEAF_MAX_BYTES: u64 = 2 << 20;
 /// From which on a body is slow: its grace.
 const BODY_GRACE: Duration = Duration::from_secs(5);
 /// As long as good load is watched by itself.
@@ -163,7 +164,7 @@ async fn slow_ones(edge: &Edge, size: &Size) -> anyhow::Result<String> {
     edge.metric_is("proxy_connections", &[], Good::CONNECTIONS as f64).await;
     let all = began.elapsed();
     drop(deaf);
-    let most = size.response.max(size.head).max(BODY_GRACE) + 2 * slow::SLACK;
+    let most = size.response.max(size.head).max(BODY_GRACE) + slow::COMING + 2 * slow::SLACK;
     ensure!(all <= most, "the last was cut after {all:?}");
     let grew = peak(pid)?.saturating_sub(before);
     let served = good.stop().await?;

@@ -17,6 +17,9 @@ const DRIP: Duration = Duration::from_secs(1);
 /// Beyond a deadline: it is looked at once a second, and a machine with thousands of clients on it is busy.
 pub(super) const SLACK: Duration = Duration::from_secs(4);
 
+/// What a hundred responses on each connection may take to come: who takes nothing of one is measured from then on.
+pub(super) const COMING: Duration = Duration::from_secs(6);
+
 /// A head that does not end.
 pub(super) async fn heads(address: SocketAddr, count: usize, deadline: Duration) -> anyhow::Result<Duration> {
     let begins = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nX: ");
@@ -85,7 +88,7 @@ pub(super) async fn shut(address: SocketAddr, count: usize, deadline: Duration) 
         let began = Instant::now();
         let mut stream = connect(address, &[(WINDOW, 0)]).await?;
         stream.write_all(&all).await?;
-        let code = timeout(deadline + SLACK, until_ended(stream))
+        let code = timeout(deadline + COMING + SLACK, until_ended(stream))
             .await
             .context("not cut in time")?;
         ensure!(code.is_some(), "it ended without a word");
