@@ -34,6 +34,10 @@ bench *ARGS:
 budget *ARGS:
     e2e/budget {{ARGS}}
 
+# what takes size or time to be seen, on loopback (e2e/soak --help)
+soak *ARGS:
+    e2e/soak {{ARGS}}
+
 # the long proofs: storm, crash or all (docs/invariants.md)
 proof *ARGS:
     cargo build --release --workspace

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::SystemTime;
 
 /// The `sluice` command.
@@ -24,6 +24,17 @@ pub fn dataplane() -> &'static Path {
     &BINARIES.dataplane
 }
 
+/// Takes the binaries of this folder instead, whatever they were built of: a release, or those of another build. To be said
+/// before any is asked for.
+///
+/// # Panics
+/// If another folder was said before.
+pub fn look_in(folder: PathBuf) {
+    GIVEN.set(folder).expect("one folder of binaries");
+}
+
+static GIVEN: OnceLock<PathBuf> = OnceLock::new();
+
 struct Binaries {
     sluice: PathBuf,
     controller: PathBuf,
@@ -31,13 +42,16 @@ struct Binaries {
 }
 
 static BINARIES: LazyLock<Binaries> = LazyLock::new(|| {
-    let folder = profile_folder();
+    let folder = GIVEN.get().cloned().unwrap_or_else(profile_folder);
     let at = |name: &str| folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     let binaries = Binaries {
         sluice: at("sluice"),
         controller: at("sluice-controller"),
         dataplane: at("sluice-dataplane"),
     };
+    if GIVEN.get().is_some() {
+        return binaries;
+    }
     let current = is_current(&binaries.dataplane, &["model", "proto", "dataplane"])
         && is_current(&binaries.controller, &["model", "proto", "crds", "controller"])
         && is_current(

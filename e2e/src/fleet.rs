@@ -8,9 +8,9 @@ mod controller;
 mod instance;
 
 pub use controller::Controller;
-pub use instance::{Instance, Launch};
+pub use instance::{Drain, Instance, Launch};
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -51,6 +51,8 @@ pub struct Setup {
     scratch: TempDir,
     http: SocketAddr,
     launch: Launch,
+    apart: bool,
+    drain: Drain,
     turn: MutexGuard<'static, ()>,
 }
 
@@ -67,6 +69,8 @@ impl Fleet {
             scratch,
             http: ports::free(),
             launch: Launch::Ordinary,
+            apart: false,
+            drain: Drain::default(),
             turn,
         }
     }
@@ -185,6 +189,17 @@ impl Setup {
         Self { launch, ..self }
     }
 
+    /// Each instance listens on an address of its own, 127.0.1.1 and on, and drains in this way: for whoever balances between
+    /// them, as Services do between pods.
+    #[must_use]
+    pub fn apart(self, drain: Drain) -> Self {
+        Self {
+            apart: true,
+            drain,
+            ..self
+        }
+    }
+
     /// The port of the shared address, for the Rollout's listener.
     pub fn port(&self) -> u16 {
         self.http.port()
@@ -196,13 +211,13 @@ impl Setup {
         let mut instances = Vec::new();
         for number in 1..=count {
             let id = format!("{FLEET}-{number}");
-            instances.push(Instance::enroll(
-                self.scratch.path(),
-                &controller,
-                &id,
-                self.http,
-                self.launch,
-            ));
+            let mut instance = Instance::enroll(self.scratch.path(), &controller, &id, self.http, self.launch);
+            instance.drains(self.drain);
+            if self.apart {
+                let own = u8::try_from(number).expect("few instances");
+                instance.move_to(Ipv4Addr::new(127, 0, 1, own).into());
+            }
+            instances.push(instance);
         }
         let Self {
             folder,
@@ -210,6 +225,8 @@ impl Setup {
             http,
             turn,
             launch,
+            apart: _,
+            drain: _,
         } = self;
         let mut fleet = Fleet {
             folder,

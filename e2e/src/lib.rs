@@ -23,4 +23,5 @@ pub mod process;
 pub mod repository;
 pub mod scenario;
 pub mod upstream;
+pub mod usage;
 pub mod wait;

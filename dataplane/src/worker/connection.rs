@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -38,6 +39,7 @@ use crate::middleware::forwarded::Scheme;
 use crate::proxy;
 use crate::proxy::body::ClientBody;
 use crate::proxy::failure::Failure;
+use crate::proxy::tunnel::Tunnel;
 use crate::tls::certificate::Offer;
 use crate::tls::facts::Facts;
 
@@ -479,6 +481,9 @@ fn speak(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpStream, spee
     };
 }
 
+// Whatever a connection does in its life has a place of its own in its task's memory, for as long as it lasts. Most connections
+// rest most of the time: so each part of its life is in a box, which is there only while it is lived.
+
 /// What the handshake agrees upon is spoken, and nothing else.
 async fn drive_tls(
     worker: &Rc<Worker>,
@@ -487,14 +492,14 @@ async fn drive_tls(
     stream: ClientStream,
     admission: Admission,
 ) {
-    let Some(stream) = shake.perform(worker, connection, stream).await else {
+    let Some(stream) = Box::pin(shake.perform(worker, connection, stream)).await else {
         return;
     };
     if !stream.agreed_on_http2() {
-        return drive(worker, connection, stream, admission).await;
+        return Box::pin(drive(worker, connection, stream, admission)).await;
     }
-    match looked_at(connection, stream).await {
-        Some((Begins::Http2, stream)) => http2::serve::serve(worker, connection, stream).await,
+    match Box::pin(looked_at(connection, stream)).await {
+        Some((Begins::Http2, stream)) => Box::pin(http2::serve::serve(worker, connection, stream)).await,
         Some((Begins::Otherwise, stream)) => {
             http2::preface::refuse(stream).await;
             let rule = Rule::H2Preface;
@@ -507,9 +512,9 @@ async fn drive_tls(
 
 /// HTTP/2 for who begins with its preface, and HTTP/1.1 for everybody else.
 async fn drive_either(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: ClientStream, admission: Admission) {
-    match looked_at(connection, stream).await {
-        Some((Begins::Http2, stream)) => http2::serve::serve(worker, connection, stream).await,
-        Some((Begins::Otherwise, stream)) => return drive(worker, connection, stream, admission).await,
+    match Box::pin(looked_at(connection, stream)).await {
+        Some((Begins::Http2, stream)) => Box::pin(http2::serve::serve(worker, connection, stream)).await,
+        Some((Begins::Otherwise, stream)) => return Box::pin(drive(worker, connection, stream, admission)).await,
         None => {}
     }
     drop(admission);
@@ -552,11 +557,13 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let answer = proxy::serve(worker.clone(), connection.clone(), request.map(ClientBody::Http1));
         let tunnel = &tunnel;
-        async move {
+        // In a box of its own while it is under way: the codec keeps room for it as long as the connection lasts, which rests
+        // most of the time.
+        Box::pin(async move {
             let mut response = answer.await;
             tunnel.set(response.body_mut().take_tunnel());
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let mut builder = http1::Builder::new();
     builder
@@ -583,14 +590,21 @@ where
     .await;
     served?;
     let parts = driving.into_parts();
-    let mut io = parts.io.into_inner();
-    match tunnel.take() {
-        Some(tunnel) => until_aborted(connection, tunnel.run(io, parts.read_buf)).await,
+    Box::pin(finish(connection, parts.io.into_inner(), parts.read_buf, tunnel.take())).await;
+    Ok(())
+}
+
+/// What follows when HTTP has ended on a connection: the tunnel that it has become, or the end.
+async fn finish<S>(connection: &Connection, mut io: S, early: Bytes, tunnel: Option<Box<Tunnel>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match tunnel {
+        Some(tunnel) => until_aborted(connection, tunnel.run(io, early)).await,
         // Where a change of protocol was asked for and did not come, the codec leaves the end to others. What has ended
         // already ends at once.
         None => until_aborted(connection, async { drop(io.shutdown().await) }).await,
     }
-    Ok(())
 }
 
 /// What is left to do on a connection that HTTP has ended on, unless it is to end now.
@@ -661,5 +675,18 @@ mod tests {
         let low = ips.map(cohort).filter(|place| *place < 100_000).count();
         assert!((9_500..10_500).contains(&low), "{low}");
         assert_eq!(cohort("10.0.0.1".parse().unwrap()), cohort("10.0.0.1".parse().unwrap()));
+    }
+
+    /// The size of the future that a function makes, without a call of it.
+    fn future_bytes<F>(_: fn(&'static Rc<Worker>, &'static Rc<Connection>, ClientStream, Admission) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A connection at rest holds its task and no more of its life than the codec, which has buffers beside it.
+    #[test]
+    fn a_connection_at_rest_has_a_small_task() {
+        let (task, codec) = (future_bytes(drive_either), future_bytes(drive));
+        assert!(task <= 1 << 10, "{task} bytes");
+        assert!(codec <= 3 << 10, "{codec} bytes");
     }
 }

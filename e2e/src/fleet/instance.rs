@@ -1,8 +1,9 @@
 //! One instance of a fleet under test.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -27,7 +28,26 @@ pub struct Instance {
     http: SocketAddr,
     logs: PathBuf,
     launch: Launch,
+    drain: Drain,
     process: Option<Process>,
+}
+
+/// How an instance ends when it is told to.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// How long it goes on accepting.
+    pub lame_duck: Duration,
+    /// How long requests and tunnels have from then on.
+    pub grace: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            lame_duck: Duration::from_millis(500),
+            grace: Duration::from_secs(5),
+        }
+    }
 }
 
 /// How an instance runs.
@@ -70,8 +90,24 @@ impl Instance {
             http,
             logs: scratch.to_owned(),
             launch,
+            drain: Drain::default(),
             process: None,
         }
+    }
+
+    /// Listens on this address.
+    pub(super) fn move_to(&mut self, ip: IpAddr) {
+        self.http.set_ip(ip);
+    }
+
+    /// Drains in this way.
+    pub(super) fn drains(&mut self, drain: Drain) {
+        self.drain = drain;
+    }
+
+    /// Where it serves the listener `http`.
+    pub fn http(&self) -> SocketAddr {
+        self.http
     }
 
     /// Starts it on its state folder.
@@ -106,7 +142,11 @@ impl Instance {
             Launch::Pinned(_) | Launch::Counted => {}
         }
         command.args(["--bind", &format!("http={}", self.http), "--workers", "1"]);
-        command.args(["--lame-duck", "0.5", "--grace", "5"]);
+        // Not on all addresses: there every connection that was ever bound to this port on one of them is in the way.
+        command.args(["--bind-ip", &self.http.ip().to_string()]);
+        for (flag, time) in [("--lame-duck", self.drain.lame_duck), ("--grace", self.drain.grace)] {
+            command.args([flag, &time.as_secs_f64().to_string()]);
+        }
         self.process = Some(Process::start(&self.id, &self.logs, &mut command));
     }
 

@@ -1,0 +1,259 @@
+//! The clients of the seven kinds. What each sees is what a client of its kind has to see: an answer to each request, whatever
+//! instance gives it. A connection that says that it closes is left; one that is closed before a request was sent on it is
+//! replaced, and so is one of HTTP/2 that said `GOAWAY` before it took a request (RFC 9113 §6.8). Nothing else is tried again.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use futures_util::{SinkExt, StreamExt};
+use http::{Request, header};
+use http_body_util::BodyExt;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use crate::back::Back;
+use crate::edge::{HOST, PATIENCE};
+use crate::front::{Body, Client, Dialer, empty};
+use crate::pattern;
+use crate::scenario::bodies::sending;
+use crate::scenario::grpc_faults::{Caller, Kind, Seen};
+
+/// Between two requests of one client.
+const PAUSE: Duration = Duration::from_millis(2);
+/// What a slow answer takes.
+const SLOW_MS: u64 = 700;
+/// What is sent with a request that has a body.
+const SENT_BYTES: usize = 150_000;
+
+/// What goes on while clients ask.
+#[derive(Default)]
+pub(super) struct World {
+    /// They are to end.
+    pub(super) done: AtomicBool,
+    /// Whether an instance is ending: tunnels may be cut.
+    pub(super) ending: AtomicBool,
+    /// Requests that were answered.
+    pub(super) answered: AtomicU64,
+    /// Tunnels that were cut, and opened again.
+    pub(super) cut: AtomicU64,
+    /// Requests that a connection which was closing did not take.
+    pub(super) unsent: AtomicU64,
+}
+
+impl World {
+    fn goes_on(&self) -> bool {
+        !self.done.load(Ordering::Relaxed)
+    }
+}
+
+/// What a client of HTTP/1.1 or HTTP/2 asks for, over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// Something small.
+    Quick,
+    /// The same, on a connection of its own each time.
+    Anew,
+    /// Something that takes long.
+    Slow,
+    /// With a body.
+    Sends,
+}
+
+/// Where a client has its connection.
+#[derive(Clone)]
+enum Connections {
+    /// It keeps one, if it keeps any.
+    Own(Arc<Mutex<Option<Client>>>),
+    /// It shares one with others.
+    Shared(Arc<Mutex<Option<Client>>>),
+}
+
+impl Connections {
+    async fn take(&self, dialer: &Dialer) -> anyhow::Result<Client> {
+        match self {
+            Self::Own(kept) => match kept.lock().await.take() {
+                Some(open) => Ok(open),
+                None => dialer.connect().await,
+            },
+            Self::Shared(shared) => {
+                let mut shared = shared.lock().await;
+                if let Some(open) = shared.as_ref().and_then(Client::share) {
+                    return Ok(open);
+                }
+                let client = dialer.connect().await?;
+                let open = client.share().context("a new connection has closed")?;
+                *shared = Some(client);
+                Ok(open)
+            }
+        }
+    }
+
+    async fn put(&self, client: Client) {
+        if let Self::Own(kept) = self {
+            *kept.lock().await = Some(client);
+        }
+    }
+}
+
+/// Asks until the end of it.
+pub(super) async fn asks(world: Arc<World>, dialer: Dialer, asks: Asks) -> anyhow::Result<()> {
+    on(world, dialer, asks, Connections::Own(Arc::default())).await
+}
+
+/// So many ask at the same time on one connection.
+pub(super) async fn shares(world: Arc<World>, dialer: Dialer, streams: usize) -> anyhow::Result<()> {
+    let shared = Connections::Shared(Arc::default());
+    let all = (0..streams).map(|_| on(world.clone(), dialer.clone(), Asks::Quick, shared.clone()));
+    futures_util::future::try_join_all(all).await.map(|_| ())
+}
+
+async fn on(world: Arc<World>, dialer: Dialer, asks: Asks, connections: Connections) -> anyhow::Result<()> {
+    let mut number = 0;
+    while world.goes_on() {
+        number += 1;
+        let asking = one(&world, &dialer, &connections, (asks, number));
+        let answered = tokio::time::timeout(PATIENCE, asking).await;
+        let what = || format!("{asks:?} {number} by {:?}", dialer.front);
+        answered.with_context(what)?.with_context(what)?;
+        world.answered.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+async fn one(
+    world: &World,
+    dialer: &Dialer,
+    connections: &Connections,
+    (asks, seed): (Asks, usize),
+) -> anyhow::Result<()> {
+    let mut request = request(dialer, asks, seed)?;
+    let response = loop {
+        let mut open = connections.take(dialer).await?;
+        match open.try_send(request).await {
+            Ok(response) => {
+                if asks != Asks::Anew {
+                    connections.put(open).await;
+                }
+                break response;
+            }
+            // It closed while it rested: nothing was sent.
+            Err((Some(unsent), _)) => {
+                world.unsent.fetch_add(1, Ordering::Relaxed);
+                request = unsent;
+            }
+            Err((None, error)) if not_taken(&error) => {
+                world.unsent.fetch_add(1, Ordering::Relaxed);
+                request = self::request(dialer, asks, seed)?;
+            }
+            Err((None, error)) => return Err(error).context("it was sent"),
+        }
+    };
+    let status = response.status();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .context("reading the answer")?
+        .to_bytes();
+    ensure!(status == 200, "{status}: {}", String::from_utf8_lossy(&body));
+    let right = match asks {
+        Asks::Sends => body == pattern::digest(seed, SENT_BYTES),
+        Asks::Quick | Asks::Anew | Asks::Slow => body.len() == 500,
+    };
+    ensure!(right, "another answer");
+    Ok(())
+}
+
+fn request(dialer: &Dialer, asks: Asks, seed: usize) -> anyhow::Result<Request<Body>> {
+    let (front, back) = (dialer.front, Back::Http1.name());
+    let give = format!("/{back}/give?length=500");
+    Ok(match asks {
+        Asks::Quick => front.request("GET", &give).body(empty())?,
+        Asks::Anew => front
+            .request("GET", &give)
+            .header(header::CONNECTION, "close")
+            .body(empty())?,
+        Asks::Slow => front.request("GET", &format!("{give}&pause={SLOW_MS}")).body(empty())?,
+        Asks::Sends => front
+            .request("POST", &format!("/{back}/take"))
+            .body(sending(seed, SENT_BYTES))?,
+    })
+}
+
+/// An error and what it was caused by.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// Whether a connection of HTTP/2 said that it closes in order, and did not take this.
+fn not_taken(error: &(dyn Error + 'static)) -> bool {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<h2::Error>())
+        .any(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
+}
+
+/// Whether a connection was closed before it took this from who asked.
+fn given_back(error: &(dyn Error + 'static)) -> bool {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_canceled)
+}
+
+/// Streams in both directions over a channel of the gRPC library, which opens its connections itself.
+///
+/// That library hands a call to a connection that has just closed, and does not hand it to the next one then, as those of gRPC
+/// themselves do ("transparent retry"). So it is made again here, if no upstream has seen it.
+pub(super) async fn calls(world: Arc<World>, caller: Caller, seen: Arc<Seen>, first: u64) -> anyhow::Result<()> {
+    let mut call = first;
+    while world.goes_on() {
+        call += 1;
+        match caller.call(call, Kind::Both).await {
+            Ok(()) => _ = world.answered.fetch_add(1, Ordering::Relaxed),
+            Err(status) if (not_taken(&status) || given_back(&status)) && seen.of(call).0 == 0 => {
+                world.unsent.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(status) => return Err(status).with_context(|| format!("call {call}, seen: {:?}", seen.of(call))),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Talks over a WebSocket, and opens another when an instance that ends has closed it.
+pub(super) async fn talks(world: Arc<World>, address: SocketAddr) -> anyhow::Result<()> {
+    while world.goes_on() {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let opening = client_async(format!("ws://{HOST}/ws/echo"), stream);
+        let (mut socket, _) = tokio::time::timeout(PATIENCE, opening)
+            .await?
+            .context("opening a WebSocket")?;
+        let mut number = 0_u32;
+        while world.goes_on() {
+            number += 1;
+            let message = Message::Binary(Bytes::copy_from_slice(&number.to_be_bytes()));
+            // A tunnel that has ended says so when it is read.
+            let _ = socket.send(message.clone()).await;
+            match tokio::time::timeout(PATIENCE, socket.next()).await.context("no echo")? {
+                Some(Ok(came)) => {
+                    ensure!(came == message, "another message");
+                    world.answered.fetch_add(1, Ordering::Relaxed);
+                }
+                None | Some(Err(_)) if world.ending.load(Ordering::Relaxed) => {
+                    world.cut.fetch_add(1, Ordering::Relaxed);
+                    break;
+                }
+                other => bail!("a tunnel ended while no instance did: {other:?}"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
