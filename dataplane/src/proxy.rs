@@ -51,6 +51,7 @@ use body::{ClientBody, ResponseBody};
 use exchange::Exchange;
 use failure::Failure;
 use far::Far;
+use forward::Outgoing;
 use headers::Survey;
 use host::Host;
 use incoming::UpstreamBody;
@@ -87,7 +88,10 @@ pub(crate) async fn serve(
 async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -> Response<ResponseBody> {
     let decided = decide(&mut exchange, &mut request);
     let answer = match decided {
-        Ok(Decision::Forward(timeout)) => within(&mut exchange, timeout, request).await,
+        Ok(Decision::Forward(timeout)) => {
+            let request = forward::outgoing(&mut exchange, request);
+            within(&mut exchange, timeout, request).await
+        }
         Ok(Decision::Here) => {
             exchange.rest = drain::drain(request).await;
             Ok(Answer::Here)
@@ -292,11 +296,7 @@ fn lacks_length(request: &Request<ClientBody>, survey: &Survey) -> bool {
     request.version() == Version::HTTP_2 && survey.content_lengths == 0 && !request.body().is_end_stream()
 }
 
-async fn within(
-    exchange: &mut Exchange,
-    timeout: Option<TimeoutMillis>,
-    request: Request<ClientBody>,
-) -> Result<Answer, Failure> {
+async fn within(exchange: &mut Exchange, timeout: Option<TimeoutMillis>, request: Outgoing) -> Result<Answer, Failure> {
     let Some(timeout) = timeout else {
         return forward::forward(exchange, request).await;
     };

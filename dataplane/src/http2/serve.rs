@@ -135,7 +135,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (worker, connection) = (self.worker.clone(), self.connection.clone());
                     let answer = stream::answer(worker, connection, self.http2.clone(), request, respond);
-                    tokio::task::spawn_local(answer);
+                    // In a box: the runtime moves what it is given several times.
+                    tokio::task::spawn_local(Box::pin(answer));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),

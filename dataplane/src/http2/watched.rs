@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use sluice_model::limits::{HTTP2_FIELDS_AT_A_TIME, HTTP2_READ_BYTES};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
 use super::frames::{Frames, Kind, Piece, Scanner};
 use super::state::Http2;
@@ -17,7 +17,7 @@ use crate::linger::Ending;
 /// The connection. The preface is still to come, and is not a frame.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
-    stream: S,
+    stream: Take<S>,
     http2: Rc<Http2>,
     preface_left: usize,
     frames: Frames,
@@ -27,11 +27,11 @@ pub(super) struct Watched<S> {
     ending: Ending,
 }
 
-impl<S> Watched<S> {
+impl<S: AsyncRead> Watched<S> {
     /// Puts the counting in front of a connection whose preface is `preface_bytes` long.
     pub(super) fn new(stream: S, http2: Rc<Http2>, preface_bytes: usize) -> Self {
         Self {
-            stream,
+            stream: stream.take(0),
             frames: Frames::new(Instant::now(), http2.streams_max()),
             http2,
             preface_left: preface_bytes,
@@ -78,18 +78,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         }
         // Larger reads only for data: a few KiB of header blocks can be hundreds of KiB of fields.
         let most = this.frames.data_left().saturating_add(HTTP2_READ_BYTES);
-        let most = most.min(buf.remaining());
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-        let read = Pin::new(&mut this.stream).poll_read(cx, &mut part);
+        this.stream.set_limit(most as u64);
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         if read.is_pending() {
             this.fields = 0; // nothing waits: this turn is over
         }
         ready!(read)?;
-        let count = part.filled().len();
-        if count > 0 && this.take_in(part.filled()).is_err() {
+        let came = buf.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() && this.take_in(came).is_err() {
+            buf.set_filled(before);
             return Poll::Pending;
         }
-        buf.advance(count);
         Poll::Ready(Ok(()))
     }
 }
@@ -133,7 +133,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = Pin::new(self.stream.get_mut()).poll_write(cx, buf);
         if let Poll::Ready(Ok(count)) = written {
             let this = &mut *self;
             this.written.went(buf.get(..count).unwrap_or_default(), &this.http2);
@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        let flushed = Pin::new(self.stream.get_mut()).poll_flush(cx);
         match &flushed {
             Poll::Pending => self.http2.writing_waits(),
             Poll::Ready(_) => self.http2.wrote(0),
@@ -154,10 +154,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let this = &mut *self;
         if let Ending::No = this.ending {
             // If it fails the client is gone already, which changes nothing about why this ends.
-            let _ = ready!(Pin::new(&mut this.stream).poll_shutdown(cx));
+            let _ = ready!(Pin::new(this.stream.get_mut()).poll_shutdown(cx));
             this.ending = Ending::lingers();
         }
-        ready!(this.ending.poll(&mut this.stream, cx));
+        ready!(this.ending.poll(this.stream.get_mut(), cx));
         Poll::Ready(Ok(()))
     }
 
@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = Pin::new(self.stream.get_mut()).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Ok(mut count)) = written {
             let this = &mut *self;
             for buf in bufs {
@@ -179,6 +179,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 }

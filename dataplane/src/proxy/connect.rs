@@ -20,7 +20,7 @@ use super::body::{ClientBody, RequestBody};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::far::Far;
-use super::forward::{Miss, Way};
+use super::forward::{Miss, Outgoing, Way};
 use super::http2::Refusal;
 use super::{http2, upgrade};
 use crate::guard::rule::Rule;
@@ -118,7 +118,7 @@ pub(super) fn check<B>(connect: Option<&Connect>, response: &Response<B>) -> Res
 
 /// Sends it over a stream of HTTP/2, if the endpoint takes it there. What the upstream says it did not process goes over
 /// another connection; anything else is asked once.
-pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
     let worker = exchange.worker.clone();
     let mut avoid = None;
     for _ in 0..UPSTREAM_UNPROCESSED_ATTEMPTS {

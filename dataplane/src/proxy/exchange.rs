@@ -9,11 +9,11 @@ use hyper::body::Body;
 use sluice_model::unit::{ClientAuth, UpstreamProtocol};
 use sluice_model::upgrade::UpgradeToken;
 
-use super::body::{ClientBody, Progress, RequestBody, Watch};
+use super::body::{ClientBody, Progress, Watch};
 use super::connect::{self, Connect};
 use super::drain::Rest;
 use super::failure::{Failure, Whose};
-use super::forward::Miss;
+use super::forward::{Miss, Outgoing};
 use super::grpc::{self, Status};
 use super::hints::Hints;
 use super::host::Host;
@@ -257,7 +257,7 @@ impl Exchange {
     }
 
     /// There is no connection to send it over, for this reason.
-    pub(super) fn unreached(&mut self, request: Request<RequestBody>, reason: &Unreached) -> Miss {
+    pub(super) fn unreached(&mut self, request: Outgoing, reason: &Unreached) -> Miss {
         self.upstream_error = Some(reason.to_string().into());
         let failure = match reason {
             Unreached::Exhausted(_) => Failure::Exhausted,

@@ -22,6 +22,9 @@ use crate::pool::transport::Place;
 use crate::tls::upstream::Offer;
 use crate::worker::lane::Spoken;
 
+/// A request on its way. In a box: it is handed from function to function, each of which has a place for it in its future.
+pub(super) type Outgoing = Box<Request<RequestBody>>;
+
 /// Whether a request that may have been acted upon can be sent again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Repeat {
@@ -44,23 +47,20 @@ pub(super) fn repeat(method: &Method, body: &RequestBody) -> Repeat {
 }
 
 /// How an attempt ended without an answer.
-// Lives for one call: moving it once is cheaper than a box for every request.
-#[allow(clippy::large_enum_variant)]
 pub(super) enum Miss {
     /// Not a byte was written: here is the request again.
-    Unsent(Request<RequestBody>),
+    Unsent(Outgoing),
     /// There was no connection to write it to, and here it is again: another endpoint may do.
-    Unreached(Request<RequestBody>, Failure),
+    Unreached(Outgoing, Failure),
     /// It may have been acted upon.
     Sent(Failure),
 }
 
 /// Sends the request to the endpoint whose turn it is. If that cannot be reached, it has got nothing of the request, which
 /// goes to the next one; each is tried once. The request's own time limit covers all of it.
-pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<Answer, Failure> {
+pub(super) async fn forward(exchange: &mut Exchange, mut request: Outgoing) -> Result<Answer, Failure> {
     let mut tried = Vec::new();
     let mut failure = Failure::NoEndpoint;
-    let mut request = outgoing(exchange, request);
     while tried.len() < MAX_CONNECT_ATTEMPTS
         && let Some(way) = choose(exchange, &tried)?
     {
@@ -84,7 +84,7 @@ pub(super) async fn forward(exchange: &mut Exchange, request: Request<ClientBody
 ///
 /// The future of a request is as large as the largest way that it may take, and is moved several times: what opens
 /// connections is in boxes, so that HTTP/1.1 over a connection at rest, which most requests take, stays small.
-async fn at_endpoint(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+async fn at_endpoint(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
     let protocol = way.transport.settings().protocol;
     if exchange.upgrade.is_some() {
         return match protocol {
@@ -133,16 +133,16 @@ fn choose(exchange: &mut Exchange, tried: &[SocketAddr]) -> Result<Option<Way>, 
 }
 
 /// The request as the upstream gets it.
-fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) -> Request<RequestBody> {
+pub(super) fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) -> Outgoing {
     let (mut parts, incoming) = request.into_parts();
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     if let Some(connect) = &mut exchange.connect {
-        return Request::from_parts(parts, connect.keep(incoming));
+        return Box::new(Request::from_parts(parts, connect.keep(incoming)));
     }
     let (body, watch) = RequestBody::new(incoming, std::mem::take(&mut exchange.nominated));
     exchange.request_body = watch;
-    Request::from_parts(parts, body)
+    Box::new(Request::from_parts(parts, body))
 }
 
 /// HTTP/1.0 without Host: the upstream speaks 1.1 and must get one, so it gets its own address.

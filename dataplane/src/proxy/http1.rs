@@ -7,7 +7,6 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::Request;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::ext::on_informational;
 use hyper_util::rt::TokioIo;
@@ -17,7 +16,7 @@ use super::Answer;
 use super::body::{Progress, RequestBody};
 use super::exchange::Exchange;
 use super::failure::{Failure, Retryable};
-use super::forward::{Miss, Repeat, Way, blame, check, head_of, repeat};
+use super::forward::{Miss, Outgoing, Repeat, Way, blame, check, head_of, repeat};
 use super::incoming::{Broken, UpstreamBody};
 use super::interim::{Allowance, Bounded};
 use crate::pool::transport::Place;
@@ -58,7 +57,7 @@ impl Lease {
 }
 
 /// Sends the request over a connection that rests or a fresh one.
-pub(super) async fn send(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+pub(super) async fn send(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
     let request = match at_rest(exchange, way.place, request).await {
         Err(Miss::Unsent(request)) => request,
         done => return done,
@@ -68,7 +67,7 @@ pub(super) async fn send(exchange: &mut Exchange, way: &Way, request: Request<Re
 }
 
 /// Sends the request over a fresh connection.
-async fn fresh(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+async fn fresh(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
     let worker = exchange.worker.clone();
     let values = worker.store.values();
     match dial::open(
@@ -86,11 +85,7 @@ async fn fresh(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>
 }
 
 /// Sends the request over a connection that rests, if there is one that can be trusted with it.
-pub(super) async fn at_rest(
-    exchange: &mut Exchange,
-    place: Place,
-    request: Request<RequestBody>,
-) -> Result<Answer, Miss> {
+pub(super) async fn at_rest(exchange: &mut Exchange, place: Place, request: Outgoing) -> Result<Answer, Miss> {
     let repeat = repeat(request.method(), request.body());
     let Some(upstream) = idle(&exchange.worker.clone(), place, repeat).await else {
         return Err(Miss::Unsent(request));
@@ -98,7 +93,7 @@ pub(super) async fn at_rest(
     let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
     match (attempt(exchange, upstream, place, request).await, copy) {
         (Err(Miss::Sent(failure)), Some(head)) if failure.retryable() == Retryable::IfIdempotent => {
-            Err(Miss::Unsent(head))
+            Err(Miss::Unsent(Box::new(head)))
         }
         (done, _) => done,
     }
@@ -109,7 +104,7 @@ pub(super) async fn over(
     exchange: &mut Exchange,
     place: Place,
     socket: Socket,
-    request: Request<RequestBody>,
+    request: Outgoing,
 ) -> Result<Answer, Miss> {
     let Ok((upstream, driver)) = begin(socket).await else {
         return Err(Miss::Unreached(request, Failure::UpstreamConnectFailed));
@@ -158,7 +153,7 @@ pub(super) async fn attempt(
     exchange: &mut Exchange,
     mut upstream: Upstream,
     place: Place,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
 ) -> Result<Answer, Miss> {
     exchange.sending();
     if let Some(hints) = exchange.hints() {
@@ -167,7 +162,7 @@ pub(super) async fn attempt(
         });
     }
     upstream.allowance.expect_head();
-    match upstream.sender.try_send_request(request).await {
+    match upstream.sender.try_send_request(*request).await {
         Ok(response) => {
             upstream.allowance.head_came();
             exchange.upstream_answered();
@@ -176,7 +171,7 @@ pub(super) async fn attempt(
             Ok(Answer::Upstream(response.map(|body| UpstreamBody::http1(body, lease))))
         }
         Err(mut error) => match error.take_message() {
-            Some(request) => Err(Miss::Unsent(request)),
+            Some(request) => Err(Miss::Unsent(Box::new(request))),
             None => Err(Miss::Sent(blame(exchange, &Broken::Http1(error.into_error())))),
         },
     }

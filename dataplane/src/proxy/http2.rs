@@ -23,7 +23,7 @@ use super::Answer;
 use super::body::RequestBody;
 use super::exchange::Exchange;
 use super::failure::{Failure, Retryable};
-use super::forward::{Miss, Repeat, Way, blame, check, repeat};
+use super::forward::{Miss, Outgoing, Repeat, Way, blame, check, repeat};
 use super::http1;
 use super::incoming::{Broken, Sending, Stream, UpstreamBody};
 use crate::tls::upstream::Offer;
@@ -51,7 +51,7 @@ pub(super) async fn send(
     exchange: &mut Exchange,
     way: &Way,
     offer: Offer,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
 ) -> Result<Answer, Miss> {
     let worker = exchange.worker.clone();
     let mut repeat = repeat(request.method(), request.body());
@@ -82,7 +82,7 @@ pub(super) async fn send(
             return Err(Miss::Sent(Failure::UpstreamReset));
         }
         let body = body.replace(RequestBody::Empty);
-        request = Request::from_parts(parts, body);
+        request = Box::new(Request::from_parts(parts, body));
     }
     Err(Miss::Unreached(request, Failure::UpstreamReset))
 }
@@ -123,12 +123,12 @@ async fn attempt(exchange: &mut Exchange, slot: Slot, head: Request<()>, body: &
     };
     exchange.sending();
     let sending = (!ends).then(|| {
-        let mut outgoing = Outgoing {
+        let mut upload = Upload {
             stream,
             body: body.clone(),
             waiting: None,
         };
-        let task = tokio::task::spawn_local(async move { poll_fn(|cx| outgoing.poll(cx)).await });
+        let task = tokio::task::spawn_local(async move { poll_fn(|cx| upload.poll(cx)).await });
         Sending::new(task.abort_handle())
     });
     let response = head_of(exchange, &slot, response).await?;
@@ -207,14 +207,14 @@ pub(super) fn refusal(exchange: &Exchange, slot: &Slot, error: h2::Error) -> Ref
 }
 
 /// A body that is being sent.
-struct Outgoing {
+struct Upload {
     stream: SendStream<Bytes>,
     body: Shared,
     /// What the upstream's window has no room for yet.
     waiting: Option<Bytes>,
 }
 
-impl Outgoing {
+impl Upload {
     /// Ready when it is over, in whatever way.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.stream.poll_reset(cx).is_ready() {

@@ -12,11 +12,11 @@ use sluice_model::upgrade::UpgradeToken;
 use tokio::sync::oneshot;
 
 use super::Answer;
-use super::body::{RequestBody, ResponseBody};
+use super::body::ResponseBody;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::far::Far;
-use super::forward::{Miss, Way};
+use super::forward::{Miss, Outgoing, Way};
 use super::headers::Survey;
 use super::http1;
 use super::tunnel::Tunnel;
@@ -81,7 +81,7 @@ pub(super) fn check<B>(asked: Option<&UpgradeToken>, response: &Response<B>) -> 
 
 /// Sends a request that may go over. Always over a fresh connection: one that rests may be closed in the very moment, and
 /// what is asked here is not asked twice.
-pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Request<RequestBody>) -> Result<Answer, Miss> {
+pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
     let worker = exchange.worker.clone();
     let values = worker.store.values();
     let opened = dial::open(
