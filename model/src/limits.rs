@@ -259,6 +259,9 @@ pub const DRAIN_MS: u64 = 1_000;
 /// What an upstream may send before and with the head of one response, interim responses included. The largest heads seen
 /// have 32 KiB of cookies; endless `100 Continue`s are an attack.
 pub const MAX_RESPONSE_HEAD_BYTES: usize = 128 << 10;
+/// The buffer of the HTTP/1.1 codec of an upstream connection: a head, and room to read on while a client takes the response.
+/// What a client that takes nothing pins, beside what its own connection holds.
+pub const UPSTREAM_BUFFER_BYTES: usize = 160 << 10;
 /// How long who waits in the queue of a listener that is closed is waited for, in milliseconds, when there are no file
 /// descriptors to let them in with. Changes of listeners wait as long.
 pub const LISTENER_DRAIN_MS: u64 = 1_000;

@@ -83,6 +83,8 @@ pub(crate) struct Exchange {
     upstream_micros: Option<u64>,
     /// Why an endpoint could not be reached, the last time that one could not.
     upstream_error: Option<Box<str>>,
+    /// Whether it was sent again although the first may have been acted upon. That is done once.
+    pub(super) repeated: bool,
     /// How often it was tried again, by whatever way.
     retries: u64,
     status: Option<u16>,
@@ -142,6 +144,7 @@ impl Exchange {
             sent: None,
             upstream_micros: None,
             upstream_error: None,
+            repeated: false,
             retries: 0,
             status: None,
             failure: None,

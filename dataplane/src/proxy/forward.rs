@@ -34,13 +34,14 @@ pub(super) enum Repeat {
     Never,
 }
 
-/// Whether this one can.
-pub(super) fn repeat(method: &Method, body: &RequestBody) -> Repeat {
+/// Whether this one can: once, whatever becomes of it then.
+pub(super) fn repeat(exchange: &Exchange, request: &Request<RequestBody>) -> Repeat {
     let idempotent = matches!(
-        *method,
+        *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
     );
-    match body {
+    match request.body() {
+        _ if exchange.repeated => Repeat::Never,
         RequestBody::Empty if idempotent => Repeat::Harmless,
         RequestBody::Empty | RequestBody::Client(_) => Repeat::Never,
     }

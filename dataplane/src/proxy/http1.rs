@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::ext::on_informational;
 use hyper_util::rt::TokioIo;
-use sluice_model::limits::UPSTREAM_TRUSTED_IDLE_MILLIS;
+use sluice_model::limits::{UPSTREAM_BUFFER_BYTES, UPSTREAM_TRUSTED_IDLE_MILLIS};
 
 use super::Answer;
 use super::body::{Progress, RequestBody};
@@ -86,13 +86,14 @@ async fn fresh(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<
 
 /// Sends the request over a connection that rests, if there is one that can be trusted with it.
 pub(super) async fn at_rest(exchange: &mut Exchange, place: Place, request: Outgoing) -> Result<Answer, Miss> {
-    let repeat = repeat(request.method(), request.body());
+    let repeat = repeat(exchange, &request);
     let Some(upstream) = idle(&exchange.worker.clone(), place, repeat).await else {
         return Err(Miss::Unsent(request));
     };
     let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
     match (attempt(exchange, upstream, place, request).await, copy) {
         (Err(Miss::Sent(failure)), Some(head)) if failure.retryable() == Retryable::IfIdempotent => {
+            exchange.repeated = true;
             Err(Miss::Unsent(Box::new(head)))
         }
         (done, _) => done,
@@ -144,7 +145,10 @@ pub(super) type Driver = http1::Connection<TokioIo<Bounded<Socket>>, RequestBody
 /// A connection that works while its driver is polled.
 pub(super) async fn begin(socket: Socket) -> Result<(Upstream, Driver), hyper::Error> {
     let allowance = Allowance::default();
-    let (sender, driver) = http1::handshake(TokioIo::new(Bounded::new(socket, allowance.clone()))).await?;
+    let io = TokioIo::new(Bounded::new(socket, allowance.clone()));
+    // Without a bound the codec reads far ahead of a client that takes nothing.
+    let mut builder = http1::Builder::new();
+    let (sender, driver) = builder.max_buf_size(UPSTREAM_BUFFER_BYTES).handshake(io).await?;
     Ok((Upstream { sender, allowance }, driver))
 }
 

@@ -54,9 +54,9 @@ pub(super) async fn send(
     mut request: Outgoing,
 ) -> Result<Answer, Miss> {
     let worker = exchange.worker.clone();
-    let mut repeat = repeat(request.method(), request.body());
     let mut avoid = None;
     for _ in 0..UPSTREAM_UNPROCESSED_ATTEMPTS {
+        let repeat = repeat(exchange, &request);
         let got = Multiplexed::get(&worker, way.place, &way.transport, offer, avoid.as_ref()).await;
         let slot = match got {
             Ok(Got::Stream(slot)) => slot,
@@ -74,7 +74,7 @@ pub(super) async fn send(
         match refusal {
             Refusal::Unprocessed => {}
             Refusal::Broke(failure) if repeat == Repeat::Harmless && failure.retryable() == Retryable::IfIdempotent => {
-                repeat = Repeat::Never;
+                exchange.repeated = true;
             }
             Refusal::Broke(failure) | Refusal::Sent(failure) => return Err(Miss::Sent(failure)),
         }

@@ -1,9 +1,17 @@
 //! What becomes of requests whose endpoint cannot be reached.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
 use super::world::*;
 
 /// Of this pool, `unreached` attempts failed at `endpoint`.
-fn unreached(pool: &str, endpoint: std::net::SocketAddr) -> String {
+fn unreached(pool: &str, endpoint: SocketAddr) -> String {
     format!("proxy_upstream_unreached_total{{pool=\"t/{pool}\",endpoint=\"{endpoint}\"}}")
 }
 
@@ -78,5 +86,86 @@ async fn upgrades_go_to_another_endpoint_too() {
             answer.starts_with("HTTP/1.1 101") && answer.ends_with("far"),
             "{answer}"
         );
+    }
+}
+
+/// An upstream that breaks its first connection at the second request, and answers every other one.
+struct Breaks {
+    address: SocketAddr,
+    came: Arc<AtomicUsize>,
+    listens: JoinHandle<()>,
+}
+
+async fn breaks() -> Breaks {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, came) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = came.clone();
+    let listens = tokio::spawn(async move {
+        for most in [1, usize::MAX] {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(answer(stream, most, count.clone()));
+        }
+    });
+    Breaks { address, came, listens }
+}
+
+/// Answers so many requests; the next one breaks the connection.
+async fn answer(mut stream: TcpStream, most: usize, came: Arc<AtomicUsize>) {
+    for number in 0..=most {
+        if hear(&mut stream).await.is_none() {
+            return;
+        }
+        came.fetch_add(1, Ordering::SeqCst);
+        if number < most {
+            let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            stream.write_all(ok).await.unwrap();
+        }
+    }
+}
+
+/// A head; `None`: the connection has ended.
+async fn hear(stream: &mut TcpStream) -> Option<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(())
+}
+
+/// A connection at rest broke under it, so that it was sent again; no endpoint after that gets it twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_may_have_been_acted_upon_is_sent_again_once() {
+    let both = [breaks().await, breaks().await];
+    let setup = Setup::default().pool("two", &both.each_ref().map(|one| one.address));
+    let world = World::start(setup.route("/", "two", None)).await;
+    // One connection: one worker, and its connections to the two.
+    let mut client = TcpStream::connect(world.address).await.unwrap();
+    let mut endpoints = Vec::new();
+    for (round, status) in [200, 200, 502].into_iter().enumerate() {
+        if round == 2 {
+            let next = both.iter().find(|one| endpoints[0] == one.address.to_string());
+            let next = &next.unwrap().listens;
+            next.abort();
+            within(async {
+                while !next.is_finished() {
+                    tokio::task::yield_now().await
+                }
+            })
+            .await;
+        }
+        let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\nX-Request-Id: r-{round}\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        within(hear(&mut client)).await.unwrap();
+        let line = world.logged(|line| line["request_id"] == format!("r-{round}")).await;
+        assert_eq!(line["status"], status, "{line}");
+        endpoints.push(line["endpoint"].as_str().unwrap_or_default().to_owned());
+        if status == 200 {
+            client.read_exact(&mut [0; 2]).await.unwrap();
+        }
+    }
+    assert_ne!(endpoints[0], endpoints[1]);
+    assert_eq!(endpoints[2], endpoints[1], "it went on to the other one");
+    for one in &both {
+        assert_eq!(one.came.load(Ordering::SeqCst), 2, "{}", one.address);
     }
 }
