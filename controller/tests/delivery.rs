@@ -623,6 +623,13 @@ async fn people_ask_and_command_over_the_admin_port() {
         fleet.iter().any(|fake| number(fake) == Some(2))
     })
     .await;
+    // Shown after it was sent.
+    until("it is shown", || {
+        status(&controller)
+            .target_revision
+            .is_some_and(|target| target.starts_with("2-"))
+    })
+    .await;
     let json = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|_| panic!("{text}"));
     let rollouts = json(ask(admin, "GET", "/api/v2/rollouts", "").await);
     let target = rollouts[0]["targetRevision"].as_str().unwrap().to_owned();

@@ -13,6 +13,7 @@
 
 pub mod access_log;
 pub mod binaries;
+pub mod calls;
 pub mod client;
 pub mod documents;
 pub mod fleet;

@@ -34,6 +34,7 @@ pub(crate) mod scale;
 pub(crate) mod scale_backend;
 pub(crate) mod sidecar;
 pub(crate) mod source;
+pub(crate) mod streams;
 
 mod crowd;
 mod served;

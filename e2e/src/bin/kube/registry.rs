@@ -201,6 +201,11 @@ const CHECKS: &[Check] = &[
         |world| Box::pin(checks::restarts::nothing_is_lost(world)),
     ),
     own(
+        "streams",
+        "rolling restarts of the gateway fail no call of gRPC and no WebSocket but by its drain",
+        |world| Box::pin(checks::streams::nothing_is_lost(world)),
+    ),
+    own(
         "certificate",
         "a renewed certificate is shown at once and closes no connection; one without its key is refused",
         |world| Box::pin(checks::certificate::renewed(world)),

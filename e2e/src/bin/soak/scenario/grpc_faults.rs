@@ -2,24 +2,17 @@
 //! Each call ends as its upstream said, or in a way that the fault explains: never with a wrong OK, never with another status than
 //! the one that was given over a whole connection, never carried out twice.
 
-mod client;
-mod service;
-mod upstream;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use sluice_e2e::calls::{Caller, Fault, Kind, Seen, Upstream};
 use sluice_e2e::manifests;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-pub(crate) use self::client::{Caller, Kind};
-pub(crate) use self::service::Seen;
-use self::upstream::Fault;
-pub(crate) use self::upstream::Upstream;
 use crate::edge::{Edge, HOST};
 use crate::options::Form;
 
@@ -46,7 +39,7 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     let next = Arc::new(AtomicU64::new(0));
     let mut callers = JoinSet::new();
     for number in 0..CALLERS {
-        let caller = Caller::connect(&edge, number % 2 == 1).await?;
+        let caller = connect(&edge, number % 2 == 1).await?;
         let (next, seen) = (next.clone(), seen.clone());
         callers.spawn(async move {
             let mut ended = BTreeMap::new();
@@ -87,6 +80,12 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     Ok(format!(
         "{calls} calls, {faults} faults: {ended:?}, none wrong, none twice; given up calls end upstream after {given_up:?} at most"
     ))
+}
+
+/// A caller in the clear or over TLS.
+async fn connect(edge: &Edge, tls: bool) -> anyhow::Result<Caller> {
+    let address = if tls { edge.tls } else { edge.fleet.http };
+    Caller::connect(address, HOST, tls.then(|| edge.authority.pem()).as_deref()).await
 }
 
 /// The pool and the route of the service.
@@ -150,7 +149,7 @@ async fn one(caller: &Caller, seen: &Seen, call: u64, kind: Kind) -> anyhow::Res
 
 /// How long it takes at most until an upstream hears that its caller has gone.
 async fn given_up(edge: &Edge, seen: &Seen, times: u64, most: Duration) -> anyhow::Result<Duration> {
-    let caller = Caller::connect(edge, false).await?;
+    let caller = connect(edge, false).await?;
     let mut longest = Duration::ZERO;
     for call in QUIET..QUIET + times {
         let (begun, gone) = seen.bells(call);

@@ -9,16 +9,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use sluice_e2e::calls::{Caller, Seen, Upstream};
 use sluice_e2e::fleet::Drain;
 use sluice_e2e::wait::wait_until;
 use tokio::task::JoinSet;
 
 use self::balancer::{Balancer, Member};
 use self::clients::{Asks, World};
-use crate::edge::{Edge, PATIENCE};
+use crate::edge::{Edge, HOST, PATIENCE};
 use crate::front::Front;
 use crate::options::Form;
-use crate::scenario::grpc_faults::{self, Caller, Seen, Upstream};
+use crate::scenario::grpc_faults;
 use crate::scenario::tunnels;
 
 const INSTANCES: usize = 3;
@@ -112,7 +113,8 @@ async fn start(
     for number in 0..2 {
         let secure = number == 1;
         let address = if secure { tls } else { clear };
-        let caller = Caller::connect_to(edge, address, secure).await?;
+        let authority = secure.then(|| edge.authority.pem());
+        let caller = Caller::connect(address, HOST, authority.as_deref()).await?;
         clients.spawn(clients::calls(world.clone(), caller, seen.clone(), number << 32));
     }
     for _ in 0..3 {

@@ -12,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, header};
 use http_body_util::BodyExt;
+use sluice_e2e::calls::{Caller, Kind, Seen, was_not_taken};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_tungstenite::client_async;
@@ -22,7 +23,6 @@ use crate::edge::{HOST, PATIENCE};
 use crate::front::{Body, Client, Dialer, empty};
 use crate::pattern;
 use crate::scenario::bodies::sending;
-use crate::scenario::grpc_faults::{Caller, Kind, Seen};
 
 /// Between two requests of one client.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -199,13 +199,6 @@ fn not_taken(error: &(dyn Error + 'static)) -> bool {
         .any(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
-/// Whether a connection was closed before it took this from who asked.
-fn given_back(error: &(dyn Error + 'static)) -> bool {
-    causes(error)
-        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
-        .any(hyper::Error::is_canceled)
-}
-
 /// Streams in both directions over a channel of the gRPC library, which opens its connections itself.
 ///
 /// That library hands a call to a connection that has just closed, and does not hand it to the next one then, as those of gRPC
@@ -216,7 +209,7 @@ pub(super) async fn calls(world: Arc<World>, caller: Caller, seen: Arc<Seen>, fi
         call += 1;
         match caller.call(call, Kind::Both).await {
             Ok(()) => _ = world.answered.fetch_add(1, Ordering::Relaxed),
-            Err(status) if (not_taken(&status) || given_back(&status)) && seen.of(call).0 == 0 => {
+            Err(status) if was_not_taken(&status) && seen.of(call).0 == 0 => {
                 world.unsent.fetch_add(1, Ordering::Relaxed);
             }
             Err(status) => return Err(status).with_context(|| format!("call {call}, seen: {:?}", seen.of(call))),

@@ -34,12 +34,12 @@ pub(super) fn codec() -> ProstCodec<Bytes, Bytes> {
 pub(super) type Broken = Arc<AtomicBool>;
 
 /// What the service has seen, over all its endpoints.
-#[derive(Default)]
-pub(crate) struct Seen {
+#[derive(Debug, Default)]
+pub struct Seen {
     calls: Mutex<HashMap<u64, Call>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Call {
     connections: Vec<Broken>,
     begun: Arc<Notify>,
@@ -48,7 +48,7 @@ struct Call {
 
 impl Seen {
     /// On how many connections a call came, and whether one of them was broken since.
-    pub(crate) fn of(&self, call: u64) -> (usize, bool) {
+    pub fn of(&self, call: u64) -> (usize, bool) {
         let calls = self.calls.lock().expect("a lock");
         let connections = calls.get(&call).map_or(&[][..], |call| &call.connections);
         let broken = connections.iter().any(|broken| broken.load(Ordering::Relaxed));
@@ -56,7 +56,7 @@ impl Seen {
     }
 
     /// Rung when a call that hangs begins, and when it is given up.
-    pub(super) fn bells(&self, call: u64) -> (Arc<Notify>, Arc<Notify>) {
+    pub fn bells(&self, call: u64) -> (Arc<Notify>, Arc<Notify>) {
         let mut calls = self.calls.lock().expect("a lock");
         let call = calls.entry(call).or_default();
         (call.begun.clone(), call.gone.clone())

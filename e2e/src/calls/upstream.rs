@@ -1,6 +1,6 @@
 //! An endpoint of the service that is broken on purpose.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::service::{self, Seen};
 
 /// What happens to all connections of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// They are reset.
     Reset,
     /// Each says `GOAWAY`, ends what it has begun, and closes.
@@ -23,17 +23,24 @@ pub(super) enum Fault {
 }
 
 /// An endpoint; it runs until it is dropped.
-pub(crate) struct Upstream {
-    pub(crate) address: SocketAddr,
+#[derive(Debug)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: SocketAddr,
     seen: Arc<Seen>,
     faults: broadcast::Sender<Fault>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Upstream {
-    pub(crate) fn start(seen: Arc<Seen>) -> Self {
-        let any = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let listener = listen(any);
+    /// On a free port of loopback.
+    pub fn start(seen: Arc<Seen>) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), seen)
+    }
+
+    /// On a free port of this address.
+    pub fn start_at(ip: IpAddr, seen: Arc<Seen>) -> Self {
+        let listener = listen(SocketAddr::new(ip, 0));
         let mut upstream = Self {
             address: listener.local_addr().expect("an address"),
             seen,
@@ -54,13 +61,13 @@ impl Upstream {
     }
 
     /// Does this to all of its connections. It goes on accepting.
-    pub(super) fn suffer(&self, fault: Fault) {
+    pub fn suffer(&self, fault: Fault) {
         // There may be no connection.
         let _ = self.faults.send(fault);
     }
 
     /// As when its process is killed: nobody listens, connections are reset.
-    pub(super) async fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
             let _ = accepting.await;
@@ -69,7 +76,7 @@ impl Upstream {
     }
 
     /// Listens again, at the same address.
-    pub(super) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.accept(listen(self.address));
     }
 }

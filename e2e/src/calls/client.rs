@@ -1,5 +1,6 @@
 //! Makes calls, and knows how each has to end.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,11 +11,10 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::service::{CALL, LARGEST, MANY, codec};
-use crate::edge::{Edge, HOST};
 
 /// The kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// One message there and back.
     Unary,
     /// One of 4 MiB.
@@ -33,7 +33,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Of the call with this number.
-    pub(super) fn of(call: u64) -> Self {
+    pub fn of(call: u64) -> Self {
         match call % 100 {
             0 => Self::Large,
             1..=4 => Self::Late,
@@ -48,24 +48,24 @@ const DEADLINE: Duration = Duration::from_millis(40);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client with a connection of its own.
-pub(crate) struct Caller(tonic::client::Grpc<Channel>);
+#[derive(Debug)]
+pub struct Caller(tonic::client::Grpc<Channel>);
 
 impl Caller {
-    /// In the clear or over TLS.
-    pub(super) async fn connect(edge: &Edge, tls: bool) -> anyhow::Result<Self> {
-        Self::connect_to(edge, if tls { edge.tls } else { edge.fleet.http }, tls).await
-    }
-
-    /// At this address.
-    pub(crate) async fn connect_to(edge: &Edge, address: SocketAddr, tls: bool) -> anyhow::Result<Self> {
-        let endpoint = if tls {
-            let authority = Certificate::from_pem(edge.authority.pem());
-            let tls = ClientTlsConfig::new().ca_certificate(authority).domain_name(HOST);
+    /// To `host` at this address: over TLS if `authority` is given, which has signed what it shows (PEM).
+    ///
+    /// # Errors
+    /// If there is no connection.
+    pub async fn connect(address: SocketAddr, host: &str, authority: Option<&str>) -> anyhow::Result<Self> {
+        let endpoint = if let Some(pem) = authority {
+            let tls = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(pem))
+                .domain_name(host);
             let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
-            endpoint.tls_config(tls)?.origin(format!("https://{HOST}").parse()?)
+            endpoint.tls_config(tls)?.origin(format!("https://{host}").parse()?)
         } else {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-            endpoint.origin(format!("http://{HOST}").parse()?)
+            endpoint.origin(format!("http://{host}").parse()?)
         };
         let client = tonic::client::Grpc::new(endpoint.connect().await?);
         Ok(Self(
@@ -77,9 +77,12 @@ impl Caller {
 
     /// A call that ends as it has to; otherwise the status that it ended with.
     ///
+    /// # Errors
+    /// That status.
+    ///
     /// # Panics
     /// If it has no end, or is answered with something else than was asked for.
-    pub(crate) async fn call(&self, call: u64, kind: Kind) -> Result<(), Status> {
+    pub async fn call(&self, call: u64, kind: Kind) -> Result<(), Status> {
         let ending = tokio::time::timeout(PATIENCE, self.make(call, kind));
         ending
             .await
@@ -195,7 +198,7 @@ impl Caller {
     }
 
     /// A call without an end.
-    pub(super) fn hang(&self, call: u64) -> impl Future<Output = ()> + Send + 'static {
+    pub fn hang(&self, call: u64) -> impl Future<Output = ()> + Send + 'static {
         let mut client = self.0.clone();
         async move {
             client.ready().await.expect("a connection");
@@ -213,4 +216,15 @@ fn numbered<T>(call: u64, mut request: Request<T>) -> Request<T> {
 
 fn path(name: &str) -> PathAndQuery {
     PathAndQuery::try_from(format!("/calls.Calls/{name}")).expect("a path")
+}
+
+/// Whether a call ended because its connection was closing in order, and did not take it: by `GOAWAY` (RFC 9113 §6.8), or before
+/// it was sent. Whoever serves may still have seen it; ask that too.
+pub fn was_not_taken(status: &Status) -> bool {
+    let causes = || std::iter::successors(Some(status as &(dyn Error + 'static)), |error| (*error).source());
+    let said_so =
+        |error: &h2::Error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+    let mut by_http2 = causes().filter_map(|cause| cause.downcast_ref::<h2::Error>());
+    let mut by_library = causes().filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+    by_http2.any(said_so) || by_library.any(hyper::Error::is_canceled)
 }

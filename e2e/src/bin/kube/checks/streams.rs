@@ -1,0 +1,208 @@
+//! Rolling restarts of the gateway under clients that keep what they have: calls of gRPC in streams over TLS, and WebSockets.
+//! Through the Service, on the real cluster, with upstreams in the runner: the gateway alone is restarted.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use futures_util::{SinkExt, StreamExt};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+use sluice_e2e::calls::{Caller, Kind, Seen, Upstream, was_not_taken};
+use sluice_e2e::wait::wait_until;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::restarts::gateway;
+use crate::install::GATEWAYS;
+use crate::objects;
+use crate::sluice::{GATEWAY, NAMESPACE};
+use crate::tls::Authority;
+use crate::world::World;
+
+/// Between two calls, or two messages, of one client.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Longer than any answer takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SECRET: &str = "streams-tls";
+const CALLERS: u64 = 4;
+const TALKERS: usize = 3;
+
+/// What goes on while clients ask.
+#[derive(Default)]
+struct State {
+    done: AtomicBool,
+    /// Pods are being replaced: tunnels may be cut.
+    restarting: AtomicBool,
+    calls: AtomicU64,
+    messages: AtomicU64,
+    cut: AtomicU64,
+    not_taken: AtomicU64,
+}
+
+/// All of it.
+pub(crate) async fn nothing_is_lost(world: &World) -> anyhow::Result<()> {
+    let sluice = world.sluice().await?;
+    let namespace = world.namespace("a").await?;
+    let host = format!("streams.{namespace}.example.com");
+    let (authority, node) = (Authority::new()?, node(world).await?);
+    let seen = Arc::new(Seen::default());
+    let service = Upstream::start_at(node, seen.clone());
+    let chat = echo(node).await?;
+    let pool = |name: &str, address: SocketAddr, protocol: &str| {
+        let endpoint = json!({"address": address.ip(), "port": address.port()});
+        json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "Pool", "metadata": {"name": name},
+            "spec": {"protocol": protocol, "endpoints": [endpoint]},
+        })
+    };
+    let all = [
+        authority.issue(&host)?.secret(SECRET),
+        pool("calls", service.address, "HTTP2"),
+        pool("chat", chat, "HTTP1"),
+        route(&host),
+    ];
+    world.apply(&namespace, &all).await?;
+    world.programmed(&namespace, &["streams"]).await?;
+
+    let state = Arc::new(State::default());
+    let mut clients = JoinSet::new();
+    let (clear, tls) = (sluice.address().await?, sluice.address_of("https").await?);
+    let pem = authority.pem();
+    for number in 0..CALLERS {
+        let caller = Caller::connect(tls, &host, Some(&pem)).await?;
+        clients.spawn(calls(state.clone(), caller, seen.clone(), number << 32));
+    }
+    for _ in 0..TALKERS {
+        clients.spawn(talks(state.clone(), clear, host.clone()));
+    }
+    let (rounds, goal) = world.by_form((1, 500), (5, 20_000));
+    for _ in 0..rounds {
+        let restarting = restart(world, &state);
+        tokio::select! {
+            restarted = restarting => restarted?,
+            failed = clients.join_next() => failed.context("clients")???,
+        }
+    }
+    let enough = wait_until("calls and messages", Duration::from_secs(600), || async {
+        let count = state.calls.load(Ordering::Relaxed) + state.messages.load(Ordering::Relaxed);
+        if count >= goal { Ok(()) } else { Err(count) }
+    });
+    tokio::select! {
+        () = enough => {}
+        failed = clients.join_next() => failed.context("clients")???,
+    }
+    state.done.store(true, Ordering::Relaxed);
+    while let Some(client) = clients.join_next().await {
+        client??;
+    }
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    world.figure(format!(
+        "{rounds} restarts of the gateway: {} calls of gRPC and {} messages over WebSocket, 0 failed; {} tunnels cut by their \
+         drain, {} calls not taken by connections that were closing, and made again",
+        count(&state.calls),
+        count(&state.messages),
+        count(&state.cut),
+        count(&state.not_taken),
+    ));
+    Ok(())
+}
+
+fn route(host: &str) -> Value {
+    let mut route = objects::routes("streams", host, &[("/calls.Calls", "calls"), ("/ws", "chat")]);
+    route["spec"]["tls"] = json!({"certificates": [{"secretName": SECRET}], "plainHttp": "Allow"});
+    route["spec"]["rules"][1]["upgrades"] = json!(["websocket"]);
+    route
+}
+
+async fn restart(world: &World, state: &State) -> anyhow::Result<()> {
+    state.restarting.store(true, Ordering::Relaxed);
+    world.restart(NAMESPACE, &gateway(world).await?).await?;
+    world.ready_pods(NAMESPACE, GATEWAY, GATEWAYS).await;
+    state.restarting.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Where pods reach what listens beside them.
+async fn node(world: &World) -> anyhow::Result<IpAddr> {
+    let nodes = Api::<Node>::all(world.client()).list(&ListParams::default()).await?;
+    let addresses = nodes.into_iter().filter_map(|node| node.status?.addresses).flatten();
+    let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
+    Ok(internal.next().context("the node has no address")?.address.parse()?)
+}
+
+/// Sends every message back.
+async fn echo(ip: IpAddr) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((ip, 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else {
+                    return;
+                };
+                while let Some(Ok(message)) = socket.next().await {
+                    if message.is_binary() && socket.send(message).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Streams in both directions, one after the other.
+async fn calls(state: Arc<State>, caller: Caller, seen: Arc<Seen>, first: u64) -> anyhow::Result<()> {
+    let mut call = first;
+    while !state.done.load(Ordering::Relaxed) {
+        call += 1;
+        match caller.call(call, Kind::Both).await {
+            Ok(()) => _ = state.calls.fetch_add(1, Ordering::Relaxed),
+            // The library does not hand such a call to the next connection, as those of gRPC themselves do.
+            Err(status) if was_not_taken(&status) && seen.of(call).0 == 0 => {
+                state.not_taken.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(status) => return Err(status).with_context(|| format!("call {call}, seen: {:?}", seen.of(call))),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Talks over a WebSocket, and opens another when an instance that ends has closed it.
+async fn talks(state: Arc<State>, address: SocketAddr, host: String) -> anyhow::Result<()> {
+    while !state.done.load(Ordering::Relaxed) {
+        let opening = async {
+            let stream = TcpStream::connect(address).await?;
+            anyhow::Ok(client_async(format!("ws://{host}/ws"), stream).await?.0)
+        };
+        let opened = tokio::time::timeout(PATIENCE, opening).await;
+        let mut socket = opened.context("no WebSocket in time")?.context("opening a WebSocket")?;
+        let mut number = 0_u32;
+        while !state.done.load(Ordering::Relaxed) {
+            number += 1;
+            let message = Message::Binary(number.to_be_bytes().to_vec().into());
+            // A tunnel that has ended says so when it is read.
+            let _ = socket.send(message.clone()).await;
+            match tokio::time::timeout(PATIENCE, socket.next()).await.context("no echo")? {
+                Some(Ok(came)) => {
+                    ensure!(came == message, "another message");
+                    state.messages.fetch_add(1, Ordering::Relaxed);
+                }
+                None | Some(Err(_)) if state.restarting.load(Ordering::Relaxed) => {
+                    state.cut.fetch_add(1, Ordering::Relaxed);
+                    break;
+                }
+                other => bail!("a tunnel ended while no pod did: {other:?}"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
