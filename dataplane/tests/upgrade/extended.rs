@@ -295,8 +295,9 @@ async fn who_breaks_off_is_told_to_the_other_side() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_read_stops_who_writes_and_nobody_else() {
-    let written = Arc::new(AtomicU64::new(0));
-    let (one, two) = (written.clone(), written.clone());
+    // Each its own: the first goes on writing into the kernel's buffers until it hears that nobody is there.
+    let (by_one, by_two) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (one, two) = (by_one.clone(), by_two.clone());
     let (one, _) = keyed(move |mut stream| {
         let written = one.clone();
         async move {
@@ -316,8 +317,7 @@ async fn who_does_not_read_stops_who_writes_and_nobody_else() {
     })
     .await;
     // Two sockets' buffers are the kernel's; of ours there is one, and the windows.
-    for (upstream, protocol, most) in [(one, HTTP1, 16 << 20), (two, HTTP2, 512 << 10)] {
-        written.store(0, Ordering::Relaxed);
+    for (upstream, written, protocol, most) in [(one, by_one, HTTP1, 16 << 20), (two, by_two, HTTP2, 512 << 10)] {
         let world = world(upstream, protocol).await;
         // Its window for the connection is larger than that of one stream: others have room beside that.
         let stream = TcpStream::connect(world.address).await.unwrap();
