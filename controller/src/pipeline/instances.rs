@@ -24,6 +24,8 @@ impl Pipeline {
                     )));
                     return link.cut();
                 };
+                // Without a cluster there are no members, and loopback is what it says.
+                let namespace = namespace.filter(|_| self.compiler.memberships().is_some());
                 if let Some(why) = namespace.and_then(|namespace| known.keeps_out(&namespace, now)) {
                     known.turned_away(&instance, why.clone(), now);
                     link.refuse(Status::permission_denied(why));
