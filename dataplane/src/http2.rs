@@ -12,7 +12,7 @@
 //! - [`watched`] is the connection with both in front of the codec.
 //! - [`state`] is what a connection, its streams and the worker's sweep tell each other: budgets, patience, who is cut off.
 //! - [`serve`] drives a connection, [`stream`] one request and its response, [`incoming`] is a request's body.
-//! - [`duplex`] is a stream that has left HTTP.
+//! - [`duplex`] is a stream that has left HTTP; [`room`] is how whoever sends by a stream waits for its window.
 //! - [`request`] refuses what HTTP/1.1's guard would refuse, under the same names, and brings the rest into one form.
 //!
 //! None of the guard of HTTP/1.1 (`guard/stream.rs`) is in the way of these bytes: their framing is another.
@@ -24,6 +24,7 @@ mod hpack;
 pub(crate) mod incoming;
 pub(crate) mod preface;
 pub(crate) mod request;
+pub(crate) mod room;
 pub(crate) mod serve;
 pub(crate) mod state;
 mod stream;

@@ -12,6 +12,7 @@ use h2::{RecvStream, SendStream};
 use sluice_model::limits::HTTP2_FRAME_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::room;
 use super::state::{Stream, Window};
 
 /// The stream.
@@ -69,14 +70,8 @@ impl AsyncWrite for Duplex {
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
-        this.send.reserve_capacity(wanted);
-        while this.send.capacity() == 0 {
-            match ready!(this.send.poll_capacity(cx)) {
-                Some(capacity) => drop(capacity.map_err(io::Error::other)?),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-        let piece = data.get(..this.send.capacity().min(wanted)).unwrap_or_default();
+        let room = ready!(room::poll(&mut this.send, wanted, cx)).map_err(io::Error::other)?;
+        let piece = data.get(..room).unwrap_or_default();
         let sent = this.send.send_data(Bytes::copy_from_slice(piece), false);
         sent.map_err(io::Error::other)?;
         if let Some(client) = &this.client {

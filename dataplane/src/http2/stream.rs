@@ -17,8 +17,8 @@ use sluice_model::limits::HTTP2_FRAME_BYTES;
 
 use super::duplex::Duplex;
 use super::incoming::Incoming;
-use super::request;
 use super::state::{Http2, Stream, Window};
+use super::{request, room};
 use crate::proxy;
 use crate::proxy::body::{ClientBody, ResponseBody};
 use crate::proxy::headers::clean_response_trailers;
@@ -233,19 +233,12 @@ impl Sending {
             self.send.send_data(data, true)?;
             return Poll::Ready(Ok(Sent::All));
         }
-        self.send.reserve_capacity(wanted);
-        while self.send.capacity() == 0 {
-            match self.send.poll_capacity(cx) {
-                Poll::Pending => {
-                    self.stream.response_waits();
-                    self.waiting = Some(data);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Some(capacity)) => drop(capacity?),
-                Poll::Ready(None) => return Poll::Ready(Err(Reason::CANCEL.into())),
-            }
-        }
-        let room = self.send.capacity().min(wanted);
+        let Poll::Ready(room) = room::poll(&mut self.send, wanted, cx) else {
+            self.stream.response_waits();
+            self.waiting = Some(data);
+            return Poll::Pending;
+        };
+        let room = room?;
         let piece = data.split_to(room);
         let window = if room == wanted { Window::Enough } else { Window::Short };
         self.stream.response_went(room, window);

@@ -26,6 +26,7 @@ use super::failure::{Failure, Retryable};
 use super::forward::{Miss, Outgoing, Repeat, Way, blame, check, repeat};
 use super::http1;
 use super::incoming::{Broken, Sending, Stream, UpstreamBody};
+use crate::http2::room;
 use crate::tls::upstream::Offer;
 use crate::upstream::http2::Slot;
 use crate::upstream::multiplexed::{Got, Multiplexed};
@@ -245,18 +246,11 @@ impl Upload {
 
     fn send_piece(&mut self, mut data: Bytes, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         let wanted = data.len().min(HTTP2_FRAME_BYTES as usize);
-        self.stream.reserve_capacity(wanted);
-        while self.stream.capacity() == 0 {
-            match self.stream.poll_capacity(cx) {
-                Poll::Pending => {
-                    self.waiting = Some(data);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Some(capacity)) => drop(capacity?),
-                Poll::Ready(None) => return Poll::Ready(Err(Reason::CANCEL.into())),
-            }
-        }
-        let piece = data.split_to(self.stream.capacity().min(wanted));
+        let Poll::Ready(room) = room::poll(&mut self.stream, wanted, cx) else {
+            self.waiting = Some(data);
+            return Poll::Pending;
+        };
+        let piece = data.split_to(room?);
         self.stream.send_data(piece, false)?;
         self.waiting = Some(data).filter(|data| !data.is_empty());
         Poll::Ready(Ok(()))
