@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
+use sluice_e2e::panics;
 
 use crate::evidence;
 use crate::options::Options;
@@ -83,17 +84,8 @@ async fn attempt(check: Check, world: &World) -> Result<(), String> {
     match task.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!("{error:#}")),
-        Err(ended) => Err(panic_text(ended)),
+        Err(ended) => Err(panics::text(ended)),
     }
-}
-
-fn panic_text(ended: tokio::task::JoinError) -> String {
-    let Ok(payload) = ended.try_into_panic() else {
-        return "cancelled".to_owned();
-    };
-    let text = payload.downcast_ref::<String>().cloned();
-    text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "it panicked".to_owned())
 }
 
 /// The beginning, under the line of its check: where only the output is kept, nothing else says what was seen.

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use tokio::task::JoinError;
+use sluice_e2e::panics;
 use tokio::time::timeout;
 
 use crate::options::Form;
@@ -42,7 +42,7 @@ async fn attempt(scenario: Scenario, form: Form) -> Result<String, String> {
     match timeout(limit(form), &mut task).await {
         Ok(Ok(Ok(figures))) => Ok(figures),
         Ok(Ok(Err(error))) => Err(format!("{error:#}")),
-        Ok(Err(ended)) => Err(panic_text(ended)),
+        Ok(Err(ended)) => Err(panics::text(ended)),
         Err(_) => {
             task.abort();
             // Its processes end with it.
@@ -50,13 +50,4 @@ async fn attempt(scenario: Scenario, form: Form) -> Result<String, String> {
             Err(format!("not done after {:?}", limit(form)))
         }
     }
-}
-
-fn panic_text(ended: JoinError) -> String {
-    let Ok(payload) = ended.try_into_panic() else {
-        return "cancelled".to_owned();
-    };
-    let text = payload.downcast_ref::<String>().cloned();
-    text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "it panicked".to_owned())
 }

@@ -3,20 +3,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use futures_util::{SinkExt, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
-use sluice_e2e::calls::{Caller, Kind, Seen, Upstream, was_not_taken};
+use sluice_e2e::calls::{Caller, Seen, Upstream};
+use sluice_e2e::lasting::{self, Progress};
 use sluice_e2e::wait::wait_until;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_tungstenite::client_async;
-use tokio_tungstenite::tungstenite::Message;
 
 use super::restarts::gateway;
 use crate::install::GATEWAYS;
@@ -27,23 +26,9 @@ use crate::world::World;
 
 /// Between two calls, or two messages, of one client.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Longer than any answer takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "streams-tls";
 const CALLERS: u64 = 4;
 const TALKERS: usize = 3;
-
-/// What goes on while clients ask.
-#[derive(Default)]
-struct State {
-    done: AtomicBool,
-    /// Pods are being replaced: tunnels may be cut.
-    restarting: AtomicBool,
-    calls: AtomicU64,
-    messages: AtomicU64,
-    cut: AtomicU64,
-    not_taken: AtomicU64,
-}
 
 /// All of it.
 pub(crate) async fn nothing_is_lost(world: &World) -> anyhow::Result<()> {
@@ -70,16 +55,16 @@ pub(crate) async fn nothing_is_lost(world: &World) -> anyhow::Result<()> {
     world.apply(&namespace, &all).await?;
     world.programmed(&namespace, &["streams"]).await?;
 
-    let state = Arc::new(State::default());
+    let state = Arc::new(Progress::default());
     let mut clients = JoinSet::new();
     let (clear, tls) = (sluice.address().await?, sluice.address_of("https").await?);
     let pem = authority.pem();
     for number in 0..CALLERS {
         let caller = Caller::connect(tls, &host, Some(&pem)).await?;
-        clients.spawn(calls(state.clone(), caller, seen.clone(), number << 32));
+        clients.spawn(lasting::calls(state.clone(), caller, seen.clone(), number << 32, PAUSE));
     }
     for _ in 0..TALKERS {
-        clients.spawn(talks(state.clone(), clear, host.clone()));
+        clients.spawn(lasting::talks(state.clone(), clear, format!("ws://{host}/ws"), PAUSE));
     }
     let (rounds, goal) = world.by_form((1, 500), (5, 20_000));
     for _ in 0..rounds {
@@ -90,7 +75,7 @@ pub(crate) async fn nothing_is_lost(world: &World) -> anyhow::Result<()> {
         }
     }
     let enough = wait_until("calls and messages", Duration::from_secs(600), || async {
-        let count = state.calls.load(Ordering::Relaxed) + state.messages.load(Ordering::Relaxed);
+        let count = state.all();
         if count >= goal { Ok(()) } else { Err(count) }
     });
     tokio::select! {
@@ -108,7 +93,7 @@ pub(crate) async fn nothing_is_lost(world: &World) -> anyhow::Result<()> {
         count(&state.calls),
         count(&state.messages),
         count(&state.cut),
-        count(&state.not_taken),
+        count(&state.unsent),
     ));
     Ok(())
 }
@@ -120,11 +105,11 @@ fn route(host: &str) -> Value {
     route
 }
 
-async fn restart(world: &World, state: &State) -> anyhow::Result<()> {
-    state.restarting.store(true, Ordering::Relaxed);
+async fn restart(world: &World, state: &Progress) -> anyhow::Result<()> {
+    state.ending.store(true, Ordering::Relaxed);
     world.restart(NAMESPACE, &gateway(world).await?).await?;
     world.ready_pods(NAMESPACE, GATEWAY, GATEWAYS).await;
-    state.restarting.store(false, Ordering::Relaxed);
+    state.ending.store(false, Ordering::Relaxed);
     Ok(())
 }
 
@@ -155,54 +140,4 @@ async fn echo(ip: IpAddr) -> anyhow::Result<SocketAddr> {
         }
     });
     Ok(address)
-}
-
-/// Streams in both directions, one after the other.
-async fn calls(state: Arc<State>, caller: Caller, seen: Arc<Seen>, first: u64) -> anyhow::Result<()> {
-    let mut call = first;
-    while !state.done.load(Ordering::Relaxed) {
-        call += 1;
-        match caller.call(call, Kind::Both).await {
-            Ok(()) => _ = state.calls.fetch_add(1, Ordering::Relaxed),
-            // The library does not hand such a call to the next connection, as those of gRPC themselves do.
-            Err(status) if was_not_taken(&status) && seen.of(call).0 == 0 => {
-                state.not_taken.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(status) => return Err(status).with_context(|| format!("call {call}, seen: {:?}", seen.of(call))),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(())
-}
-
-/// Talks over a WebSocket, and opens another when an instance that ends has closed it.
-async fn talks(state: Arc<State>, address: SocketAddr, host: String) -> anyhow::Result<()> {
-    while !state.done.load(Ordering::Relaxed) {
-        let opening = async {
-            let stream = TcpStream::connect(address).await?;
-            anyhow::Ok(client_async(format!("ws://{host}/ws"), stream).await?.0)
-        };
-        let opened = tokio::time::timeout(PATIENCE, opening).await;
-        let mut socket = opened.context("no WebSocket in time")?.context("opening a WebSocket")?;
-        let mut number = 0_u32;
-        while !state.done.load(Ordering::Relaxed) {
-            number += 1;
-            let message = Message::Binary(number.to_be_bytes().to_vec().into());
-            // A tunnel that has ended says so when it is read.
-            let _ = socket.send(message.clone()).await;
-            match tokio::time::timeout(PATIENCE, socket.next()).await.context("no echo")? {
-                Some(Ok(came)) => {
-                    ensure!(came == message, "another message");
-                    state.messages.fetch_add(1, Ordering::Relaxed);
-                }
-                None | Some(Err(_)) if state.restarting.load(Ordering::Relaxed) => {
-                    state.cut.fetch_add(1, Ordering::Relaxed);
-                    break;
-                }
-                other => bail!("a tunnel ended while no pod did: {other:?}"),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-    Ok(())
 }

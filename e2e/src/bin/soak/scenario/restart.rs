@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use sluice_e2e::calls::{Caller, Seen, Upstream};
 use sluice_e2e::fleet::Drain;
+use sluice_e2e::lasting::{self, Progress};
 use sluice_e2e::wait::wait_until;
 use tokio::task::JoinSet;
 
 use self::balancer::{Balancer, Member};
-use self::clients::{Asks, World};
+use self::clients::{Asks, PAUSE};
 use crate::edge::{Edge, HOST, PATIENCE};
 use crate::front::Front;
 use crate::options::Form;
@@ -41,7 +42,7 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     let mut edge = Edge::start_as(&objects, INSTANCES, |setup| setup.apart(drain)).await;
     let members = members(&edge);
     let balancer = Balancer::start(members, lag).await;
-    let world = Arc::new(World::default());
+    let world = Arc::new(Progress::default());
     let mut clients = start(&edge, &balancer, &world, &seen).await?;
     let mut longest = Duration::ZERO;
     for _ in 0..rounds {
@@ -58,7 +59,7 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
             .await;
         }
     }
-    while world.answered.load(Ordering::Relaxed) < goal && clients.try_join_next().is_none() {
+    while world.all() < goal && clients.try_join_next().is_none() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     world.done.store(true, Ordering::Relaxed);
@@ -68,7 +69,7 @@ pub(crate) async fn run(form: Form) -> anyhow::Result<String> {
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     Ok(format!(
         "{} requests of seven kinds over {rounds} rounds of {INSTANCES} instances, none failed; {} tunnels cut by their drain, {} requests not taken by connections that were closing, and sent on others; an end took {longest:.1?} at most, the address lags by {lag:?}",
-        count(&world.answered),
+        world.all(),
         count(&world.cut),
         count(&world.unsent),
     ))
@@ -89,7 +90,7 @@ fn members(edge: &Edge) -> Vec<Member> {
 async fn start(
     edge: &Edge,
     balancer: &Balancer,
-    world: &Arc<World>,
+    world: &Arc<Progress>,
     seen: &Arc<Seen>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let mut clients = JoinSet::new();
@@ -115,16 +116,17 @@ async fn start(
         let address = if secure { tls } else { clear };
         let authority = secure.then(|| edge.authority.pem());
         let caller = Caller::connect(address, HOST, authority.as_deref()).await?;
-        clients.spawn(clients::calls(world.clone(), caller, seen.clone(), number << 32));
+        clients.spawn(lasting::calls(world.clone(), caller, seen.clone(), number << 32, PAUSE));
     }
     for _ in 0..3 {
-        clients.spawn(clients::talks(world.clone(), clear));
+        let uri = format!("ws://{HOST}/ws/echo");
+        clients.spawn(lasting::talks(world.clone(), clear, uri, PAUSE));
     }
     Ok(clients)
 }
 
 /// Ends an instance as a kubelet does, and starts it again; how long its end took.
-async fn restart(edge: &mut Edge, number: usize, world: &World, drain: Drain) -> anyhow::Result<Duration> {
+async fn restart(edge: &mut Edge, number: usize, world: &Progress, drain: Drain) -> anyhow::Result<Duration> {
     let instance = &mut edge.fleet.instances[number];
     let began = Instant::now();
     world.ending.store(true, Ordering::Relaxed);

@@ -3,54 +3,28 @@
 //! replaced, and so is one of HTTP/2 that said `GOAWAY` before it took a request (RFC 9113 §6.8). Nothing else is tried again.
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use futures_util::{SinkExt, StreamExt};
+use anyhow::{Context, ensure};
 use http::{Request, header};
 use http_body_util::BodyExt;
-use sluice_e2e::calls::{Caller, Kind, Seen, was_not_taken};
-use tokio::net::TcpStream;
+use sluice_e2e::lasting::Progress;
 use tokio::sync::Mutex;
-use tokio_tungstenite::client_async;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::back::Back;
-use crate::edge::{HOST, PATIENCE};
+use crate::edge::PATIENCE;
 use crate::front::{Body, Client, Dialer, empty};
 use crate::pattern;
 use crate::scenario::bodies::sending;
 
 /// Between two requests of one client.
-const PAUSE: Duration = Duration::from_millis(2);
+pub(super) const PAUSE: Duration = Duration::from_millis(2);
 /// What a slow answer takes.
 const SLOW_MS: u64 = 700;
 /// What is sent with a request that has a body.
 const SENT_BYTES: usize = 150_000;
-
-/// What goes on while clients ask.
-#[derive(Default)]
-pub(super) struct World {
-    /// They are to end.
-    pub(super) done: AtomicBool,
-    /// Whether an instance is ending: tunnels may be cut.
-    pub(super) ending: AtomicBool,
-    /// Requests that were answered.
-    pub(super) answered: AtomicU64,
-    /// Tunnels that were cut, and opened again.
-    pub(super) cut: AtomicU64,
-    /// Requests that a connection which was closing did not take.
-    pub(super) unsent: AtomicU64,
-}
-
-impl World {
-    fn goes_on(&self) -> bool {
-        !self.done.load(Ordering::Relaxed)
-    }
-}
 
 /// What a client of HTTP/1.1 or HTTP/2 asks for, over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,18 +76,18 @@ impl Connections {
 }
 
 /// Asks until the end of it.
-pub(super) async fn asks(world: Arc<World>, dialer: Dialer, asks: Asks) -> anyhow::Result<()> {
+pub(super) async fn asks(world: Arc<Progress>, dialer: Dialer, asks: Asks) -> anyhow::Result<()> {
     on(world, dialer, asks, Connections::Own(Arc::default())).await
 }
 
 /// So many ask at the same time on one connection.
-pub(super) async fn shares(world: Arc<World>, dialer: Dialer, streams: usize) -> anyhow::Result<()> {
+pub(super) async fn shares(world: Arc<Progress>, dialer: Dialer, streams: usize) -> anyhow::Result<()> {
     let shared = Connections::Shared(Arc::default());
     let all = (0..streams).map(|_| on(world.clone(), dialer.clone(), Asks::Quick, shared.clone()));
     futures_util::future::try_join_all(all).await.map(|_| ())
 }
 
-async fn on(world: Arc<World>, dialer: Dialer, asks: Asks, connections: Connections) -> anyhow::Result<()> {
+async fn on(world: Arc<Progress>, dialer: Dialer, asks: Asks, connections: Connections) -> anyhow::Result<()> {
     let mut number = 0;
     while world.goes_on() {
         number += 1;
@@ -128,7 +102,7 @@ async fn on(world: Arc<World>, dialer: Dialer, asks: Asks, connections: Connecti
 }
 
 async fn one(
-    world: &World,
+    world: &Progress,
     dialer: &Dialer,
     connections: &Connections,
     (asks, seed): (Asks, usize),
@@ -197,56 +171,4 @@ fn not_taken(error: &(dyn Error + 'static)) -> bool {
     causes(error)
         .filter_map(|cause| cause.downcast_ref::<h2::Error>())
         .any(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
-}
-
-/// Streams in both directions over a channel of the gRPC library, which opens its connections itself.
-///
-/// That library hands a call to a connection that has just closed, and does not hand it to the next one then, as those of gRPC
-/// themselves do ("transparent retry"). So it is made again here, if no upstream has seen it.
-pub(super) async fn calls(world: Arc<World>, caller: Caller, seen: Arc<Seen>, first: u64) -> anyhow::Result<()> {
-    let mut call = first;
-    while world.goes_on() {
-        call += 1;
-        match caller.call(call, Kind::Both).await {
-            Ok(()) => _ = world.answered.fetch_add(1, Ordering::Relaxed),
-            Err(status) if was_not_taken(&status) && seen.of(call).0 == 0 => {
-                world.unsent.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(status) => return Err(status).with_context(|| format!("call {call}, seen: {:?}", seen.of(call))),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(())
-}
-
-/// Talks over a WebSocket, and opens another when an instance that ends has closed it.
-pub(super) async fn talks(world: Arc<World>, address: SocketAddr) -> anyhow::Result<()> {
-    while world.goes_on() {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let opening = client_async(format!("ws://{HOST}/ws/echo"), stream);
-        let (mut socket, _) = tokio::time::timeout(PATIENCE, opening)
-            .await?
-            .context("opening a WebSocket")?;
-        let mut number = 0_u32;
-        while world.goes_on() {
-            number += 1;
-            let message = Message::Binary(Bytes::copy_from_slice(&number.to_be_bytes()));
-            // A tunnel that has ended says so when it is read.
-            let _ = socket.send(message.clone()).await;
-            match tokio::time::timeout(PATIENCE, socket.next()).await.context("no echo")? {
-                Some(Ok(came)) => {
-                    ensure!(came == message, "another message");
-                    world.answered.fetch_add(1, Ordering::Relaxed);
-                }
-                None | Some(Err(_)) if world.ending.load(Ordering::Relaxed) => {
-                    world.cut.fetch_add(1, Ordering::Relaxed);
-                    break;
-                }
-                other => bail!("a tunnel ended while no instance did: {other:?}"),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-    Ok(())
 }
