@@ -8,8 +8,10 @@ pub(crate) mod chance;
 pub(crate) mod connection;
 pub(crate) mod crowd;
 mod handshake;
+mod http1;
 mod introduction;
 pub(crate) mod lane;
+mod serve;
 mod socket;
 mod throttle;
 

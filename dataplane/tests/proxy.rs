@@ -6,6 +6,8 @@ mod world;
 
 #[path = "proxy/filters.rs"]
 mod filters;
+#[path = "proxy/rest.rs"]
+mod rest;
 #[path = "proxy/retry.rs"]
 mod retry;
 #[path = "proxy/services.rs"]

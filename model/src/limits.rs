@@ -339,6 +339,9 @@ pub const HEADER_READ_TIMEOUT_SECONDS: u64 = 10;
 /// How long a client connection may rest between requests; longer than the 60 s of common load balancers, so that
 /// they close first.
 pub const CLIENT_IDLE_TIMEOUT_SECONDS: u64 = 75;
+/// A client connection of HTTP/1.1 that has rested for so long gives up its codec, whose buffers are most of what it costs; the
+/// next request pays for another, which a client that asks again at once is not to.
+pub const CODEC_REST_MS: u64 = 1_000;
 /// How long neither side of a tunnel (a connection that has gone over to another protocol) may send a byte. WebSockets that
 /// mean to stay say so with pings, every 20 to 60 s as a rule. Coarse: checked once a second.
 pub const TUNNEL_IDLE_TIMEOUT_SECONDS: u64 = 300;

@@ -30,6 +30,8 @@ pub(crate) struct Gate {
     bounds: Cell<Bounds>,
     body: Cell<Patience>,
     response: Cell<Patience>,
+    /// All that was said has been taken, and nothing of a request has come since the last.
+    between: Cell<bool>,
     pub(super) hold: Hold,
 }
 
@@ -43,6 +45,7 @@ impl Gate {
             bounds: Cell::new(bounds),
             body: Cell::new(Patience::for_body(&bounds)),
             response: Cell::new(Patience::for_response(&bounds)),
+            between: Cell::new(true),
             hold: Hold::default(),
         }
     }
@@ -103,6 +106,15 @@ impl Gate {
         } else {
             None
         }
+    }
+
+    /// Whether it was between requests when the codec last wrote, with all that it had to say taken.
+    pub(crate) fn is_between(&self) -> bool {
+        self.between.get()
+    }
+
+    pub(super) fn between(&self, between: bool) {
+        self.between.set(between);
     }
 
     pub(super) fn refuse(&self, refusal: Refusal) {

@@ -56,6 +56,12 @@ impl<S> Guarded<S> {
         }
     }
 
+    /// Whether it is between requests, and nothing of the next has come.
+    pub(crate) fn is_between(&self) -> bool {
+        let intact = matches!(self.intake, Intake::Open) && matches!(self.ending, Ending::No);
+        intact && self.framer.within() == Within::Nothing && self.framer.out.ready().is_empty()
+    }
+
     fn refused(&mut self, refusal: Refusal) {
         self.gate.refuse(refusal);
         self.intake = match refusal.meets {
@@ -132,7 +138,7 @@ impl<S> Guarded<S> {
 
 /// Whether reading goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Heard {
+pub(crate) enum Heard {
     /// It does.
     Goes,
     /// The end.
@@ -168,6 +174,24 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             self.gate.body_waits();
         }
         read
+    }
+
+    /// Waits, between requests, until a reader has something to hear: a head that is complete, or a refusal. `Heard::Ends`: the
+    /// client has ended its side.
+    pub(crate) fn poll_something(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Heard>> {
+        loop {
+            let comes = matches!(self.framer.within(), Within::Nothing | Within::Head);
+            if !comes || !matches!(self.intake, Intake::Open) || !self.framer.out.ready().is_empty() {
+                return Poll::Ready(Ok(Heard::Goes));
+            }
+            let heard = match self.gate.cut() {
+                Some(rule) => self.cut(rule),
+                None => ready!(self.poll_frame(cx))?,
+            };
+            if heard == Heard::Ends {
+                return Poll::Ready(Ok(Heard::Ends));
+            }
+        }
     }
 
     /// Reads on a little while it is not known what comes, so that the end of a client that just waits is seen.
@@ -263,6 +287,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
     fn watched(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.gate.between(false);
         match &written {
             // How long a tunnel may stand still is a question of both its sides.
             _ if self.gate.hold.is_tunnel() => {}
@@ -287,11 +312,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             Poll::Pending => self.gate.response_waits(),
             Poll::Ready(_) => self.gate.response_went(0),
         }
+        let taken = matches!(flushed, Poll::Ready(Ok(())));
+        self.gate.between(taken && self.is_between());
         flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.gate.between(false);
         if let Ending::No = this.ending {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             let refused = matches!(this.intake, Intake::Shut | Intake::Fails(_));

@@ -20,7 +20,7 @@ use super::tunnel::Tunnel;
 use crate::guard::rule::Rule;
 use crate::http2::incoming;
 use crate::http2::state::Stream;
-use crate::worker::connection::Closing;
+use crate::worker::connection::{Closing, Reading};
 
 /// How far a request body has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,8 +44,11 @@ pub(crate) struct Watch {
 
 /// The body of a request as its codec reads it.
 pub(crate) enum ClientBody {
-    /// Of HTTP/1.1.
-    Http1(Incoming),
+    /// Of HTTP/1.1; its connection rests only when this is gone, unless it is empty.
+    Http1(
+        Incoming,
+        #[expect(dead_code, reason = "told by its drop")] Option<Reading>,
+    ),
     /// Of HTTP/2.
     Http2(incoming::Incoming),
 }
@@ -93,7 +96,7 @@ impl ClientBody {
     /// The stream that it comes by, in HTTP/2.
     pub(super) fn stream(&self) -> Option<&Rc<Stream>> {
         match self {
-            Self::Http1(_) => None,
+            Self::Http1(..) => None,
             Self::Http2(incoming) => Some(incoming.stream()),
         }
     }
@@ -105,21 +108,21 @@ impl Body for ClientBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
-            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broken::Http1),
+            Self::Http1(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(Broken::Http1),
             Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broken::Http2),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http1(incoming, _) => incoming.is_end_stream(),
             Self::Http2(incoming) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http1(incoming, _) => incoming.size_hint(),
             Self::Http2(incoming) => incoming.size_hint(),
         }
     }

@@ -87,7 +87,7 @@ impl Connect {
     pub(super) fn take_near(&mut self) -> Option<RecvStream> {
         match self.near.take()? {
             ClientBody::Http2(incoming) => Some(incoming.into_recv()),
-            ClientBody::Http1(_) => None,
+            ClientBody::Http1(..) => None,
         }
     }
 }

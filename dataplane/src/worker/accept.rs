@@ -15,7 +15,7 @@ use sluice_model::unit::{Http2, Listener, ListenerTls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::{Worker, connection};
+use super::{Worker, serve};
 
 /// How long a worker waits before it tries again to accept, when the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -122,7 +122,7 @@ async fn accept(
         tokio::select! {
             done = &mut stopped => break done.ok(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => connection::serve(&worker, stream, peer, &manner.borrow()),
+                Ok((stream, peer)) => serve::serve(&worker, stream, peer, &manner.borrow()),
                 Err(error) => pause(&worker, &error).await,
             },
         }
@@ -154,7 +154,7 @@ async fn drain(worker: &Rc<Worker>, listener: TcpListener, manner: &RefCell<Mann
     let patience = Instant::now() + Duration::from_millis(LISTENER_DRAIN_MS);
     loop {
         match next_in_queue(&listener) {
-            Ok((stream, peer)) => connection::serve(worker, stream, peer, &manner.borrow()),
+            Ok((stream, peer)) => serve::serve(worker, stream, peer, &manner.borrow()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock || Instant::now() >= patience => return,
             Err(error) => pause(worker, &error).await,
         }

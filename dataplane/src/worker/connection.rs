@@ -1,54 +1,28 @@
-//! One client connection: what is spoken on it, its coarse deadlines, and how it is asked to end.
+//! What is known of one client connection: its coarse deadlines, and how it is asked to rest and to end.
 //!
 //! Deadlines are checked once a second by the worker's sweep instead of by a timer per request: 10 s may become 11.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use sluice_model::client_limits::{Bounded, ClientLimits};
-use sluice_model::limits::{CLIENT_BUFFER_BYTES, REQUEST_FIELDS_MOST, REQUEST_TOTAL_SECONDS};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use http::HeaderValue;
+use sluice_model::client_limits::ClientLimits;
+use sluice_model::limits::{CODEC_REST_MS, REQUEST_TOTAL_SECONDS};
 
-use super::accept::{Manner, Speech};
-use super::crowd::Place;
-use super::introduction::{self, Unserved};
-use super::socket::ClientStream;
-use super::{Worker, handshake};
 use crate::guard::bounds::Bounds;
 use crate::guard::gate::Gate;
 use crate::guard::rule::Rule;
-use crate::guard::stream::Guarded;
-use crate::http2;
-use crate::http2::preface::{Begins, Rewound};
 use crate::http2::state::{Due, Http2};
 use crate::middleware::forwarded::Scheme;
-use crate::proxy;
-use crate::proxy::body::ClientBody;
-use crate::proxy::failure::Failure;
-use crate::proxy::tunnel::Tunnel;
-use crate::tls::certificate::Offer;
 use crate::tls::facts::Facts;
-
-/// Fields of a head for which the HTTP/1.1 codec has room on its stack; for more it allocates.
-const CODEC_FIELDS: usize = 100;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+pub(super) enum Phase {
     /// It is introduced, or TLS is being agreed upon: each has a deadline of its own.
     Handshake,
     /// Resting between requests.
@@ -59,6 +33,15 @@ enum Phase {
     Busy,
     /// HTTP is over on it: bytes are passed on as they come.
     Tunnel,
+}
+
+/// What becomes of the codec of HTTP/1.1, which has buffers, when a connection rests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Codec {
+    /// It stays: there may be another request at once.
+    Stays,
+    /// It goes, as soon as it has nothing to do.
+    Goes,
 }
 
 /// How a connection is asked to end.
@@ -84,7 +67,7 @@ pub(crate) enum Closing {
 /// One client connection, as its request, its codec and the sweep see it.
 pub(crate) struct Connection {
     /// The client's address.
-    ip: IpAddr,
+    pub(super) ip: IpAddr,
     /// The same as text, for `X-Forwarded-For`.
     pub(crate) client: HeaderValue,
     /// The client's place among all clients, in millionths.
@@ -100,6 +83,9 @@ pub(crate) struct Connection {
     http2: OnceCell<Rc<Http2>>,
     /// Requests under way: more than one only in HTTP/2.
     requests: Cell<u32>,
+    /// Bodies that the codec of HTTP/1.1 still reads, or has to.
+    bodies: Cell<u32>,
+    codec: Cell<Codec>,
     /// Whether it has had a request.
     served: Cell<bool>,
     phase: Cell<Phase>,
@@ -111,7 +97,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(client: IpAddr, phase: Phase, limits: Arc<ClientLimits>) -> Self {
+    pub(super) fn new(client: IpAddr, phase: Phase, limits: Arc<ClientLimits>) -> Self {
         let ip = client.to_canonical();
         Self {
             ip,
@@ -123,6 +109,8 @@ impl Connection {
             limits: RefCell::new(limits),
             http2: OnceCell::new(),
             requests: Cell::new(0),
+            bodies: Cell::new(0),
+            codec: Cell::new(Codec::Stays),
             served: Cell::new(false),
             phase: Cell::new(phase),
             since: Cell::new(Instant::now()),
@@ -144,7 +132,12 @@ impl Connection {
     pub(super) fn secured(&self, facts: Facts) {
         // Empty until now: a connection has one handshake.
         let _ = self.tls.set(facts);
-        self.phase.set(Phase::Head);
+        self.enters(Phase::Head);
+    }
+
+    /// This is what it does from now on.
+    pub(super) fn enters(&self, phase: Phase) {
+        self.phase.set(phase);
         self.since.set(Instant::now());
     }
 
@@ -188,14 +181,27 @@ impl Connection {
     pub(crate) fn begin(&self) {
         self.requests.set(self.requests.get().saturating_add(1));
         self.served.set(true);
-        self.phase.set(Phase::Busy);
-        self.since.set(Instant::now());
+        self.codec.set(Codec::Stays);
+        self.enters(Phase::Busy);
+    }
+
+    /// A request has a body, which is read until what this returns is dropped.
+    pub(super) fn reads_body(self: &Rc<Self>) -> Reading {
+        self.bodies.set(self.bodies.get().saturating_add(1));
+        Reading(self.clone())
+    }
+
+    /// Whether its codec of HTTP/1.1 is to go and has nothing to do: no request, no body, and nothing that was not taken.
+    pub(super) fn codec_may_go(&self) -> bool {
+        self.codec.get() == Codec::Goes
+            && self.phase.get() == Phase::Idle
+            && self.bodies.get() == 0
+            && self.gate.is_between()
     }
 
     /// It is a tunnel from now on.
     pub(crate) fn becomes_tunnel(&self) {
-        self.phase.set(Phase::Tunnel);
-        self.since.set(Instant::now());
+        self.enters(Phase::Tunnel);
     }
 
     fn is_tunnel(&self) -> bool {
@@ -240,8 +246,7 @@ impl Connection {
     pub(crate) fn rest(&self) {
         self.requests.set(self.requests.get().saturating_sub(1));
         if self.requests.get() == 0 {
-            self.phase.set(Phase::Idle);
-            self.since.set(Instant::now());
+            self.enters(Phase::Idle);
         }
     }
 
@@ -256,8 +261,7 @@ impl Connection {
     /// Bytes came. The first after a rest begin a head, in HTTP/1.1.
     pub(super) fn received(&self) {
         if self.phase.get() == Phase::Idle && self.http2.get().is_none() {
-            self.phase.set(Phase::Head);
-            self.since.set(Instant::now());
+            self.enters(Phase::Head);
         }
     }
 
@@ -278,12 +282,23 @@ impl Connection {
             Phase::Tunnel => self.limits.borrow().tunnel_idle_millis.get(),
             Phase::Handshake => return,
         };
-        if now.saturating_duration_since(self.since.get()) < Duration::from_millis(millis) {
+        let passed = now.saturating_duration_since(self.since.get());
+        if passed < Duration::from_millis(millis) {
+            if self.phase.get() == Phase::Idle && passed >= Duration::from_millis(CODEC_REST_MS) {
+                self.lets_codec_go();
+            }
             return;
         }
         match self.phase.get() {
             Phase::Head if self.gate.cut().is_none() => self.cut_off(Rule::HeadSlow, now),
             Phase::Head | Phase::Idle | Phase::Busy | Phase::Tunnel | Phase::Handshake => self.wish(Wish::Abort),
+        }
+    }
+
+    /// Said once for each rest.
+    fn lets_codec_go(&self) {
+        if self.codec.replace(Codec::Goes) == Codec::Stays {
+            self.wake();
         }
     }
 
@@ -364,9 +379,18 @@ impl Connection {
     }
 }
 
+/// A body of HTTP/1.1 that is being read, or is still to be.
+pub(crate) struct Reading(Rc<Connection>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.bodies.set(self.0.bodies.get().saturating_sub(1));
+    }
+}
+
 /// A stable place for every client: the same address always meets the same generation. splitmix64's finaliser over
 /// the address.
-fn cohort(ip: IpAddr) -> u32 {
+pub(super) fn cohort(ip: IpAddr) -> u32 {
     let bits = match ip {
         IpAddr::V4(ip) => u128::from(ip.to_bits()),
         IpAddr::V6(ip) => ip.to_bits(),
@@ -379,265 +403,9 @@ fn cohort(ip: IpAddr) -> u32 {
     ((u128::from(hash) * 1_000_000) >> 64) as u32
 }
 
-/// A connection's place among the worker's and the instance's, given up however its task ends.
-struct Admission {
-    id: u64,
-    worker: Rc<Worker>,
-    place: Place,
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.worker.dismiss(self.id);
-    }
-}
-
-/// Serves a connection until it ends.
-pub(super) fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, manner: &Manner) {
-    let introduced = manner.wants_introduction(peer.ip());
-    let limits = worker.limits(cohort(peer.ip().to_canonical()));
-    let mut place = match worker.crowd.enter(limits.connections.map(Bounded::get)) {
-        Ok(place) => place,
-        Err(rule) => return worker.turn_away(stream, peer.ip(), rule),
-    };
-    // Who is introduced by it is the client; a load balancer is none.
-    if !introduced && let Err(rule) = place.belongs_to(peer.ip(), limits.connections_per_client.map(Bounded::get)) {
-        return worker.turn_away(stream, peer.ip(), rule);
-    }
-    // Fails only on a connection that is dead already; the codec will notice.
-    let _ = stream.set_nodelay(true);
-    let phase = if introduced {
-        Phase::Handshake
-    } else {
-        first_phase(&manner.speech)
-    };
-    let connection = Rc::new(Connection::new(peer.ip(), phase, limits));
-    let admission = Admission {
-        id: worker.admit(&connection),
-        worker: worker.clone(),
-        place,
-    };
-    if introduced {
-        let speech = manner.speech.clone();
-        tokio::task::spawn_local(introduce(worker.clone(), connection, stream, speech, admission));
-    } else {
-        speak(worker.clone(), connection, stream, &manner.speech, admission);
-    }
-}
-
-/// Serves it as the client's whom its PROXY header names, or not at all.
-async fn introduce(
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
-    mut stream: TcpStream,
-    speech: Speech,
-    mut admission: Admission,
-) {
-    let connection = match introduction::hear(&mut stream).await {
-        Ok(None) => {
-            connection.phase.set(first_phase(&speech));
-            connection.since.set(Instant::now());
-            connection
-        }
-        Ok(Some(client)) => {
-            let limits = worker.limits(cohort(client.to_canonical()));
-            let introduced = Rc::new(Connection::new(client, first_phase(&speech), limits));
-            introduced.wish.set(connection.wish.get());
-            worker.readmit(admission.id, &introduced);
-            introduced
-        }
-        Err(Unserved::Silent) => return,
-        Err(Unserved::Refused(rule)) => return proxy::respond::not_introduced(&worker, &connection, rule),
-    };
-    let most = connection.limits().connections_per_client.map(Bounded::get);
-    if let Err(rule) = admission.place.belongs_to(connection.ip, most) {
-        return worker.turn_away(stream, connection.ip, rule);
-    }
-    speak(worker, connection, stream, &speech, admission);
-}
-
-fn first_phase(speech: &Speech) -> Phase {
-    match speech {
-        Speech::Clear | Speech::ClearEither => Phase::Head,
-        Speech::Tls(_) | Speech::TlsEither(_) => Phase::Handshake,
-    }
-}
-
-fn speak(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpStream, speech: &Speech, admission: Admission) {
-    let stream = ClientStream::new(stream, connection.clone());
-    match speech {
-        Speech::Clear => tokio::task::spawn_local(async move { drive(&worker, &connection, stream, admission).await }),
-        Speech::ClearEither => {
-            tokio::task::spawn_local(async move { drive_either(&worker, &connection, stream, admission).await })
-        }
-        Speech::Tls(tls) => {
-            let shake = handshake::Shake::new(tls.clone(), Offer::Http1);
-            tokio::task::spawn_local(async move { drive_tls(&worker, &connection, shake, stream, admission).await })
-        }
-        Speech::TlsEither(tls) => {
-            let shake = handshake::Shake::new(tls.clone(), Offer::Either);
-            tokio::task::spawn_local(async move { drive_tls(&worker, &connection, shake, stream, admission).await })
-        }
-    };
-}
-
-// Whatever a connection does in its life has a place of its own in its task's memory, for as long as it lasts. Most connections
-// rest most of the time: so each part of its life is in a box, which is there only while it is lived.
-
-/// What the handshake agrees upon is spoken, and nothing else.
-async fn drive_tls(
-    worker: &Rc<Worker>,
-    connection: &Rc<Connection>,
-    shake: handshake::Shake,
-    stream: ClientStream,
-    admission: Admission,
-) {
-    let Some(stream) = Box::pin(shake.perform(worker, connection, stream)).await else {
-        return;
-    };
-    if !stream.agreed_on_http2() {
-        return Box::pin(drive(worker, connection, stream, admission)).await;
-    }
-    match Box::pin(looked_at(connection, stream)).await {
-        Some((Begins::Http2, stream)) => Box::pin(http2::serve::serve(worker, connection, stream)).await,
-        Some((Begins::Otherwise, stream)) => {
-            http2::preface::refuse(stream).await;
-            let rule = Rule::H2Preface;
-            proxy::respond::refused_by_codec(worker, connection, rule.failure(), Some(rule));
-        }
-        None => {}
-    }
-    drop(admission);
-}
-
-/// HTTP/2 for who begins with its preface, and HTTP/1.1 for everybody else.
-async fn drive_either(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: ClientStream, admission: Admission) {
-    match Box::pin(looked_at(connection, stream)).await {
-        Some((Begins::Http2, stream)) => Box::pin(http2::serve::serve(worker, connection, stream)).await,
-        Some((Begins::Otherwise, stream)) => return Box::pin(drive(worker, connection, stream, admission)).await,
-        None => {}
-    }
-    drop(admission);
-}
-
-/// How it begins; `None`: it ends before that is known. As slow as a head may be.
-async fn looked_at<S>(connection: &Connection, stream: S) -> Option<(Begins, Rewound<S>)>
-where
-    S: AsyncRead + Unpin,
-{
-    let mut looking = pin!(http2::preface::look(stream));
-    poll_fn(|cx| {
-        connection.remember(cx.waker());
-        // Who was let in before the end is served, as with HTTP/1.1.
-        match connection.wish.get() {
-            Wish::Stay | Wish::Finish if connection.gate.cut().is_none() => looking.as_mut().poll(cx).map(Result::ok),
-            Wish::Stay | Wish::Finish | Wish::Abort => Poll::Ready(None),
-        }
-    })
-    .await
-}
-
-async fn drive<S>(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: S, admission: Admission)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let ended = exchange(worker, connection, stream).await;
-    drop(admission);
-    if let Some(failure) = ended.err().and_then(|error| parse_failure(&error)) {
-        proxy::respond::refused_by_codec(worker, connection, failure, None);
-    }
-}
-
-async fn exchange<S>(worker: &Rc<Worker>, connection: &Rc<Connection>, stream: S) -> hyper::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let io = TokioIo::new(Guarded::new(stream, connection.gate.clone()));
-    let tunnel = Cell::new(None);
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = proxy::serve(worker.clone(), connection.clone(), request.map(ClientBody::Http1));
-        let tunnel = &tunnel;
-        // In a box of its own while it is under way: the codec keeps room for it as long as the connection lasts, which rests
-        // most of the time.
-        Box::pin(async move {
-            let mut response = answer.await;
-            tunnel.set(response.body_mut().take_tunnel());
-            Ok::<_, Infallible>(response)
-        })
-    });
-    let mut builder = http1::Builder::new();
-    builder
-        .max_header_size(CLIENT_BUFFER_BYTES)
-        .max_buf_size(CLIENT_BUFFER_BYTES);
-    if connection.gate.bounds().fields > CODEC_FIELDS {
-        builder.max_headers(REQUEST_FIELDS_MOST as usize);
-    }
-    let mut driving = builder.serve_connection(io, service);
-    let mut finishing = false;
-    let served = poll_fn(|cx| {
-        connection.remember(cx.waker());
-        match connection.wish.get() {
-            Wish::Stay => {}
-            Wish::Finish if finishing => {}
-            Wish::Finish => {
-                finishing = true;
-                Pin::new(&mut driving).graceful_shutdown();
-            }
-            Wish::Abort => return Poll::Ready(Ok(())),
-        }
-        Pin::new(&mut driving).poll(cx)
-    })
-    .await;
-    served?;
-    let parts = driving.into_parts();
-    Box::pin(finish(connection, parts.io.into_inner(), parts.read_buf, tunnel.take())).await;
-    Ok(())
-}
-
-/// What follows when HTTP has ended on a connection: the tunnel that it has become, or the end.
-async fn finish<S>(connection: &Connection, mut io: S, early: Bytes, tunnel: Option<Box<Tunnel>>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    match tunnel {
-        Some(tunnel) => until_aborted(connection, tunnel.run(io, early)).await,
-        // Where a change of protocol was asked for and did not come, the codec leaves the end to others. What has ended
-        // already ends at once.
-        None => until_aborted(connection, async { drop(io.shutdown().await) }).await,
-    }
-}
-
-/// What is left to do on a connection that HTTP has ended on, unless it is to end now.
-async fn until_aborted(connection: &Connection, rest: impl Future<Output = ()>) {
-    let mut rest = pin!(rest);
-    poll_fn(|cx| {
-        connection.remember(cx.waker());
-        match connection.wish.get() {
-            Wish::Stay | Wish::Finish => rest.as_mut().poll(cx),
-            Wish::Abort => Poll::Ready(()),
-        }
-    })
-    .await;
-}
-
-/// What the codec refused by itself although the guard let it pass: it has answered and there was no request yet.
-fn parse_failure(error: &hyper::Error) -> Option<Failure> {
-    if error.is_parse_too_large() {
-        let target = error.to_string().contains("URI");
-        Some(if target {
-            Failure::UriTooLong
-        } else {
-            Failure::HeadersTooLarge
-        })
-    } else if error.is_parse() {
-        Some(Failure::BadRequest)
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use sluice_model::client_limits::Bounded;
     use sluice_model::limits::TUNNEL_IDLE_TIMEOUT_SECONDS;
 
     use super::*;
@@ -675,18 +443,5 @@ mod tests {
         let low = ips.map(cohort).filter(|place| *place < 100_000).count();
         assert!((9_500..10_500).contains(&low), "{low}");
         assert_eq!(cohort("10.0.0.1".parse().unwrap()), cohort("10.0.0.1".parse().unwrap()));
-    }
-
-    /// The size of the future that a function makes, without a call of it.
-    fn future_bytes<F>(_: fn(&'static Rc<Worker>, &'static Rc<Connection>, ClientStream, Admission) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    /// A connection at rest holds its task and no more of its life than the codec, which has buffers beside it.
-    #[test]
-    fn a_connection_at_rest_has_a_small_task() {
-        let (task, codec) = (future_bytes(drive_either), future_bytes(drive));
-        assert!(task <= 1 << 10, "{task} bytes");
-        assert!(codec <= 3 << 10, "{codec} bytes");
     }
 }
