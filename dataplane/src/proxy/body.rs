@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::exchange::Exchange;
 use super::failure::Failure;
+use super::grpc;
 use super::headers::clean_trailers;
 use super::incoming::{Broken as UpstreamBroken, UpstreamBody, inner};
 use super::replay::{Piece, Replay};
@@ -270,6 +271,8 @@ pub(crate) struct ResponseBody {
     ended: bool,
     /// Whoever was to send it did not send all that it got.
     lost: bool,
+    /// How a call ended is said in its trailers, also where its upstream breaks off and cannot say it.
+    trailers_tell: bool,
 }
 
 impl ResponseBody {
@@ -280,16 +283,21 @@ impl ResponseBody {
             exchange,
             ended: false,
             lost: false,
+            trailers_tell: false,
         }
     }
 
     /// The upstream's.
     pub(super) fn upstream(body: UpstreamBody, exchange: Box<Exchange>) -> Self {
+        // What has said how long it is can only be cut.
+        let trailers_tell =
+            exchange.stream.is_some() && exchange.call().is_some() && body.size_hint().exact().is_none();
         Self {
             source: Source::Upstream(body),
             exchange: Some(exchange),
             ended: false,
             lost: false,
+            trailers_tell,
         }
     }
 
@@ -300,6 +308,7 @@ impl ResponseBody {
             exchange: None,
             ended: false,
             lost: false,
+            trailers_tell: false,
         }
     }
 
@@ -346,6 +355,15 @@ impl Body for ResponseBody {
             Source::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
             Source::Tunnel(_) => None,
         };
+        if let Some(Err(error)) = &frame
+            && self.trailers_tell
+        {
+            self.broke(error);
+            let told = grpc::trailers(error.failure());
+            self.source = Source::Own(None);
+            self.ended = true;
+            return Poll::Ready(Some(Ok(Frame::trailers(told))));
+        }
         match &frame {
             Some(Ok(frame)) => {
                 self.sent(frame.data_ref().map_or(0, Bytes::len));

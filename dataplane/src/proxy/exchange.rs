@@ -368,6 +368,9 @@ impl Exchange {
         self.failure = Some(failure);
         // A 5xx is counted as a failure already.
         let counted = self.call_status.is_some_and(Status::is_failure);
+        if self.call.is_some() && self.call_status.is_none() {
+            self.call_status = Some(Status::of(failure));
+        }
         if self.status.is_some_and(|status| status < 500)
             && !counted
             && let Some(lane) = &self.lane

@@ -69,6 +69,13 @@ impl Status {
     }
 }
 
+/// The trailers of a call whose upstream broke off after its head.
+pub(super) fn trailers(failure: Failure) -> HeaderMap {
+    let status = HeaderValue::from(Status::of(failure).0);
+    let message = HeaderValue::from_static(failure.message());
+    HeaderMap::from_iter([(GRPC_STATUS, status), (GRPC_MESSAGE, message)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

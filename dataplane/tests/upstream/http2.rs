@@ -186,31 +186,66 @@ async fn who_leaves_is_told_to_the_upstream_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_breaks_off_is_seen_to() {
-    let (endpoint, _) = serve(None, usual, |request, mut respond, _| async move {
-        let mut response = Response::new(());
-        if request.uri().path() == "/length" {
-            response.headers_mut().insert("content-length", 100.into());
+    let breaks = Arc::new(Notify::new());
+    let told = breaks.clone();
+    let (endpoint, _) = serve(None, usual, move |request, mut respond, _| {
+        let breaks = breaks.clone();
+        async move {
+            let mut response = Response::new(());
+            if request.uri().path() == "/length" {
+                response.headers_mut().insert("content-length", 100.into());
+            }
+            let mut send = respond.send_response(response, false).unwrap();
+            send.send_data("part".into(), false).unwrap();
+            breaks.notified().await;
+            send.send_reset(Reason::INTERNAL_ERROR);
         }
-        let mut send = respond.send_response(response, false).unwrap();
-        send.send_data("part".into(), false).unwrap();
-        // Sent before it is reset.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        send.send_reset(Reason::INTERNAL_ERROR);
     })
     .await;
     let world = world(&[endpoint], UpstreamProtocol::Http2, None).await;
     for path in ["/chunks", "/length"] {
-        let answer = world.get(path).await;
-        assert!(answer.contains("part") && !answer.ends_with("0\r\n\r\n"), "{answer}");
-        let mut sender = client(&world).await.ready().await.unwrap();
-        let (response, _) = sender.send_request(get(path), true).unwrap();
-        let error = whole(within(response).await.unwrap().into_body()).await.unwrap_err();
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_until(&mut stream, "part").await;
+        told.notify_one();
+        let rest = read_all(&mut stream).await;
+        assert!(!rest.ends_with("0\r\n\r\n"), "{rest}");
+
+        let error = broken_off(&world, get(path), &told).await.unwrap_err();
         assert!(error.is_reset(), "{error:?}");
         let line = world
             .logged(|line| line["path"] == path && line["protocol"] == "h2")
             .await;
         assert_eq!(line["error_category"], "upstream_reset", "{line}");
     }
+    // The caller of gRPC hears it in its trailers, as from a service that it has lost itself; what is cut, is cut.
+    for (path, status) in [("/chunks", Some("14")), ("/length", None)] {
+        let mut request = get(path);
+        let kind = "application/grpc".parse().unwrap();
+        request.headers_mut().insert("content-type", kind);
+        let trailers = broken_off(&world, request, &told).await;
+        let said = trailers
+            .as_ref()
+            .map(|trailers| trailers["grpc-status"].to_str().unwrap());
+        assert_eq!(said.ok(), status);
+        let line = world
+            .logged(|line| line["path"] == path && line["grpc_status"] == 14)
+            .await;
+        assert_eq!(line["error_category"], "upstream_reset", "{line}");
+    }
+}
+
+/// The trailers of an answer whose upstream breaks off once the first of it has come.
+async fn broken_off(world: &World, request: Request<()>, breaks: &Notify) -> Result<HeaderMap, h2::Error> {
+    let mut sender = client(world).await.ready().await.unwrap();
+    let (response, _) = sender.send_request(request, true).unwrap();
+    let mut body = within(response).await.unwrap().into_body();
+    assert_eq!(within(body.data()).await.unwrap()?, "part");
+    breaks.notify_one();
+    let (rest, trailers) = whole(body).await?;
+    assert_eq!(rest, b"");
+    Ok(trailers)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
