@@ -29,5 +29,7 @@ mod fuzz;
 mod h2spec;
 #[path = "desync/recorder.rs"]
 mod recorder;
+#[path = "http2/sslyze.rs"]
+mod sslyze;
 #[path = "http2/tls.rs"]
 mod tls;

@@ -1,13 +1,14 @@
 //! HTTP/2 over TLS: the handshake decides what is spoken, and exactly that is.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::Request;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sluice_dataplane::tls::certificate::Certificate;
-use sluice_model::unit::{Http2, Listener, ListenerTls};
+use sluice_model::unit::{Http2, Listener, ListenerTls, TlsVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -16,6 +17,8 @@ use tokio_rustls::client::TlsStream;
 use super::client::*;
 use super::world::*;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 pub(crate) struct Site {
     pub(crate) world: World,
     root: CertificateDer<'static>,
@@ -23,9 +26,27 @@ pub(crate) struct Site {
 
 /// `a.test`, `b.test` and `localhost` have a certificate together, `c.test` has none.
 pub(crate) async fn site(http2: Http2) -> Site {
+    site_with(http2, ListenerTls::default()).await
+}
+
+/// The same, of which only this version and later ones are spoken.
+pub(crate) async fn site_from(min_version: TlsVersion) -> Site {
+    let tls = ListenerTls {
+        min_version,
+        ..ListenerTls::default()
+    };
+    site_with(Http2::default(), tls).await
+}
+
+async fn site_with(http2: Http2, tls: ListenerTls) -> Site {
     let key = KeyPair::generate().unwrap();
     let names = ["a.test", "b.test", "localhost"].map(str::to_owned).to_vec();
-    let signed = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let mut params = CertificateParams::new(names).unwrap();
+    // As long as one may last that browsers believe.
+    let now = SystemTime::now();
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + 90 * DAY).into();
+    let signed = params.self_signed(&key).unwrap();
     let root = signed.der().clone();
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let certificate = Arc::new(Certificate::new(vec![root.clone()], key).unwrap());
@@ -48,7 +69,7 @@ pub(crate) async fn site(http2: Http2) -> Site {
     let listener = Listener {
         name: "https".parse().unwrap(),
         port: 443,
-        tls: Some(ListenerTls::default()),
+        tls: Some(tls),
         http2,
         proxy_protocol_from: vec![],
     };
