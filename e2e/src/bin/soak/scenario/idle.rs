@@ -30,7 +30,7 @@ const STILL: u32 = 8;
 fn most(form: Form, front: Front) -> u64 {
     let seen = match front {
         Front::Http1 => PROMISED,
-        Front::Http1Tls => 44,
+        Front::Http1Tls => 26,
         Front::Http2Tls => 75,
         Front::H2c => 55,
     };
