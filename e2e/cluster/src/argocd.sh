@@ -36,15 +36,19 @@ argocd_as() {
     command=(env ARGOCD_BINARY_NAME="$1" ARGOCD_FAKE_IN_CLUSTER=true KUBECONFIG="$dir/argocd/$1.kubeconfig")
 }
 
-argocd() {
-    command -v redis-server >/dev/null || needed+=("redis-server redis-server")
-    command -v git >/dev/null || needed+=("git git")
+# Needs the registries, which a cluster's network does not reach: whoever works inside of one builds it before.
+build_argocd() {
+    needed+=("redis-server redis-server" "git git")
     install_packages
     (
         # Two builds at once would write the same file.
         flock 9
         tool argocd argocd "" github.com/argoproj/argo-cd/v3/cmd
     ) 9>"$cache/build.lock"
+}
+
+argocd() {
+    build_argocd
     mkdir -p "$dir/argocd"
     local manifests
     manifests="$(cd "$here/tools/argocd" && go list -m -f '{{.Dir}}' github.com/argoproj/argo-cd/v3)/manifests"
