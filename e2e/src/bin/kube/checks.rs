@@ -9,6 +9,7 @@ pub(crate) mod cel;
 pub(crate) mod certificate;
 pub(crate) mod changes;
 pub(crate) mod chart_install;
+pub(crate) mod clients;
 pub(crate) mod columns;
 pub(crate) mod crds;
 pub(crate) mod docs;

@@ -211,6 +211,16 @@ const CHECKS: &[Check] = &[
         |world| Box::pin(checks::certificate::renewed(world)),
     ),
     own(
+        "client-certificates",
+        "clients are let in by their certificates, per host and per rule, and nothing leads around it",
+        |world| Box::pin(checks::clients::show_certificates(world)),
+    ),
+    own(
+        "proxy-protocol",
+        "a load balancer that is named says who the client is; nobody else is believed",
+        |world| Box::pin(checks::clients::are_introduced(world)),
+    ),
+    own(
         "quiet",
         "idle: no write; a thousand routes: one each; restarts and scaling: none; foreign conditions survive",
         |world| Box::pin(checks::quiet::nothing_to_say(world)),

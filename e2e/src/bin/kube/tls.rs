@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -51,13 +51,34 @@ impl Authority {
         Ok(Issued { certificate, key })
     }
 
+    /// Its own certificate as a Secret, for who is to believe what it signs.
+    pub(crate) fn signers(&self, name: &str) -> Value {
+        let data = json!({"ca.crt": self.pem()});
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
+    }
+
     /// Opens a connection for this host.
     pub(crate) async fn connect(&self, address: SocketAddr, host: &str) -> anyhow::Result<Connection> {
+        self.connect_as(address, host, None).await
+    }
+
+    /// The same, showing a certificate if one is asked for.
+    pub(crate) async fn connect_as(
+        &self,
+        address: SocketAddr,
+        host: &str,
+        shown: Option<&Issued>,
+    ) -> anyhow::Result<Connection> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone())?;
-        let config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(issued) => {
+                let key = PrivateKeyDer::Pkcs8(issued.key.serialize_der().into());
+                builder.with_client_auth_cert(vec![issued.certificate.der().clone()], key)?
+            }
+        };
         let opening = async {
             let socket = TcpStream::connect(address).await?;
             let name = ServerName::try_from(host.to_owned())?;
@@ -107,13 +128,19 @@ pub(crate) struct Connection {
 impl Connection {
     /// One request over it; fails when the connection was closed, or the answer is not 200.
     pub(crate) async fn get(&mut self) -> anyhow::Result<()> {
-        let request = Request::get("/").header(header::HOST, &self.host).body(Empty::new())?;
+        let (status, _) = self.ask(&self.host.clone(), "/").await?;
+        ensure!(status == 200, "the answer is {status}");
+        Ok(())
+    }
+
+    /// The same for any host and path: status and body of the answer.
+    pub(crate) async fn ask(&mut self, host: &str, path: &str) -> anyhow::Result<(StatusCode, String)> {
+        let request = Request::get(path).header(header::HOST, host).body(Empty::new())?;
         let exchange = async {
             self.sender.ready().await?;
             let (parts, body) = self.sender.send_request(request).await?.into_parts();
-            body.collect().await?;
-            ensure!(parts.status == 200, "the answer is {}", parts.status);
-            anyhow::Ok(())
+            let body = body.collect().await?.to_bytes();
+            anyhow::Ok((parts.status, String::from_utf8_lossy(&body).into_owned()))
         };
         timeout(PATIENCE, exchange).await.context("no answer in time")?
     }

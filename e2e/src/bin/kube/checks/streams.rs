@@ -114,7 +114,7 @@ async fn restart(world: &World, state: &Progress) -> anyhow::Result<()> {
 }
 
 /// Where pods reach what listens beside them.
-async fn node(world: &World) -> anyhow::Result<IpAddr> {
+pub(super) async fn node(world: &World) -> anyhow::Result<IpAddr> {
     let nodes = Api::<Node>::all(world.client()).list(&ListParams::default()).await?;
     let addresses = nodes.into_iter().filter_map(|node| node.status?.addresses).flatten();
     let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
