@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::Request;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sluice_dataplane::tls::certificate::Certificate;
 use sluice_model::unit::{Http2, Listener, ListenerTls, TlsVersion};
@@ -21,7 +23,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) struct Site {
     pub(crate) world: World,
-    root: CertificateDer<'static>,
+    authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// `a.test`, `b.test` and `localhost` have a certificate together, `c.test` has none.
@@ -42,14 +44,19 @@ async fn site_with(http2: Http2, tls: ListenerTls) -> Site {
     let key = KeyPair::generate().unwrap();
     let names = ["a.test", "b.test", "localhost"].map(str::to_owned).to_vec();
     let mut params = CertificateParams::new(names).unwrap();
-    // As long as one may last that browsers believe.
+    // As public authorities make them: for less than 90 days, and with what says who signed it and what it is for.
     let now = SystemTime::now();
     params.not_before = (now - DAY).into();
-    params.not_after = (now + 90 * DAY).into();
-    let signed = params.self_signed(&key).unwrap();
-    let root = signed.der().clone();
+    params.not_after = (now + 80 * DAY).into();
+    params.use_authority_key_identifier_extension = true;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let mut authority = CertificateParams::new([]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let leaf = params.signed_by(&key, &authority).unwrap().der().clone();
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let certificate = Arc::new(Certificate::new(vec![root.clone()], key).unwrap());
+    let certificate = Arc::new(Certificate::new(vec![leaf], key).unwrap());
     let echo = echo().await;
     let setup = Setup::default().pool("p", &[echo]);
     let setup = setup
@@ -74,13 +81,18 @@ async fn site_with(http2: Http2, tls: ListenerTls) -> Site {
         proxy_protocol_from: vec![],
     };
     world.address = world.listen(listener).await;
-    Site { world, root }
+    Site { world, authority }
 }
 
 impl Site {
+    /// Who signed its certificate.
+    pub(crate) fn authority(&self) -> String {
+        self.authority.pem()
+    }
+
     async fn connect(&self, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.root.clone()).unwrap();
+        roots.add(self.authority.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
