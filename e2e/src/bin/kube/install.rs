@@ -100,7 +100,10 @@ impl World {
     pub(crate) async fn no_sluice(&self) -> anyhow::Result<()> {
         let mut standing = self.installed().0.lock().await;
         *standing = Standing::Own;
-        self.remove().await
+        self.remove().await?;
+        // An installation of its own serves what is there, and others' objects are.
+        self.others_gone().await;
+        Ok(())
     }
 
     async fn remove(&self) -> anyhow::Result<()> {

@@ -161,20 +161,7 @@ impl<'a> Sluice<'a> {
     ///
     /// What a check made and took away at once may be most of what the fleet serves; that is consented to.
     pub(crate) async fn calm(&self) -> anyhow::Result<()> {
-        wait_until("earlier namespaces to go", PATIENCE, || async {
-            let leaving = [
-                "get",
-                "namespaces",
-                "-o",
-                "jsonpath={.items[?(@.status.phase=='Terminating')].metadata.name}",
-            ];
-            match self.world.kubectl(&leaving).await {
-                Ok(names) if names.is_empty() => Ok(()),
-                Ok(names) => Err(names),
-                Err(error) => Err(format!("{error:#}")),
-            }
-        })
-        .await;
+        self.world.others_gone().await;
         wait_until("the fleet to be at rest", PATIENCE, || async {
             self.at_rest().await.map_err(|error| format!("{error:#}"))
         })

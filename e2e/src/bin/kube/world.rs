@@ -19,6 +19,9 @@ use crate::audit::AuditLog;
 use crate::install::Installed;
 use crate::options::{Form, Images, Options, Own};
 
+/// Until a namespace is gone: one may have ten thousand objects.
+const GONE_WITHIN: Duration = Duration::from_secs(300);
+
 /// The cluster under test, shared by all checks.
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -205,6 +208,24 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Waits until what other checks have made is gone, with everything that was in it.
+    pub(crate) async fn others_gone(&self) {
+        wait_until("earlier namespaces to go", GONE_WITHIN, || async {
+            let leaving = [
+                "get",
+                "namespaces",
+                "-o",
+                "jsonpath={.items[?(@.status.phase=='Terminating')].metadata.name}",
+            ];
+            match self.kubectl(&leaving).await {
+                Ok(names) if names.is_empty() => Ok(()),
+                Ok(names) => Err(names),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+        .await;
     }
 
     /// Installs our CRDs as they are in the repository, once in a run.
