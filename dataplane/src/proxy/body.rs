@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderName, Version};
+use http::{HeaderMap, HeaderName, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::exchange::Exchange;
@@ -204,7 +204,8 @@ impl Streamed {
                     clean_trailers(trailers, &self.nominated);
                     self.replay.trailers(trailers);
                 }
-                if self.incoming.is_end_stream() {
+                // Who sends them on asks for nothing more.
+                if frame.is_trailers() || self.incoming.is_end_stream() {
                     watch.progress.set(Progress::Done);
                 }
                 Some(Ok(frame))
@@ -288,10 +289,10 @@ impl ResponseBody {
     }
 
     /// The upstream's.
-    pub(super) fn upstream(body: UpstreamBody, exchange: Box<Exchange>) -> Self {
-        // What has said how long it is can only be cut.
-        let trailers_tell =
-            exchange.stream.is_some() && exchange.call().is_some() && body.size_hint().exact().is_none();
+    pub(super) fn upstream(head: &HeaderMap, body: UpstreamBody, exchange: Box<Exchange>) -> Self {
+        // Where both sides speak gRPC; and what has said how long it is can only be cut.
+        let call = exchange.call().is_some() && grpc::call(head).is_some();
+        let trailers_tell = exchange.stream.is_some() && call && body.size_hint().exact().is_none();
         Self {
             source: Source::Upstream(body),
             exchange: Some(exchange),
@@ -359,7 +360,11 @@ impl Body for ResponseBody {
             && self.trailers_tell
         {
             self.broke(error);
-            let told = grpc::trailers(error.failure());
+            let status = grpc::Status::of(error.failure());
+            if let Some(exchange) = &mut self.exchange {
+                exchange.call_told(status);
+            }
+            let told = grpc::broken_off(status);
             self.source = Source::Own(None);
             self.ended = true;
             return Poll::Ready(Some(Ok(Frame::trailers(told))));

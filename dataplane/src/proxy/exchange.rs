@@ -200,7 +200,9 @@ impl Exchange {
     /// Whether its response says that it is the last of its connection. In HTTP/2 none does: streams end alone, and a
     /// connection says itself that it ends.
     pub(super) fn is_last(&self, rest: Rest) -> bool {
-        self.stream.is_none() && (rest == Rest::Left || self.worker.leaving.get() == Leaving::Yes)
+        // Behind a CONNECT nothing is a request, whatever its answer is.
+        let last = rest == Rest::Left || self.method == Method::CONNECT;
+        self.stream.is_none() && (last || self.worker.leaving.get() == Leaving::Yes)
     }
 
     /// Its way is known.
@@ -368,15 +370,17 @@ impl Exchange {
         self.failure = Some(failure);
         // A 5xx is counted as a failure already.
         let counted = self.call_status.is_some_and(Status::is_failure);
-        if self.call.is_some() && self.call_status.is_none() {
-            self.call_status = Some(Status::of(failure));
-        }
         if self.status.is_some_and(|status| status < 500)
             && !counted
             && let Some(lane) = &self.lane
         {
             lane.stats.broke(self.scope());
         }
+    }
+
+    /// This is what the client was told of how its call ended.
+    pub(super) fn call_told(&mut self, status: Status) {
+        self.call_status = Some(status);
     }
 
     /// The client left in the middle of the body: nobody's failure.

@@ -16,7 +16,9 @@ pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-messag
 /// The `content-type` of a call; `None`: a request with these fields is none.
 pub(super) fn call(headers: &HeaderMap) -> Option<&HeaderValue> {
     let kind = headers.get(CONTENT_TYPE)?;
-    kind.as_bytes().starts_with(b"application/grpc").then_some(kind)
+    // Of `application/grpc-web` the clients are browsers, which see no trailers.
+    let rest = kind.as_bytes().strip_prefix(b"application/grpc")?;
+    matches!(rest.first(), None | Some(b'+' | b';')).then_some(kind)
 }
 
 /// A status of gRPC.
@@ -70,10 +72,9 @@ impl Status {
 }
 
 /// The trailers of a call whose upstream broke off after its head.
-pub(super) fn trailers(failure: Failure) -> HeaderMap {
-    let status = HeaderValue::from(Status::of(failure).0);
-    let message = HeaderValue::from_static(failure.message());
-    HeaderMap::from_iter([(GRPC_STATUS, status), (GRPC_MESSAGE, message)])
+pub(super) fn broken_off(status: Status) -> HeaderMap {
+    let message = HeaderValue::from_static("the upstream broke off in the middle of its answer");
+    HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from(status.0)), (GRPC_MESSAGE, message)])
 }
 
 #[cfg(test)]
@@ -106,6 +107,9 @@ mod tests {
         for (kind, expected) in [
             ("application/grpc", true),
             ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web+proto", false),
+            ("application/grpcfoo", false),
             ("application/json", false),
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);

@@ -107,7 +107,8 @@ impl Survey {
     pub(super) fn is_ambiguous_response(&self, headers: &HeaderMap) -> bool {
         let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
         match (self.transfer_encodings, self.content_lengths) {
-            (0, 0 | 1) => false,
+            (0, 0) => false,
+            (0, 1) => !headers.get(CONTENT_LENGTH).is_some_and(is_plain_length),
             (1, 0) => !headers.get(TRANSFER_ENCODING).is_some_and(chunked),
             (_, _) => true,
         }
@@ -282,6 +283,11 @@ pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
     }
 }
 
+/// Digits alone. RFC 9110 §8.6 lets `3, 3` be taken for a 3, and who does not take it so ends the connection.
+fn is_plain_length(value: &HeaderValue) -> bool {
+    !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,6 +405,8 @@ mod tests {
         check(&[("content-length", "3")], false);
         check(&[("transfer-encoding", "chunked")], false);
         check(&[("content-length", "3"), ("content-length", "3")], true);
+        check(&[("content-length", "3, 3")], true);
+        check(&[("content-length", "")], true);
         check(&[("content-length", "3"), ("transfer-encoding", "chunked")], true);
         check(&[("transfer-encoding", "gzip, chunked")], true);
         check(

@@ -40,7 +40,8 @@ pub(super) fn upstream(mut exchange: Box<Exchange>, response: Response<UpstreamB
     // A hop speaks its own version (RFC 9110 §2.5): an HTTP/1.0 upstream's body, which ends with its connection, goes on
     // in chunks, so that a client can tell its end from a break. The codec lowers it for clients of HTTP/1.0.
     parts.version = Version::HTTP_11;
-    Response::from_parts(parts, ResponseBody::upstream(body, exchange))
+    let body = ResponseBody::upstream(&parts.headers, body, exchange);
+    Response::from_parts(parts, body)
 }
 
 /// This hop answers with a status alone.

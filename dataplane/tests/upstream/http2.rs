@@ -195,6 +195,11 @@ async fn an_upstream_that_breaks_off_is_seen_to() {
             if request.uri().path() == "/length" {
                 response.headers_mut().insert("content-length", 100.into());
             }
+            let kind = match request.uri().path() {
+                "/text" => "text/plain",
+                _ => "application/grpc+proto",
+            };
+            response.headers_mut().insert("content-type", kind.parse().unwrap());
             let mut send = respond.send_response(response, false).unwrap();
             send.send_data("part".into(), false).unwrap();
             breaks.notified().await;
@@ -219,19 +224,20 @@ async fn an_upstream_that_breaks_off_is_seen_to() {
             .await;
         assert_eq!(line["error_category"], "upstream_reset", "{line}");
     }
-    // The caller of gRPC hears it in its trailers, as from a service that it has lost itself; what is cut, is cut.
-    for (path, status) in [("/chunks", Some("14")), ("/length", None)] {
+    // The caller of gRPC hears it in its trailers, as from a service that it has lost itself; what is cut, is cut, and what is no
+    // answer of gRPC is not ended as one.
+    for (path, status) in [("/chunks", Some(14)), ("/length", None), ("/text", None)] {
         let mut request = get(path);
+        *request.method_mut() = http::Method::POST;
         let kind = "application/grpc".parse().unwrap();
         request.headers_mut().insert("content-type", kind);
         let trailers = broken_off(&world, request, &told).await;
-        let said = trailers
-            .as_ref()
-            .map(|trailers| trailers["grpc-status"].to_str().unwrap());
+        let said = trailers.map(|trailers| trailers["grpc-status"].to_str().unwrap().parse().unwrap());
         assert_eq!(said.ok(), status);
         let line = world
-            .logged(|line| line["path"] == path && line["grpc_status"] == 14)
+            .logged(|line| line["path"] == path && line["method"] == "POST")
             .await;
+        assert_eq!(line["grpc_status"].as_u64(), status, "{line}");
         assert_eq!(line["error_category"], "upstream_reset", "{line}");
     }
 }
