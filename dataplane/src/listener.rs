@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sluice_model::Name;
-use sluice_model::limits::LISTEN_BACKLOG;
+use sluice_model::limits::{CLIENT_UNSENT_BYTES, LISTEN_BACKLOG};
 use sluice_model::network::Network;
 use sluice_model::unit::{Http2, Listener, ListenerTls};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -368,6 +368,8 @@ fn bind(address: SocketAddr, reuse: Reuse) -> std::io::Result<Socket> {
     if reuse == Reuse::Port {
         socket.set_reuse_port(true)?;
     }
+    // Connections have it from their listener. Without it the kernel takes megabytes, and says nothing until much of that is gone.
+    socket.set_tcp_notsent_lowat(CLIENT_UNSENT_BYTES)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }

@@ -339,6 +339,10 @@ pub const HEADER_READ_TIMEOUT_SECONDS: u64 = 10;
 /// How long a client connection may rest between requests; longer than the 60 s of common load balancers, so that
 /// they close first.
 pub const CLIENT_IDLE_TIMEOUT_SECONDS: u64 = 75;
+/// What the kernel takes of what is said to a client, beyond what is on its way, before it asks to be waited for. It says that a
+/// client takes something when half of this has gone: so one that takes 1.1 KB/s or more is not mistaken for one that takes
+/// nothing within `RESPONSE_PATIENCE_MS`. Less would cost bulk transfers a system call for each few packets.
+pub const CLIENT_UNSENT_BYTES: u32 = 64 << 10;
 /// A client connection of HTTP/1.1 that has rested for so long gives up its codec, whose buffers are most of what it costs; the
 /// next request pays for another, which a client that asks again at once is not to.
 pub const CODEC_REST_MS: u64 = 1_000;

@@ -1,6 +1,6 @@
 //! Sizes and times of single requests and connections.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -135,6 +135,106 @@ async fn who_is_slow_or_rests_is_let_go_when_the_operator_says() {
     assert_eq!(read_all(&mut resting).await, "");
     // By default it would have been 10 s and 75 s; `read_all` waits for 10 at most.
     assert!(began.elapsed().as_secs() < 10);
+}
+
+/// A head that begins while the request before it is answered has as long as any other, however long one may rest.
+#[tokio::test]
+async fn a_slow_head_behind_another_request_is_cut_as_well() {
+    let limits = ClientLimits {
+        header_millis: set(1_000),
+        ..ClientLimits::default()
+    };
+    let world = World::start(setup(limits).await).await;
+    let mut slow = TcpStream::connect(world.address).await.unwrap();
+    let both = b"GET /before HTTP/1.1\r\nHost: a.test\r\n\r\nGET /behind HTTP/1.1\r\nHost: a";
+    slow.write_all(both).await.unwrap();
+    let answers = read_all(&mut slow).await;
+    assert!(
+        answers.starts_with("HTTP/1.1 200") && answers.contains("HTTP/1.1 408"),
+        "{answers}"
+    );
+    world.logged(|line| line["refused_by"] == "head_slow").await;
+}
+
+/// A body that goes on after its answer is held to the pace of bodies: it is no head.
+#[tokio::test]
+async fn a_body_that_outlasts_its_answer_is_no_slow_head() {
+    const PIECES: usize = 30;
+    let (all, mut came) = tokio::sync::mpsc::channel(1);
+    let early = upstream(move |mut stream, _| {
+        let all = all.clone();
+        async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            stream.write_all(reply("early").as_bytes()).await.unwrap();
+            let mut body = vec![0; PIECES * 100];
+            let read = tokio::io::AsyncReadExt::read_exact(&mut stream, &mut body).await;
+            all.send(read.is_ok()).await.unwrap();
+        }
+    })
+    .await;
+    let limits = ClientLimits {
+        header_millis: set(1_000),
+        ..ClientLimits::default()
+    };
+    let setup = Setup::default().pool("p", &[early]).route("/", "p", None);
+    let world = World::start(Setup { limits, ..setup }).await;
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n",
+        PIECES * 100
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Longer than a head may take, and than the worker takes to look.
+    for _ in 0..PIECES {
+        stream.write_all(&[b'x'; 100]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(within(came.recv()).await, Some(true), "all of it came");
+    let answer = read_until(&mut stream, "early").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// Whoever takes a response slowly takes it, although the kernel would hold megabytes of it.
+#[tokio::test]
+async fn a_slow_reader_is_told_from_one_that_does_not_read() {
+    let endless = upstream(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+        let mut said = stream.write_all(head).await;
+        while said.is_ok() {
+            said = stream.write_all(&[b'x'; 1 << 16]).await;
+        }
+    })
+    .await;
+    let limits = ClientLimits {
+        response_millis: set(2_000),
+        ..ClientLimits::default()
+    };
+    let setup = Setup::default().pool("p", &[endless]).route("/", "p", None);
+    let world = World::start(Setup { limits, ..setup }).await;
+    let open = async || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(world.address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await
+            .unwrap();
+        stream
+    };
+    let (mut slow, deaf) = (open().await, open().await);
+    // 80 KB/s, for longer than nothing may be taken: half a megabyte, and the kernel would have taken four at once.
+    for _ in 0..60 {
+        let mut some = [0; 8192];
+        within(tokio::io::AsyncReadExt::read_exact(&mut slow, &mut some))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let line = world.logged(|line| line["refused_by"] == "response_slow").await;
+    assert_eq!(line["status"], 499, "{line}");
+    world.metric_is("proxy_connections", 1).await;
+    drop((slow, deaf));
 }
 
 #[tokio::test]
