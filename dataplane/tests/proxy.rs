@@ -4,10 +4,10 @@
 #[path = "proxy/world.rs"]
 mod world;
 
+#[path = "proxy/connections.rs"]
+mod connections;
 #[path = "proxy/filters.rs"]
 mod filters;
-#[path = "proxy/rest.rs"]
-mod rest;
 #[path = "proxy/retry.rs"]
 mod retry;
 #[path = "proxy/services.rs"]

@@ -32,6 +32,8 @@ pub(crate) struct Gate {
     response: Cell<Patience>,
     /// All that was said has been taken, and nothing of a request has come since the last.
     between: Cell<bool>,
+    /// Some of a head has come, and not all of it.
+    begun: Cell<bool>,
     pub(super) hold: Hold,
 }
 
@@ -46,6 +48,7 @@ impl Gate {
             body: Cell::new(Patience::for_body(&bounds)),
             response: Cell::new(Patience::for_response(&bounds)),
             between: Cell::new(true),
+            begun: Cell::new(false),
             hold: Hold::default(),
         }
     }
@@ -111,6 +114,15 @@ impl Gate {
     /// Whether it was between requests when the codec last wrote, with all that it had to say taken.
     pub(crate) fn is_between(&self) -> bool {
         self.between.get()
+    }
+
+    /// Whether some of a head has come, and not all of it.
+    pub(crate) fn head_has_begun(&self) -> bool {
+        self.begun.get()
+    }
+
+    pub(super) fn head_begun(&self, begun: bool) {
+        self.begun.set(begun);
     }
 
     pub(super) fn between(&self, between: bool) {

@@ -95,7 +95,7 @@ impl<S> Guarded<S> {
             (Within::Body, Within::Nothing | Within::Head | Within::Held | Within::End) => self.gate.body_begins(),
             (Within::Nothing | Within::Head | Within::Held | Within::End, _) => self.gate.body_begins(),
         }
-        self.holds_from(before);
+        self.tell(before);
         match framed {
             Err(refusal) => {
                 self.refused(refusal);
@@ -106,8 +106,10 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// If what comes is held back from now on, the answer that decides about it has to know.
-    fn holds_from(&self, before: Within) {
+    /// What others have to know of what has come. If what comes is held back from now on, that is the answer that decides about
+    /// it.
+    fn tell(&self, before: Within) {
+        self.gate.head_begun(self.framer.within() == Within::Head);
         if self.framer.within() == Within::Held && before != Within::Held {
             self.gate.hold.begin(self.framer.requests());
         }
@@ -119,7 +121,7 @@ impl<S> Guarded<S> {
         if let Err(refusal) = self.framer.go_on() {
             self.refused(refusal);
         }
-        self.holds_from(Within::Nothing);
+        self.tell(Within::Nothing);
     }
 
     /// The client was too slow: in the middle of a request it is told so, before one it just ends.

@@ -245,8 +245,14 @@ impl Connection {
     /// A request is over.
     pub(crate) fn rest(&self) {
         self.requests.set(self.requests.get().saturating_sub(1));
+        self.settle();
+    }
+
+    /// With no request under way it rests; but a head that has begun behind the request before is waited for as any other.
+    fn settle(&self) {
         if self.requests.get() == 0 {
-            self.enters(Phase::Idle);
+            let begun = self.bodies.get() == 0 && self.gate.head_has_begun();
+            self.enters(if begun { Phase::Head } else { Phase::Idle });
         }
     }
 
@@ -258,10 +264,11 @@ impl Connection {
         }
     }
 
-    /// Bytes came. The first after a rest begin a head, in HTTP/1.1.
+    /// Bytes came. The first after a rest begin a head, in HTTP/1.1, unless they are of a body whose answer did not wait for it.
     pub(super) fn received(&self) {
         if self.phase.get() == Phase::Idle && self.http2.get().is_none() {
-            self.enters(Phase::Head);
+            let body = self.bodies.get() > 0;
+            self.enters(if body { Phase::Idle } else { Phase::Head });
         }
     }
 
@@ -385,6 +392,9 @@ pub(crate) struct Reading(Rc<Connection>);
 impl Drop for Reading {
     fn drop(&mut self) {
         self.0.bodies.set(self.0.bodies.get().saturating_sub(1));
+        if self.0.phase.get() == Phase::Idle {
+            self.0.settle();
+        }
     }
 }
 

@@ -123,22 +123,21 @@ where
         builder.max_headers(REQUEST_FIELDS_MOST as usize);
     }
     let mut driving = builder.serve_connection(TokioIo::new(guarded), service);
-    let (mut begun, mut finishing) = (false, false);
+    let mut finishing = false;
     let said = poll_fn(|cx| {
         connection.remember(cx.waker());
-        match connection.wished() {
-            Wish::Stay => {}
-            Wish::Finish if finishing => {}
-            // A codec that is told before it has read anything ends at once; but it is here since there is something to read.
-            Wish::Finish if !begun => cx.waker().wake_by_ref(),
-            Wish::Finish => {
-                finishing = true;
-                Pin::new(&mut driving).graceful_shutdown();
-            }
-            Wish::Abort => return Poll::Ready(Ok(Said::All)),
+        if connection.wished() == Wish::Abort {
+            return Poll::Ready(Ok(Said::All));
         }
-        begun = true;
-        match Pin::new(&mut driving).poll(cx) {
+        let mut driven = Pin::new(&mut driving).poll(cx);
+        // Told so, a codec without a request ends at once. What has come by now is served, and what has begun to.
+        let finish = connection.wished() == Wish::Finish && !connection.gate.head_has_begun();
+        if driven.is_pending() && finish && !finishing {
+            finishing = true;
+            Pin::new(&mut driving).graceful_shutdown();
+            driven = Pin::new(&mut driving).poll(cx);
+        }
+        match driven {
             Poll::Pending if connection.codec_may_go() => Poll::Ready(Ok(Said::Enough)),
             Poll::Pending => Poll::Pending,
             Poll::Ready(ended) => Poll::Ready(ended.map(|()| Said::All)),

@@ -1,5 +1,9 @@
-//! Connections that rest for so long that they have no codec any more: whatever comes next is taken as if they had not.
+//! Connections of clients that speak HTTP/1.1: those that rest for so long that they have no codec any more, on which whatever comes
+//! next is taken as if they had not; and what else lets one go on or ends it.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sluice_model::limits::CODEC_REST_MS;
@@ -14,7 +18,27 @@ async fn rest() {
 }
 
 async fn world() -> World {
-    World::start(Setup::default().pool("p", &[echo().await]).route("/", "p", None)).await
+    world_to(upstream(|stream, _| mirror(stream)).await).await
+}
+
+async fn world_to(server: SocketAddr) -> World {
+    World::start(Setup::default().pool("p", &[server]).route("/", "p", None)).await
+}
+
+/// Answers every request with itself: head, chunks and trailers.
+async fn mirror(mut stream: TcpStream) {
+    loop {
+        let mut request = read_until(&mut stream, "\r\n\r\n").await;
+        if request.is_empty() {
+            return;
+        }
+        if request.contains("transfer-encoding: chunked") {
+            request += &read_until(&mut stream, "\r\n\r\n").await;
+        }
+        if stream.write_all(reply(&request).as_bytes()).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// A connection that has had a request, and rested.
@@ -85,6 +109,10 @@ async fn it_ends_with_its_client_and_with_its_instance() {
 
     let (mut idle, mut begun) = tokio::join!(rested(&world), rested(&world));
     begun.write_all(b"GET /begun HTTP/1.1\r\n").await.unwrap();
+    // One that has not rested, and has begun another behind its first.
+    let mut behind = TcpStream::connect(world.address).await.unwrap();
+    let both = "GET /first HTTP/1.1\r\nHost: a.test\r\n\r\nGET /behind HTTP/1.1\r\n";
+    asked(&mut behind, both).await;
     let plan = sluice_dataplane::shutdown::Plan {
         converge: Duration::ZERO,
         grace: Duration::from_secs(8),
@@ -92,13 +120,15 @@ async fn it_ends_with_its_client_and_with_its_instance() {
     let (handle, _folder) = (world.handle, world.folder_kept);
     let down = tokio::spawn(async move { handle.shutdown(plan, &Default::default()).await });
     assert_eq!(within(idle.read(&mut [0; 8])).await.unwrap(), 0, "closed in order");
-    begun.write_all(b"Host: a.test\r\n\r\n").await.unwrap();
-    let response = read_all(&mut begun).await;
-    assert!(
-        response.starts_with("HTTP/1.1 200"),
-        "a head that had begun: {response}"
-    );
-    assert!(response.contains("connection: close"), "{response}");
+    for stream in [&mut begun, &mut behind] {
+        stream.write_all(b"Host: a.test\r\n\r\n").await.unwrap();
+        let response = read_all(stream).await;
+        assert!(
+            response.starts_with("HTTP/1.1 200"),
+            "a head that had begun: {response}"
+        );
+        assert!(response.contains("connection: close"), "{response}");
+    }
     within(down).await.unwrap();
 }
 
@@ -114,7 +144,7 @@ async fn what_was_not_taken_is_not_lost() {
         let _ = stream.write_all(&vec![b'x'; BODY]).await;
     })
     .await;
-    let world = World::start(Setup::default().pool("p", &[large]).route("/", "p", None)).await;
+    let world = world_to(large).await;
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
@@ -125,4 +155,38 @@ async fn what_was_not_taken_is_not_lost() {
     let mut body = vec![0; BODY];
     within(stream.read_exact(&mut body)).await.unwrap();
     assert!(body.iter().all(|byte| *byte == b'x'));
+}
+
+/// What follows a `CONNECT` is nobody's request, whatever its answer is: that says so, and ends the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_follows_a_connect() {
+    let world = world().await;
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let both = "CONNECT a.test:80 HTTP/1.1\r\nHost: a.test\r\n\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    stream.write_all(both.as_bytes()).await.unwrap();
+    let answers = read_all(&mut stream).await;
+    assert!(
+        answers.starts_with("HTTP/1.1 405") && answers.contains("connection: close"),
+        "{answers}"
+    );
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+}
+
+/// A request with trailers leaves its connection to the upstream to the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trailers_cost_no_connection() {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    let server = upstream(move |stream, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        mirror(stream)
+    });
+    let world = world_to(server.await).await;
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let request = "POST / HTTP/1.1\r\nHost: a.test\r\nTrailer: X-A\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: 1\r\n\r\n";
+    for _ in 0..5 {
+        let echoed = asked(&mut stream, request).await;
+        assert!(echoed.ends_with("0\r\nx-a: 1\r\n\r\n"), "{echoed}");
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 1);
 }
