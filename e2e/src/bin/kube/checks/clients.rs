@@ -234,8 +234,10 @@ async fn ask(
 }
 
 /// The revision that the fleet is at.
-async fn revision(sluice: Sluice<'_>) -> anyhow::Result<Value> {
-    Ok(sluice.rollout().await?["status"]["stable"].clone())
+async fn revision(sluice: Sluice<'_>) -> anyhow::Result<String> {
+    let rollout = sluice.rollout().await?;
+    let revision = rollout["status"]["stableRevision"].as_str();
+    Ok(revision.context("the Rollout names no revision")?.to_owned())
 }
 
 /// A Pool of a server that answers with the fields that it was sent.
