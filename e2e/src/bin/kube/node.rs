@@ -1,13 +1,16 @@
-//! The processes in the pods of our own node: to freeze one, to kill one, to look at its files. The API server knows
-//! nothing of it, as it knows nothing of a machine that hangs.
+//! Our own node: its address, and the processes in its pods, to freeze one, to kill one, to look at its files. The API server
+//! knows nothing of that, as it knows nothing of a machine that hangs.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
@@ -34,6 +37,14 @@ impl Drop for Frozen {
         // It may have been killed meanwhile, by the kubelet for instance.
         let _ = kill_process(self.0.0, Signal::CONT);
     }
+}
+
+/// Where pods reach what listens beside them.
+pub(crate) async fn address(world: &World) -> anyhow::Result<IpAddr> {
+    let nodes = Api::<Node>::all(world.client()).list(&ListParams::default()).await?;
+    let addresses = nodes.into_iter().filter_map(|node| node.status?.addresses).flatten();
+    let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
+    Ok(internal.next().context("the node has no address")?.address.parse()?)
 }
 
 impl Process {

@@ -18,11 +18,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::streams::node;
-use crate::objects;
 use crate::sluice::{HTTP, PATIENCE, Sluice};
 use crate::tls::{Authority, Issued};
 use crate::world::World;
+use crate::{node, objects};
 
 /// The Secret of whoever signs clients' certificates.
 const SIGNERS: &str = "clients";
@@ -40,7 +39,7 @@ pub(crate) async fn show_certificates(world: &World) -> anyhow::Result<()> {
     let (servers, ours, others) = (Authority::new()?, Authority::new()?, Authority::new()?);
     let host = |name: &str| format!("{name}.{namespace}.example.com");
     let [wants, asks, open] = ["wants", "asks", "open"].map(host);
-    let mut all = vec![ours.signers(SIGNERS), mirror(node(world).await?).await?];
+    let mut all = vec![ours.signers(SIGNERS), mirror(node::address(world).await?).await?];
     for (name, auth) in [
         ("wants", json!({"ca": {"secretName": SIGNERS}, "forward": ["DNS"]})),
         ("asks", json!({"ca": {"secretName": SIGNERS}, "mode": "Optional"})),
@@ -149,7 +148,7 @@ pub(crate) async fn are_introduced(world: &World) -> anyhow::Result<()> {
     let host = format!("mirror.{namespace}.example.com");
     let route = objects::route("mirror", &host, "mirror");
     world
-        .apply(&namespace, &[mirror(node(world).await?).await?, route])
+        .apply(&namespace, &[mirror(node::address(world).await?).await?, route])
         .await?;
     world.programmed(&namespace, &["mirror"]).await?;
     let listeners = sluice.rollout().await?["spec"]["dataPlane"]["listeners"].clone();

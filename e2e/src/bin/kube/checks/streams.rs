@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::{SinkExt, StreamExt};
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use sluice_e2e::calls::{Caller, Seen, Upstream};
 use sluice_e2e::lasting::{self, Progress};
@@ -19,10 +17,10 @@ use tokio::task::JoinSet;
 
 use super::restarts::gateway;
 use crate::install::GATEWAYS;
-use crate::objects;
 use crate::sluice::{GATEWAY, NAMESPACE};
 use crate::tls::Authority;
 use crate::world::World;
+use crate::{node, objects};
 
 /// Between two calls, or two messages, of one client.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -35,7 +33,7 @@ pub(crate) async fn nothing_is_lost(world: &World) -> anyhow::Result<()> {
     let sluice = world.sluice().await?;
     let namespace = world.namespace("a").await?;
     let host = format!("streams.{namespace}.example.com");
-    let (authority, node) = (Authority::new()?, node(world).await?);
+    let (authority, node) = (Authority::new()?, node::address(world).await?);
     let seen = Arc::new(Seen::default());
     let service = Upstream::start_at(node, seen.clone());
     let chat = echo(node).await?;
@@ -111,14 +109,6 @@ async fn restart(world: &World, state: &Progress) -> anyhow::Result<()> {
     world.ready_pods(NAMESPACE, GATEWAY, GATEWAYS).await;
     state.ending.store(false, Ordering::Relaxed);
     Ok(())
-}
-
-/// Where pods reach what listens beside them.
-pub(super) async fn node(world: &World) -> anyhow::Result<IpAddr> {
-    let nodes = Api::<Node>::all(world.client()).list(&ListParams::default()).await?;
-    let addresses = nodes.into_iter().filter_map(|node| node.status?.addresses).flatten();
-    let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
-    Ok(internal.next().context("the node has no address")?.address.parse()?)
 }
 
 /// Sends every message back.
