@@ -15,7 +15,25 @@ use tempfile::TempDir;
 /// The proxy under test has this core to itself; load and upstream share the other.
 const PROXY_CORE: u8 = 0;
 const LOAD_CORE: u8 = 1;
-const ROUTES: [usize; 2] = [1, 2_000];
+/// What is asked for, a line of the table each.
+const WORK: [Work; 3] = [
+    Work { routes: 1, bytes: 100 },
+    Work {
+        routes: 2_000,
+        bytes: 100,
+    },
+    Work {
+        routes: 1,
+        bytes: 1 << 20,
+    },
+];
+
+/// Requests for a body of so many bytes, by so many routes.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    routes: usize,
+    bytes: usize,
+}
 
 fn main() -> anyhow::Result<()> {
     let plan = plan(std::env::args().skip(1))?;
@@ -23,14 +41,15 @@ fn main() -> anyhow::Result<()> {
         cpu::require(tool)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    println!("GET 100 bytes, 64 keep-alive connections, one worker on core {PROXY_CORE}, {plan:?}");
+    println!("GET, 64 keep-alive connections, one worker on core {PROXY_CORE}, {plan:?}");
     println!(
-        "{:>6}  {:>22}  {:>22}  {:>14}",
-        "routes", "nginx us/request", "sluice us/request", "sluice : nginx"
+        "{:>6}  {:>9}  {:>26}  {:>26}  {:>16}",
+        "routes", "bytes", "nginx us/request", "sluice us/request", "sluice : nginx"
     );
-    for routes in ROUTES {
-        let row = runtime.block_on(measure(routes, &plan))?;
-        println!("{routes:>6}  {:>22}  {:>22}  {:>14}", row.nginx, row.sluice, row.ratio);
+    for work in WORK {
+        let Work { routes, bytes } = work;
+        let Row { nginx, sluice, ratio } = runtime.block_on(measure(work, &plan))?;
+        println!("{routes:>6}  {bytes:>9}  {nginx:>26}  {sluice:>26}  {ratio:>16}");
     }
     Ok(())
 }
@@ -62,9 +81,9 @@ struct Row {
     ratio: String,
 }
 
-async fn measure(routes: usize, plan: &Plan) -> anyhow::Result<Row> {
+async fn measure(Work { routes, bytes }: Work, plan: &Plan) -> anyhow::Result<Row> {
     let scratch = tempfile::Builder::new().prefix("sluice-bench-").tempdir()?;
-    let upstream = nginx::upstream(&scratch)?;
+    let upstream = nginx::upstream(&scratch, bytes)?;
     let peer = nginx::proxy(&scratch, routes, upstream.address)?;
     let fleet = sluice(routes, upstream.address).await;
     let instance = fleet.instances.first().context("an instance")?;

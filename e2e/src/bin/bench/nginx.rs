@@ -39,11 +39,17 @@ impl Drop for Nginx {
     }
 }
 
-/// Answers everything with 100 bytes.
-pub(crate) fn upstream(scratch: &Scratch) -> anyhow::Result<Nginx> {
+/// Answers everything with so many bytes.
+pub(crate) fn upstream(scratch: &Scratch, bytes: usize) -> anyhow::Result<Nginx> {
     let address = ports::free();
-    let body = "x".repeat(100);
-    let server = format!("server {{ listen {address}; location / {{ return 200 \"{body}\"; }} }}");
+    let root = scratch.path().join("root");
+    std::fs::create_dir_all(&root)?;
+    std::fs::write(root.join("body"), "x".repeat(bytes))?;
+    let root = root.display();
+    let server = format!(
+        "open_file_cache max=1; sendfile on;\n\
+         server {{ listen {address}; root {root}; location / {{ try_files /body =404; }} }}"
+    );
     start(scratch, "upstream", address, LOAD_CORE, &server)
 }
 
