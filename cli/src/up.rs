@@ -36,7 +36,7 @@ use crate::rollout::follow::{self, Update};
 use crate::rollout::screen::Screen;
 use children::{Instance, Wish};
 use demo::Demo;
-use plan::Plan;
+use plan::{Listening, Plan};
 use traffic::Running;
 
 /// Arguments of `sluice up`.
@@ -193,10 +193,10 @@ fn show(screen: &Screen, update: Update) {
 async fn until_ready(plan: Plan, instances: Vec<Instance>, screen: Arc<Screen>) -> Option<Running> {
     ready::wait(&instances, &screen).await;
     screen.say(&format!(
-        "ready: {} {} http://{}",
+        "ready: {} {} {}",
         banner::count(instances.len(), "instance"),
         if instances.len() == 1 { "serves" } else { "serve" },
-        plan.http
+        plan.listeners.first().map(Listening::url).unwrap_or_default()
     ));
     let traffic = plan.demo.as_ref().and_then(|demo: &Demo| demo.traffic.as_ref())?;
     screen.say(&format!(

@@ -27,8 +27,8 @@ pub fn text(plan: &Plan, instances: &[Instance]) -> String {
             count(usize::from(plan.workers), "worker")
         ),
     );
-    for (name, address) in &plan.listeners {
-        row("http", format!("http://{address} (listener {name})"));
+    for listening in &plan.listeners {
+        row("listener", format!("{}  {}", listening.name, listening.url()));
     }
     row("admin", format!("http://{}", plan.admin));
     for instance in instances {

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use sluice_controller::problem::Severity;
+use sluice_model::unit::Listener;
 use sluice_model::{FleetName, InstanceId, Snapshot};
 
 use super::children::{self, Instance};
@@ -29,8 +30,8 @@ pub struct Plan {
     pub errors: usize,
     /// Where HTTP is served.
     pub http: SocketAddr,
-    /// The listeners by name and where each binds; the first is the one that `http` stands in for.
-    pub listeners: Vec<(String, SocketAddr)>,
+    /// The listeners; the first is the one that `http` stands in for.
+    pub listeners: Vec<Listening>,
     /// The controller's admin port.
     pub admin: SocketAddr,
     /// How many instances.
@@ -39,6 +40,54 @@ pub struct Plan {
     pub workers: u16,
     /// The demo, if it is one.
     pub demo: Option<Demo>,
+}
+
+/// A listener and where it binds here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listening {
+    /// Its name.
+    pub name: String,
+    /// Where it binds.
+    pub address: SocketAddr,
+    /// How a client has to speak to it from this machine.
+    pub speaks: Speaks,
+}
+
+/// How a client has to speak to a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speaks {
+    /// HTTP in the clear.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// Either, behind a header of the PROXY protocol.
+    Proxied,
+}
+
+impl Listening {
+    fn of(listener: &Listener, address: SocketAddr) -> Self {
+        let proxied = listener.proxy_protocol_from.iter();
+        Self {
+            name: listener.name.to_string(),
+            address,
+            speaks: match listener.tls {
+                // Clients on this machine come from the address that they connect to, if that is one of it.
+                _ if proxied.into_iter().any(|from| from.contains(address.ip())) => Speaks::Proxied,
+                Some(_) => Speaks::Https,
+                None => Speaks::Http,
+            },
+        }
+    }
+
+    /// For people: where it is, and how it wants to be spoken to.
+    pub fn url(&self) -> String {
+        let address = self.address;
+        match self.speaks {
+            Speaks::Http => format!("http://{address}"),
+            Speaks::Https => format!("https://{address}"),
+            Speaks::Proxied => format!("{address} behind the PROXY protocol"),
+        }
+    }
 }
 
 impl Plan {
@@ -60,7 +109,7 @@ impl Plan {
         let state = state::prepare(&state)?;
         let listeners = listeners(snapshot.as_ref(), args.http);
         port::must_be_free(args.http, &port::Mend::Flag("--http"))?;
-        for (name, address) in listeners.iter().skip(1) {
+        for Listening { name, address, .. } in listeners.iter().skip(1) {
             if *address == args.http {
                 return Err(Failure::usage(format!(
                     "{address} is asked for twice: by --http, and by the listener {name} of the Rollout; choose another with --http ADDR"
@@ -125,8 +174,8 @@ impl Plan {
         add("--controller", stream.to_string().into());
         add("--state", folder.into());
         add("--admin", admin.to_string().into());
-        if let Some((listener, address)) = self.listeners.first() {
-            add("--bind", format!("{listener}={address}").into());
+        if let Some(Listening { name, address, .. }) = self.listeners.first() {
+            add("--bind", format!("{name}={address}").into());
         }
         // What a later change listens on is no more public than the rest.
         add("--bind-ip", self.http.ip().to_string().into());
@@ -196,15 +245,19 @@ fn known_fleet(state: &Path, wanted: Option<&str>) -> Option<FleetName> {
 
 /// The listeners and their addresses. First the one that the HTTP address stands in for: `http`, or the first; others
 /// have their port on the same IP.
-fn listeners(snapshot: Option<&Snapshot>, http: SocketAddr) -> Vec<(String, SocketAddr)> {
+fn listeners(snapshot: Option<&Snapshot>, http: SocketAddr) -> Vec<Listening> {
     let listeners = snapshot.map(Snapshot::listeners).unwrap_or_default();
     let named = listeners.iter().find(|listener| listener.name.as_str() == "http");
-    let main = named
-        .or(listeners.first())
-        .map_or("http", |listener| listener.name.as_str());
-    let others = listeners.iter().filter(|listener| listener.name.as_str() != main);
-    let others = others.map(|listener| (listener.name.to_string(), SocketAddr::new(http.ip(), listener.port)));
-    std::iter::once((main.to_owned(), http)).chain(others).collect()
+    let Some(main) = named.or(listeners.first()) else {
+        return vec![Listening {
+            name: "http".to_owned(),
+            address: http,
+            speaks: Speaks::Http,
+        }];
+    };
+    let others = listeners.iter().filter(|listener| listener.name != main.name);
+    let others = others.map(|listener| Listening::of(listener, SocketAddr::new(http.ip(), listener.port)));
+    std::iter::once(Listening::of(main, http)).chain(others).collect()
 }
 
 /// The machine's cores divided among the instances, at least one each.
@@ -243,17 +296,24 @@ mod tests {
     fn every_listener_has_its_address_on_the_ip_of_the_main_one() {
         let temp = tempfile::tempdir().unwrap();
         let manifest = "{apiVersion: sluice.dev/v1alpha1, kind: Rollout, metadata: {name: default}, spec: {dataPlane: \
-                        {listeners: [{name: extra, port: 8082}, {name: http, port: 8081}]}}}";
+                        {listeners: [{name: extra, port: 8082}, {name: http, port: 8081}, {name: https, port: 8443, tls: {}}, \
+                        {name: lb, port: 8083, proxyProtocol: {from: [127.0.0.0/8]}}, {name: far, port: 8084, \
+                        proxyProtocol: {from: [10.0.0.0/8]}}]}}}";
         std::fs::write(temp.path().join("rollout.yaml"), manifest).unwrap();
         let report = lint::report(temp.path()).unwrap();
         let snapshot = report.fleets.into_values().flatten().next().unwrap();
         let http = "127.0.0.1:9999".parse().unwrap();
-        let extra = "127.0.0.1:8082".parse().unwrap();
-        assert_eq!(
-            listeners(Some(&snapshot), http),
-            [("http".to_owned(), http), ("extra".to_owned(), extra)]
-        );
-        assert_eq!(listeners(None, http), [("http".to_owned(), http)]);
+        let shown: Vec<_> = listeners(Some(&snapshot), http).iter().map(Listening::url).collect();
+        let expected = [
+            "http://127.0.0.1:9999",
+            "http://127.0.0.1:8082",
+            "https://127.0.0.1:8443",
+            "127.0.0.1:8083 behind the PROXY protocol",
+            "http://127.0.0.1:8084",
+        ];
+        assert_eq!(shown, expected);
+        let none: Vec<_> = listeners(None, http).iter().map(Listening::url).collect();
+        assert_eq!(none, ["http://127.0.0.1:9999"]);
     }
 
     #[test]
