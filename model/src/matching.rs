@@ -21,7 +21,7 @@ pub enum MatchError {
     NoSlash,
     /// A path that no normalised request path can ever equal.
     #[error(
-        "{0:?} cannot be part of a request path once it is normalised: leave out '?', '#', '//', '/./', '/../', control characters and spaces, and write '%XX' in upper case and only where it is needed"
+        "{0:?} cannot be part of a request path once it is normalised: leave out '?', '#', '//', '/./', '/../', '..;', control characters and spaces, and write '%XX' in upper case and only where it is needed"
     )]
     NeverMatches(String),
     /// Too long.

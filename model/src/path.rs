@@ -4,6 +4,9 @@
 //!   stays: a slash that was encoded is data, not structure.
 //! - Dot segments are resolved, also those that were encoded (§6.2.2.3, §5.2.4).
 //! - `//` becomes `/`, before dot segments are resolved, as file systems and nginx have it.
+//! - Dot segments in disguise are refused: what is one for a server that drops `;parameters` (RFC 3986 §3.3 leaves them to
+//!   it) or decodes `%2F` and `%5C`, as `/..;/` and `/..%2F`, and a name for everybody else. A route for `/public` would lead
+//!   such a server to `/admin`.
 //! - Backslashes, control characters, spaces, bytes beyond ASCII, `%00` and broken encodings are refused: servers
 //!   differ in what they make of them, and such differences are how requests slip past a route.
 //!
@@ -28,6 +31,9 @@ pub enum PathError {
     /// `%00`.
     #[error("a request path has no encoded zero byte")]
     Zero,
+    /// `..;x`, `a%2F..`.
+    #[error("a request path has no '.' or '..' that some servers would see only behind ';', '%2F' or '%5C'")]
+    Disguise,
 }
 
 /// The normal form of the path `raw`, which comes without query.
@@ -39,6 +45,9 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, PathError> {
         return Ok(Cow::Borrowed(raw));
     }
     let decoded = decode_unreserved(raw)?;
+    if decoded.split('/').any(is_disguise) {
+        return Err(PathError::Disguise);
+    }
     let resolved = resolve(&decoded);
     Ok(if resolved == raw {
         Cow::Borrowed(raw)
@@ -94,6 +103,18 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
+/// Whether a segment is, or contains, a dot segment to a server that drops parameters or decodes separators. What is one to
+/// everybody is none in disguise.
+fn is_disguise(segment: &str) -> bool {
+    let is_dots = |piece: &str| {
+        let name = piece.split_once(';').map_or(piece, |(name, _)| name);
+        let name = name.split_once("%3B").map_or(name, |(name, _)| name);
+        matches!(name, "." | "..")
+    };
+    let is_plain = matches!(segment, "." | "..");
+    !is_plain && segment.split("%2F").flat_map(|piece| piece.split("%5C")).any(is_dots)
+}
+
 fn resolve(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
@@ -142,7 +163,7 @@ mod tests {
         check("/a//../b", "/b");
         check("/a%2Fb", "/a%2Fb");
         check("/a%2fb", "/a%2Fb");
-        check("/a/..%2f..", "/a/..%2F..");
+        check("/a%5cb/...%2F..a", "/a%5Cb/...%2F..a");
         // Encodings.
         check("/%7Euser/%41", "/~user/A");
         check("/%e4%20x", "/%E4%20x");
@@ -173,6 +194,20 @@ mod tests {
             check(raw, PathError::Encoding);
         }
         check("/a%00b", PathError::Zero);
+        for raw in [
+            "/a/..;/b",
+            "/a/.;x=1/b",
+            "/..;",
+            "/a/%2e%2E;x/b",
+            "/a/..%3b/b",
+            "/a/..%2f..",
+            "/a/b%2F../c",
+            "/a/..%5cb",
+            "/a/x%5c.%2Fb",
+            "/a/x;y%2f..;z",
+        ] {
+            check(raw, PathError::Disguise);
+        }
     }
 
     #[test]
@@ -184,14 +219,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn idempotent_and_without_structure_left(tail in "[/.a%2eEfF5cC~ -]{0,24}") {
+        fn idempotent_and_without_structure_left(tail in "[/.a%2eEfF5cC3bB;~ -]{0,24}") {
             let raw = format!("/{tail}");
             let Ok(once) = normalize(&raw) else { return Ok(()) };
             let twice = normalize(&once).unwrap();
             prop_assert_eq!(&once, &twice);
             prop_assert!(matches!(twice, Cow::Borrowed(_)));
             prop_assert!(!once.contains("//"));
-            prop_assert!(once.split('/').all(|segment| segment != "." && segment != ".."));
+            // Neither for us nor for a server that reads more into it.
+            let more = once.replace("%2F", "/").replace("%5C", "/").replace("%3B", ";");
+            let names = more.split('/').filter_map(|segment| segment.split(';').next());
+            prop_assert!(names.into_iter().all(|name| name != "." && name != ".."));
             prop_assert!(!once.to_ascii_lowercase().contains("%2e"));
         }
 
