@@ -42,6 +42,10 @@ pub struct ClientLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::URI_SIZE_RANGE])))]
     pub max_uri_bytes: Option<Size>,
+    /// The size of a request's body, whatever its rule allows: 413 beyond. 1 to 1048576Mi; without it only rules have limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::BODY_SIZE_RANGE])))]
+    pub max_request_body: Option<Size>,
     /// From the first byte of a request's head, or from accepting a connection, to the head's last byte: 408 beyond. 1s to
     /// 60s; without it 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]

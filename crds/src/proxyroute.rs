@@ -10,7 +10,7 @@ use crate::bounds;
 use crate::condition::{self, Condition};
 use crate::filters::{HeaderChanges, RequestRedirect, UrlRewrite};
 use crate::rules;
-use crate::values::{DurationText, SecretReference};
+use crate::values::{DurationText, SecretReference, Size};
 
 /// Which requests, by host and by what else they carry, go to which pool.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -208,6 +208,11 @@ pub struct RouteRule {
     /// How long things may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,
+    /// The size of a request's body: 413 beyond, and nothing of a larger one that says so reaches the pool. 1 to 1048576Mi; the
+    /// Rollout's limits.maxRequestBody holds beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::BODY_SIZE_RANGE])))]
+    pub max_request_body: Option<Size>,
     /// Protocols that clients may go over to from HTTP/1.1, such as websocket. Without any, requests to do so are answered
     /// as ordinary ones. What is said after such a change is passed on as it comes, both ways, and looked at by nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -333,10 +338,20 @@ pub enum ValueMatchType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteTimeouts {
-    /// From the request's first byte to the response's last: after that the client gets 504. Between 1ms and 24h.
+    /// From the request's head to the response's last byte: after that the client gets 504, or, if its answer has begun, the
+    /// end of it as soon as it is the pool that is waited for. Between 1ms and 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::TIMEOUT_RANGE])))]
     pub request: Option<DurationText>,
+    /// From choosing an endpoint to the head of its response. After that a request that can be sent twice, and was not yet,
+    /// goes to another endpoint; of others the client gets 504. Between 1ms and 24h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::TIMEOUT_RANGE])))]
+    pub per_try: Option<DurationText>,
+    /// How long nothing of a request's body or of its response may come before it ends. Between 1ms and 24h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::TIMEOUT_RANGE])))]
+    pub idle: Option<DurationText>,
 }
 
 /// What became of the ProxyRoute. Written by Sluice.

@@ -165,6 +165,13 @@ pub const URI_SIZE_RANGE: CelRule = CelRule {
     message: "must be between 1Ki and 16Ki",
     field: None,
 };
+/// No body at all is not a size, and a TiB is no limit.
+pub const BODY_SIZE_RANGE: CelRule = CelRule {
+    id: "body-size-range",
+    cel: "type(self) == int || quantity(self).compareTo(quantity('1048576Mi')) <= 0",
+    message: "must be between 1 and 1048576Mi",
+    field: None,
+};
 /// What begins with a client ends soon, or it holds a connection.
 pub const INTAKE_TIME_RANGE: CelRule = CelRule {
     id: "intake-time-range",
@@ -266,8 +273,8 @@ pub const POOL_OR_REDIRECT: CelRule = CelRule {
 /// Nobody would get the request that is changed, or answer in time.
 pub const REDIRECT_ALONE: CelRule = CelRule {
     id: "redirect-alone",
-    cel: "!has(self.requestRedirect) || !(has(self.requestHeaders) || has(self.timeouts) || has(self.urlRewrite) || (has(self.upgrades) && size(self.upgrades) > 0))",
-    message: "requestHeaders, timeouts, upgrades and urlRewrite are for requests that go to a pool, not for a requestRedirect",
+    cel: "!has(self.requestRedirect) || !(has(self.requestHeaders) || has(self.timeouts) || has(self.maxRequestBody) || has(self.urlRewrite) || (has(self.upgrades) && size(self.upgrades) > 0))",
+    message: "maxRequestBody, requestHeaders, timeouts, upgrades and urlRewrite are for requests that go to a pool, not for a requestRedirect",
     field: Some(".requestRedirect"),
 };
 /// A prefix is replaced only where one is matched.
@@ -353,6 +360,7 @@ pub const ALL: &[CelRule] = &[
     PRIOR_KNOWLEDGE_IN_THE_CLEAR,
     HEADER_SIZE_RANGE,
     URI_SIZE_RANGE,
+    BODY_SIZE_RANGE,
     INTAKE_TIME_RANGE,
     IDLE_TIME_RANGE,
     TUNNEL_TIME_RANGE,

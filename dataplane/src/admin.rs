@@ -14,11 +14,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use sluice_model::unit::Http2;
+use sluice_model::client_limits::Bounded;
+use sluice_model::unit::{Action, Http2, PlainHttp, TimeoutMillis};
 use sluice_proto::live::{EndpointState, LiveEndpoint};
 use tokio::net::TcpListener;
-
-use sluice_model::unit::{Action, PlainHttp};
 
 use crate::listener::{Listeners, OpenListener};
 use crate::live::{Endpoints, Generation, LiveStore};
@@ -218,7 +217,10 @@ fn plain_http(plain_http: PlainHttp) -> &'static str {
 fn action(action: &Action) -> Value {
     match action {
         Action::Forward(forward) => json!({
-            "request_timeout_ms": forward.timeouts.request.map(|timeout| timeout.get()),
+            "request_timeout_ms": forward.timeouts.request.map(TimeoutMillis::get),
+            "per_try_timeout_ms": forward.timeouts.per_try.map(TimeoutMillis::get),
+            "idle_timeout_ms": forward.timeouts.idle.map(TimeoutMillis::get),
+            "max_request_body": forward.max_body.map(Bounded::get),
             "upgrades": forward.upgrades.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "request_headers": forward.request_headers,
             "rewrite": forward.rewrite,

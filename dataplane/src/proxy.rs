@@ -6,6 +6,7 @@
 mod admit;
 pub(crate) mod body;
 mod connect;
+mod deadline;
 mod drain;
 pub(crate) mod exchange;
 pub mod failure;
@@ -31,15 +32,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Body;
 use sluice_model::RequestFacts;
-use sluice_model::unit::{ClientAuthMode, RuleClientAuth, TimeoutMillis, UpstreamProtocol};
+use sluice_model::unit::{ClientAuthMode, RuleClientAuth, UpstreamProtocol};
 
 use crate::guard::hold::Held;
+use crate::guard::rule::Rule;
 use crate::live::{ActionEntry, RouteEntry, RuleEntry};
 use crate::middleware::forwarded::X_FORWARDED_CLIENT_CERT;
 use crate::middleware::request_id::X_REQUEST_ID;
@@ -48,6 +49,7 @@ use crate::worker::Worker;
 use crate::worker::connection::Connection;
 use admit::Way;
 use body::{ClientBody, ResponseBody};
+use deadline::Deadline;
 use exchange::Exchange;
 use failure::Failure;
 use far::Far;
@@ -88,9 +90,9 @@ pub(crate) async fn serve(
 async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -> Response<ResponseBody> {
     let decided = decide(&mut exchange, &mut request);
     let answer = match decided {
-        Ok(Decision::Forward(timeout)) => {
+        Ok(Decision::Forward(deadline)) => {
             let request = forward::outgoing(&mut exchange, request);
-            within(&mut exchange, timeout, request).await
+            within(&mut exchange, deadline, request).await
         }
         Ok(Decision::Here) => {
             exchange.rest = drain::drain(request).await;
@@ -120,7 +122,7 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
 /// What happens to a request, decided from its head alone.
 enum Decision {
     /// It goes on, within this time.
-    Forward(Option<TimeoutMillis>),
+    Forward(Option<Deadline>),
     /// This hop answers it.
     Here,
     /// Its client is sent elsewhere.
@@ -221,7 +223,13 @@ fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>
                 // Who asks in HTTP/1.1 gets it in HTTP/1.1.
                 exchange.upgrade = upgrade::wanted(exchange, survey, request, &forward.upgrades);
             }
-            Ok(Decision::Forward(forward.timeouts.request))
+            let most = forward.max_body;
+            let deadline = Deadline::of(&forward.timeouts, exchange.started);
+            // Its length is known, or is as large as it turns out.
+            if most.is_some_and(|most| request.body().size_hint().lower() > most) {
+                return Err(exchange.broke_rule(Rule::BodySize));
+            }
+            Ok(Decision::Forward(deadline))
         }
         ActionEntry::Redirect(redirect) => {
             redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri()).map(Decision::Elsewhere)
@@ -296,15 +304,19 @@ fn lacks_length(request: &Request<ClientBody>, survey: &Survey) -> bool {
     request.version() == Version::HTTP_2 && survey.content_lengths == 0 && !request.body().is_end_stream()
 }
 
-async fn within(exchange: &mut Exchange, timeout: Option<TimeoutMillis>, request: Outgoing) -> Result<Answer, Failure> {
-    let Some(timeout) = timeout else {
-        return forward::forward(exchange, request).await;
+async fn within(exchange: &mut Exchange, deadline: Option<Deadline>, request: Outgoing) -> Result<Answer, Failure> {
+    exchange.deadline = deadline;
+    let answer = match deadline {
+        None => forward::forward(exchange, request).await,
+        Some(deadline) => {
+            let watch = exchange.request_body.clone();
+            deadline.hold(watch, forward::forward(exchange, request)).await
+        }
     };
-    let deadline = exchange.started.checked_add(Duration::from_millis(timeout.get()));
-    let deadline = deadline.ok_or(Failure::Internal)?.into();
-    tokio::time::timeout_at(deadline, forward::forward(exchange, request))
-        .await
-        .unwrap_or(Err(Failure::RequestTimeout))
+    match answer {
+        Err(Failure::ClientTimeout) => Err(exchange.broke_rule(Rule::BodySlow)),
+        answer => answer,
+    }
 }
 
 /// Polls `future` and catches its panic. What it held is dropped by unwinding; nothing of it is looked at again.

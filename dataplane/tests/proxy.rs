@@ -4,6 +4,8 @@
 #[path = "proxy/world.rs"]
 mod world;
 
+#[path = "proxy/bounds.rs"]
+mod bounds;
 #[path = "proxy/connections.rs"]
 mod connections;
 #[path = "proxy/filters.rs"]
@@ -173,6 +175,7 @@ async fn every_failure_has_its_answer() {
             (&line["status"], &line["error_category"]),
             (&status.into(), &category.into())
         );
+        assert_eq!(body["rule"], line["refused_by"], "{shown:?}");
     }
     let raw = world.ask("GET / HTTP/1.1\r\nBad Header: x\r\n\r\n").await;
     assert!(raw.starts_with("HTTP/1.1 400"), "{raw}");
@@ -337,12 +340,26 @@ async fn connections_to_an_upstream_are_reused() {
 async fn an_upstream_that_dies_in_a_body_breaks_the_clients_stream_visibly() {
     let sized = says("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
     let chunked = says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+    let nothing = says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n").await;
+    let nonsense = says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nx\r\n").await;
     let setup = Setup::default()
         .pool("sized", &[sized])
         .route("/sized", "sized", None)
         .pool("chunked", &[chunked])
-        .route("/chunked", "chunked", None);
+        .route("/chunked", "chunked", None)
+        .pool("nothing", &[nothing])
+        .route("/nothing", "nothing", None)
+        .pool("nonsense", &[nonsense])
+        .route("/nonsense", "nonsense", None);
     let world = World::start(setup).await;
+    // What came before the break is handed on, however closely that follows.
+    let response = world.get("/nothing").await;
+    let head = response
+        .strip_suffix("\r\n\r\n")
+        .unwrap_or_else(|| panic!("{response:?}"));
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    let response = world.get("/nonsense").await;
+    assert!(response.ends_with("\r\n\r\n4\r\nhalf\r\n"), "{response:?}");
     let response = world.get("/sized").await;
     assert!(
         response.contains("content-length: 10") && response.ends_with("half"),
@@ -372,7 +389,7 @@ async fn an_upstream_that_dies_in_a_body_breaks_the_clients_stream_visibly() {
         (&200.into(), &"upstream_reset".into())
     );
     let fleet = world.store.stats().drain().roles[0].scopes[0].clone();
-    assert_eq!((fleet.requests, fleet.failures), (3, 3), "{fleet:?}");
+    assert_eq!((fleet.requests, fleet.failures), (5, 5), "{fleet:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -385,6 +402,14 @@ async fn an_old_upstream_is_answered_for_in_our_own_version() {
         response.contains("chunked") && response.ends_with("all of it\r\n0\r\n\r\n"),
         "its end can be told from a break: {response}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_without_a_name_gets_none() {
+    let upstream = says("HTTP/1.1 299 Odd But Fine\r\nContent-Length: 0\r\n\r\n").await;
+    let world = World::start(Setup::default().pool("odd", &[upstream]).route("/odd", "odd", None)).await;
+    let response = world.get("/odd").await;
+    assert!(response.starts_with("HTTP/1.1 299 \r\n"), "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

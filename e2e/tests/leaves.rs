@@ -97,6 +97,24 @@ fn route_leaves() -> Vec<Leaf> {
             Seen::Live,
         ),
         Leaf(
+            "rules[].timeouts.perTry",
+            "/rules/0/timeouts/perTry",
+            json!("2s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].timeouts.idle",
+            "/rules/0/timeouts/idle",
+            json!("31s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "rules[].maxRequestBody",
+            "/rules/0/maxRequestBody",
+            json!("11Mi"),
+            Seen::Live,
+        ),
+        Leaf(
             "rules[].upgrades[]",
             "/rules/0/upgrades/0",
             json!("x-changed"),
@@ -405,6 +423,12 @@ fn rollout_leaves() -> Vec<Leaf> {
             Seen::Live,
         ),
         Leaf(
+            "dataPlane.limits.maxRequestBody",
+            "/dataPlane/limits/maxRequestBody",
+            json!("1025Mi"),
+            Seen::Live,
+        ),
+        Leaf(
             "dataPlane.limits.maxHeaderFieldBytes",
             "/dataPlane/limits/maxHeaderFieldBytes",
             json!("9Ki"),
@@ -524,7 +548,7 @@ fn rollout_leaves() -> Vec<Leaf> {
 fn full_example() -> BTreeMap<&'static str, Value> {
     let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "sluice.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "demo"}, "spec": spec});
     let rule = json!({
-        "name": "api", "pool": "first", "requireClientCertificate": false, "timeouts": {"request": "3s"}, "upgrades": ["websocket"],
+        "name": "api", "pool": "first", "requireClientCertificate": false, "timeouts": {"request": "3s", "perTry": "1s", "idle": "30s"}, "maxRequestBody": "10Mi", "upgrades": ["websocket"],
         "matches": [{
             "path": {"type": "PathPrefix", "value": "/v1"}, "methods": ["GET"],
             "headers": [{"name": "x-version", "type": "Exact", "value": "v."}],
@@ -559,7 +583,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
             {"name": "http", "port": 8080, "http2": "Off", "proxyProtocol": {"from": ["10.0.0.0/8"]}}, {"name": "https", "port": 8443, "tls": {"minVersion": "1.2", "defaultCertificate": {"secretName": "common", "namespace": "shared"}}},
         ], "limits": {
             "maxConnections": 20000, "maxConnectionsPerClient": 200, "maxStreamsPerConnection": 128, "maxHeaderBytes": "32Ki", "maxHeaderFieldBytes": "8Ki", "maxHeaders": 80,
-            "maxUriBytes": "4Ki", "headerTimeout": "8s", "handshakeTimeout": "4s", "minBytesPerSecond": 500, "responseTimeout": "20s", "idleTimeout": "60s", "http2IdleTimeout": "2m", "tunnelIdleTimeout": "10m",
+            "maxUriBytes": "4Ki", "maxRequestBody": "1024Mi", "headerTimeout": "8s", "handshakeTimeout": "4s", "minBytesPerSecond": 500, "responseTimeout": "20s", "idleTimeout": "60s", "http2IdleTimeout": "2m", "tunnelIdleTimeout": "10m",
         }},
         "members": [{"namespace": "demo", "serviceAccountName": "sidecar"}],
         "namespaces": {
@@ -736,8 +760,15 @@ fn decide(generation: &Generation, probe: &Probe) -> String {
     modify::apply(&forward.request_headers, &mut request);
     modify::apply(&rule.response_headers, &mut response);
     format!(
-        "{} -> {} within {:?}, or over to {:?}: {:?}{path:?} {request:?} {response:?} {:?} {:?}",
-        rule.text, pool.text, forward.timeouts, forward.upgrades, forward.host, route.plain_http, rule.client_auth
+        "{} -> {} within {:?} and {:?} bytes, or over to {:?}: {:?}{path:?} {request:?} {response:?} {:?} {:?}",
+        rule.text,
+        pool.text,
+        forward.timeouts,
+        forward.max_body,
+        forward.upgrades,
+        forward.host,
+        route.plain_http,
+        rule.client_auth
     )
 }
 

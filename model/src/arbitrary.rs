@@ -119,9 +119,8 @@ pub fn matches() -> impl Strategy<Value = RouteMatch> {
 
 /// Timeouts, often none.
 pub fn timeouts() -> impl Strategy<Value = Timeouts> {
-    option::of(1_u64..=86_400_000).prop_map(|request| Timeouts {
-        request: request.and_then(TimeoutMillis::new),
-    })
+    let time = || option::weighted(0.3, 1_u64..=86_400_000).prop_map(|millis| millis.and_then(TimeoutMillis::new));
+    (time(), time(), time()).prop_map(|(request, per_try, idle)| Timeouts { request, per_try, idle })
 }
 
 /// Protocols to go over to, often none.
@@ -188,11 +187,13 @@ fn fitting(change: Option<PathChange>, matches: &[RouteMatch]) -> Option<PathCha
 
 /// Rules without a name that lead to one of these pools, or elsewhere.
 pub fn rules(pools: Vec<ObjectKey>) -> impl Strategy<Value = Rule> {
-    let forward = (select(pools), timeouts(), upgrades(), header_changes(), rewrites());
-    let forward = forward.prop_map(|(pool, timeouts, upgrades, headers, rewrite)| {
+    let limits = (timeouts(), option::weighted(0.2, bounded()));
+    let forward = (select(pools), limits, upgrades(), header_changes(), rewrites());
+    let forward = forward.prop_map(|(pool, (timeouts, max_body), upgrades, headers, rewrite)| {
         Action::Forward(Forward {
             pool,
             timeouts: Arc::new(timeouts),
+            max_body,
             upgrades,
             request_headers: Arc::new(headers),
             rewrite: Arc::new(rewrite),
@@ -349,7 +350,8 @@ fn bounded<const USUAL: u64, const LEAST: u64, const MOST: u64>() -> impl Strate
 /// Most of them as they are by default.
 fn limits() -> impl Strategy<Value = ClientLimits> {
     let connections = (option::of(bounded()), option::of(bounded()), bounded());
-    let sizes = (bounded(), bounded(), bounded(), bounded());
+    let body = option::weighted(0.2, bounded());
+    let sizes = (bounded(), bounded(), bounded(), bounded(), body);
     let times = (
         bounded(),
         bounded(),
@@ -362,7 +364,7 @@ fn limits() -> impl Strategy<Value = ClientLimits> {
     (connections, sizes, times).prop_map(
         |(
             (connections, connections_per_client, streams),
-            (header_bytes, header_field_bytes, header_fields, uri_bytes),
+            (header_bytes, header_field_bytes, header_fields, uri_bytes, body_bytes),
             (
                 header_millis,
                 handshake_millis,
@@ -380,6 +382,7 @@ fn limits() -> impl Strategy<Value = ClientLimits> {
             header_field_bytes,
             header_fields,
             uri_bytes,
+            body_bytes,
             header_millis,
             handshake_millis,
             min_bytes_per_second,

@@ -7,7 +7,7 @@ use crate::limits::{
     BODY_RATE_LEAST, BODY_RATE_MOST, CLIENT_IDLE_TIMEOUT_SECONDS, CLIENT_MIN_BYTES_PER_SECOND, CONNECTIONS_MOST,
     HEADER_READ_TIMEOUT_SECONDS, HTTP2_IDLE_TIMEOUT_SECONDS, HTTP2_STREAMS_MAX, HTTP2_STREAMS_MOST, IDLE_MOST_MS,
     INTAKE_MOST_MS, MAX_REQUEST_FIELD_BYTES, MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD_BYTES, MAX_REQUEST_TARGET_BYTES,
-    REQUEST_FIELDS_LEAST, REQUEST_FIELDS_MOST, REQUEST_HEAD_BYTES_LEAST, REQUEST_HEAD_BYTES_MOST,
+    REQUEST_BODY_MOST, REQUEST_FIELDS_LEAST, REQUEST_FIELDS_MOST, REQUEST_HEAD_BYTES_LEAST, REQUEST_HEAD_BYTES_MOST,
     REQUEST_TARGET_BYTES_LEAST, REQUEST_TARGET_BYTES_MOST, RESPONSE_PATIENCE_MS, SETTABLE_TIME_LEAST_MS,
     TLS_HANDSHAKE_TIMEOUT_SECONDS, TUNNEL_IDLE_MOST_MS, TUNNEL_IDLE_TIMEOUT_SECONDS,
 };
@@ -34,13 +34,14 @@ impl<const USUAL: u64, const LEAST: u64, const MOST: u64> Bounded<USUAL, LEAST, 
 
     /// As a number of things in memory.
     pub fn count(self) -> usize {
-        self.0 as usize // less than 32 bits, see `default`
+        const { assert!(MOST < u32::MAX as u64) };
+        self.0 as usize
     }
 }
 
 impl<const USUAL: u64, const LEAST: u64, const MOST: u64> Default for Bounded<USUAL, LEAST, MOST> {
     fn default() -> Self {
-        const { assert!(LEAST <= USUAL && USUAL <= MOST && MOST < u32::MAX as u64) };
+        const { assert!(LEAST <= USUAL && USUAL <= MOST) };
         Self(USUAL)
     }
 }
@@ -54,6 +55,8 @@ pub type HeaderFieldBytes =
 pub type HeaderFields = Bounded<{ MAX_REQUEST_FIELDS as u64 }, REQUEST_FIELDS_LEAST, REQUEST_FIELDS_MOST>;
 /// Bytes of a request target.
 pub type UriBytes = Bounded<{ MAX_REQUEST_TARGET_BYTES as u64 }, REQUEST_TARGET_BYTES_LEAST, REQUEST_TARGET_BYTES_MOST>;
+/// Bytes of a request's body. (Without a default: nobody says so many.)
+pub type BodyBytes = Bounded<1, 1, REQUEST_BODY_MOST>;
 /// Bytes a second.
 pub type MinRate = Bounded<CLIENT_MIN_BYTES_PER_SECOND, BODY_RATE_LEAST, BODY_RATE_MOST>;
 /// Streams of one HTTP/2 connection.
@@ -83,6 +86,8 @@ pub struct ClientLimits {
     pub header_fields: HeaderFields,
     /// A request target.
     pub uri_bytes: UriBytes,
+    /// The body of a request, also where its rule allows more; `None`: as its rule has it.
+    pub body_bytes: Option<BodyBytes>,
     /// From the first byte of a head, or from accepting, to its last.
     pub header_millis: IntakeMillis<{ HEADER_READ_TIMEOUT_SECONDS * 1000 }>,
     /// From accepting a TLS connection to the end of its handshake.

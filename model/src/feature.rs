@@ -15,6 +15,8 @@ pub enum Feature {
     ClientCertificates,
     /// Limits of what a client may take, other than by default.
     ClientLimits,
+    /// Timeouts of attempts and of silence.
+    FineTimeouts,
     /// Routes whose pools are told of clients' certificates.
     ForwardedClientCertificates,
     /// Rules that change header fields.
@@ -31,6 +33,8 @@ pub enum Feature {
     ProxyProtocol,
     /// Rules that redirect.
     Redirects,
+    /// Limits of requests' bodies, of rules and of a fleet.
+    RequestBodyLimits,
     /// Rules that rewrite hosts and paths.
     Rewrites,
     /// Routes: hosts, matches, a pool, a request timeout.
@@ -60,9 +64,10 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::ClientCertificates,
         Self::ClientLimits,
+        Self::FineTimeouts,
         Self::ForwardedClientCertificates,
         Self::HeaderModifiers,
         Self::Http2Listeners,
@@ -71,6 +76,7 @@ impl Feature {
         Self::Pools,
         Self::ProxyProtocol,
         Self::Redirects,
+        Self::RequestBodyLimits,
         Self::Rewrites,
         Self::Routes,
         Self::RuleClientCertificates,
@@ -88,6 +94,7 @@ impl Feature {
         match self {
             Self::ClientCertificates => "client-certificates/v1",
             Self::ClientLimits => "client-limits/v1",
+            Self::FineTimeouts => "fine-timeouts/v1",
             Self::ForwardedClientCertificates => "forwarded-client-certificates/v1",
             Self::HeaderModifiers => "header-modifiers/v1",
             Self::Http2Listeners => "http2-listeners/v1",
@@ -96,6 +103,7 @@ impl Feature {
             Self::Pools => "pools/v1",
             Self::ProxyProtocol => "proxy-protocol/v1",
             Self::Redirects => "redirects/v1",
+            Self::RequestBodyLimits => "request-body-limits/v1",
             Self::Rewrites => "rewrites/v1",
             Self::Routes => "routes/v1",
             Self::RuleClientCertificates => "rule-client-certificates/v1",

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use crate::client_limits::ClientLimits;
+use crate::client_limits::{BodyBytes, ClientLimits};
 use crate::header_changes::HeaderChanges;
 use crate::host::{Host, HostPattern};
 use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
@@ -174,6 +174,8 @@ pub struct Forward {
     pub pool: ObjectKey,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// How large a request's body may be; `None`: as large as it likes.
+    pub max_body: Option<BodyBytes>,
     /// Protocols that its clients may go over to; none twice.
     pub upgrades: Arc<[UpgradeToken]>,
     /// What of a request's header fields is changed before the upstream gets them.
@@ -188,6 +190,7 @@ impl Forward {
         Self {
             pool,
             timeouts: Arc::default(),
+            max_body: None,
             upgrades: Arc::default(),
             request_headers: Arc::default(),
             rewrite: Arc::default(),
@@ -198,8 +201,13 @@ impl Forward {
 /// How long the parts of an exchange may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timeouts {
-    /// From the request's last header byte to the response's last header byte, retries included. `None`: no limit.
+    /// From the request's head to the response's last byte, retries included. What passes while it is the client who is
+    /// waited for ends nothing. `None`: no limit.
     pub request: Option<TimeoutMillis>,
+    /// From choosing an endpoint to the head of its response. `None`: no limit.
+    pub per_try: Option<TimeoutMillis>,
+    /// How long nothing of a request's body or of its response may come. `None`: no limit.
+    pub idle: Option<TimeoutMillis>,
 }
 
 /// A timeout: at least a millisecond, at most a day.

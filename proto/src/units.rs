@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sluice_model::ObjectKey;
+use sluice_model::client_limits::{BodyBytes, Bounded};
 use sluice_model::unit::{
     Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
     TimeoutMillis, Timeouts, TlsVersion, Transport, Unit, UpstreamProtocol, UpstreamTls, Weight,
@@ -123,6 +124,7 @@ fn rule_to(rule: &Rule) -> pb::Rule {
         timeouts: timeouts
             .filter(|timeouts| **timeouts != Timeouts::default())
             .map(timeouts_to),
+        max_body_bytes: forward.and_then(|forward| forward.max_body).map(Bounded::get),
         request_headers: forward.and_then(|forward| header_changes_to(&forward.request_headers)),
         response_headers: header_changes_to(response_headers),
         redirect,
@@ -146,6 +148,7 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
         rewrite,
         upgrades,
         client_auth,
+        max_body_bytes,
     } = rule;
     Ok(Rule {
         name: name.map(Arc::from),
@@ -158,6 +161,7 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
             None => Action::Forward(Forward {
                 pool: key_in("pool", pool)?,
                 timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
+                max_body: max_body_bytes.map(body_bytes_from).transpose()?,
                 upgrades: each("upgrades", upgrades, upgrade_from)?.into(),
                 request_headers: header_changes_in("request_headers", request_headers)?,
                 rewrite: rewrite_in(rewrite)?,
@@ -172,22 +176,35 @@ fn upgrade_from(text: String) -> Result<UpgradeToken, DecodeError> {
     UpgradeToken::new(&text).map_err(|error| wrong("", error.to_string()))
 }
 
+fn body_bytes_from(bytes: u64) -> Result<BodyBytes, DecodeError> {
+    let most = BodyBytes::MOST;
+    BodyBytes::new(bytes).ok_or_else(|| wrong("max_body_bytes", format!("{bytes} is not between 1 and {most}")))
+}
+
 fn timeouts_to(timeouts: &Timeouts) -> pb::Timeouts {
-    let Timeouts { request } = timeouts;
+    let Timeouts { request, per_try, idle } = timeouts;
     pb::Timeouts {
         request_millis: request.map(TimeoutMillis::get),
+        per_try_millis: per_try.map(TimeoutMillis::get),
+        idle_millis: idle.map(TimeoutMillis::get),
     }
 }
 
 fn timeouts_from(timeouts: pb::Timeouts) -> Result<Timeouts, DecodeError> {
-    let pb::Timeouts { request_millis } = timeouts;
-    let millis = |field: &str, millis: u64| {
-        TimeoutMillis::new(millis).ok_or_else(|| wrong(field, format!("{millis} ms is not between 1 ms and a day")))
+    let pb::Timeouts {
+        request_millis,
+        per_try_millis,
+        idle_millis,
+    } = timeouts;
+    let time = |field: &str, millis: Option<u64>| match millis.map(|millis| (millis, TimeoutMillis::new(millis))) {
+        None => Ok(None),
+        Some((_, Some(time))) => Ok(Some(time)),
+        Some((millis, None)) => Err(wrong(field, format!("{millis} ms is not between 1 ms and a day"))),
     };
     Ok(Timeouts {
-        request: request_millis
-            .map(|value| millis("timeouts.request_millis", value))
-            .transpose()?,
+        request: time("timeouts.request_millis", request_millis)?,
+        per_try: time("timeouts.per_try_millis", per_try_millis)?,
+        idle: time("timeouts.idle_millis", idle_millis)?,
     })
 }
 

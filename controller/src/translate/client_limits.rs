@@ -2,7 +2,7 @@
 //! Rollout back; what stands in its place here is never served.
 
 use sluice_crds::{ClientLimits as ClientLimitsSpec, DurationText, Size};
-use sluice_model::client_limits::{Bounded, ClientLimits};
+use sluice_model::client_limits::{BodyBytes, Bounded, ClientLimits};
 
 use super::{Findings, quantity};
 use crate::problem::FieldPath;
@@ -16,6 +16,7 @@ pub(super) fn client_limits(path: &FieldPath, spec: &ClientLimitsSpec, findings:
         max_header_field_bytes,
         max_headers,
         max_uri_bytes,
+        max_request_body,
         header_timeout,
         handshake_timeout,
         min_bytes_per_second,
@@ -43,6 +44,7 @@ pub(super) fn client_limits(path: &FieldPath, spec: &ClientLimitsSpec, findings:
             .unwrap_or_default(),
         header_fields: number(&field("maxHeaders"), max_headers.as_ref(), findings).unwrap_or_default(),
         uri_bytes: size(&field("maxUriBytes"), max_uri_bytes.as_ref(), findings).unwrap_or_default(),
+        body_bytes: body(&field("maxRequestBody"), max_request_body.as_ref(), findings),
         header_millis: time(&field("headerTimeout"), header_timeout.as_ref(), findings).unwrap_or_default(),
         handshake_millis: time(&field("handshakeTimeout"), handshake_timeout.as_ref(), findings).unwrap_or_default(),
         min_bytes_per_second: number(&field("minBytesPerSecond"), min_bytes_per_second.as_ref(), findings)
@@ -62,6 +64,14 @@ fn number<const USUAL: u64, const LEAST: u64, const MOST: u64>(
 ) -> Option<Bounded<USUAL, LEAST, MOST>> {
     let value = u64::from(*spec?);
     within(field, value, &format!("between {LEAST} and {MOST}"), findings)
+}
+
+/// How large a request's body may be.
+pub(super) fn body(field: &FieldPath, spec: Option<&Size>, findings: &mut Findings<'_>) -> Option<BodyBytes> {
+    let Size(text) = spec?;
+    let bytes = findings.ok(field, quantity::bytes(text), "write it as 10Mi or 65536")?;
+    let bounds = format!("between 1 and {}Mi", BodyBytes::MOST >> 20);
+    within(field, bytes, &bounds, findings)
 }
 
 fn size<const USUAL: u64, const LEAST: u64, const MOST: u64>(

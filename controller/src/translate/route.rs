@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use sluice_crds::{
     CertificatePart as CertificatePartSpec, ClientAuth as ClientAuthSpec, ClientAuthMode as ClientAuthModeSpec,
-    HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, PlainHttp as PlainHttpSpec, ProxyRouteSpec,
-    QueryParamMatch, RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, SecretReference, ValueMatchType,
+    DurationText, HeaderMatch as HeaderSpec, PathMatch as PathSpec, PathMatchType, PlainHttp as PlainHttpSpec,
+    ProxyRouteSpec, QueryParamMatch, RouteMatch as MatchSpec, RouteRule, RouteTimeouts, RouteTls, SecretReference,
+    ValueMatchType,
 };
 use sluice_model::host::{HostError, HostPattern};
 use sluice_model::matching::{HeaderMatch, MatchError, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
@@ -17,6 +18,7 @@ use sluice_model::unit::{
 use sluice_model::upgrade::{UpgradeToken, UpgradeTokenError};
 use sluice_model::{CertificateRef, Kind, ObjectKey};
 
+use super::client_limits::body;
 use super::filters::{self, header_changes};
 use super::{Findings, Meaning, certificate, fleet, quantity};
 use crate::objects::Object;
@@ -161,6 +163,7 @@ fn rule(object: &Object, field: &FieldPath, spec: &RouteRule, findings: &mut Fin
         pool: _,
         request_redirect: _,
         timeouts: _,
+        max_request_body: _,
         upgrades: _,
         url_rewrite: _,
         request_headers: _,
@@ -220,10 +223,10 @@ fn action(
         (None, Some(redirect)) => {
             let field = field.field("requestRedirect");
             let of_pool = spec.timeouts.is_some() || spec.request_headers.is_some() || spec.url_rewrite.is_some();
-            if of_pool || !spec.upgrades.is_empty() {
+            if of_pool || spec.max_request_body.is_some() || !spec.upgrades.is_empty() {
                 findings.error(
                     &field,
-                    "requestHeaders, timeouts, upgrades and urlRewrite are for requests that go to a pool",
+                    "maxRequestBody, requestHeaders, timeouts, upgrades and urlRewrite are for requests that go to a pool",
                     "leave them out beside a requestRedirect",
                 );
             }
@@ -259,12 +262,14 @@ fn forward(
 ) -> Option<Forward> {
     let timeouts = spec.timeouts.as_ref();
     let timeouts = timeouts.map(|spec| timeouts_of(&field.field("timeouts"), spec, findings));
+    let max_body = body(&field.field("maxRequestBody"), spec.max_request_body.as_ref(), findings);
     let headers = field.field("requestHeaders");
     let request_headers = header_changes(&headers, spec.request_headers.as_ref(), findings);
     let rewrite = filters::rewrite(&field.field("urlRewrite"), spec.url_rewrite.as_ref(), matches, findings);
     Some(Forward {
         pool,
         timeouts: Arc::new(timeouts.unwrap_or_default()),
+        max_body,
         upgrades: upgrades_of(&field.field("upgrades"), &spec.upgrades, findings),
         request_headers,
         rewrite: rewrite?,
@@ -283,14 +288,18 @@ fn upgrades_of(field: &FieldPath, names: &[String], findings: &mut Findings<'_>)
 }
 
 fn timeouts_of(field: &FieldPath, spec: &RouteTimeouts, findings: &mut Findings<'_>) -> Timeouts {
-    let RouteTimeouts { request } = spec;
-    let field = field.field("request");
-    let request = request.as_ref().and_then(|text| {
+    let RouteTimeouts { request, per_try, idle } = spec;
+    let mut time = |name: &str, text: &Option<DurationText>| {
+        let (field, text) = (field.field(name), text.as_ref()?);
         let millis = findings.ok(&field, quantity::millis(&text.0), "write it as 500ms, 5s or 1h30m")?;
         let timeout = TimeoutMillis::new(millis).ok_or_else(|| format!("{text} is out of range"));
         findings.ok(&field, timeout, "use 1ms to 24h; leave it out for no limit")
-    });
-    Timeouts { request }
+    };
+    Timeouts {
+        request: time("request", request),
+        per_try: time("perTry", per_try),
+        idle: time("idle", idle),
+    }
 }
 
 fn route_match(field: &FieldPath, spec: &MatchSpec, findings: &mut Findings<'_>) -> Option<RouteMatch> {

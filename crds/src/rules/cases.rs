@@ -1,14 +1,14 @@
 //! The table: what each rule says to single objects, for whoever evaluates it, be it the translator or an API server.
 
 use super::{
-    ADDRESS_CONNECTS, ADDRESS_IS_IP, AUTO_NEEDS_TLS, BAKE_TIME_RANGE, BRAKE_FOR_SERVICE, BRAKE_TIME_RANGE,
-    CERTIFICATES_DIFFER, CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT, HEADER_MAY_CHANGE, HEADER_SIZE_RANGE,
-    HOST_IS_NAME, IDLE_TIME_RANGE, INCREASE_FOR_RATES, INTAKE_TIME_RANGE, LISTENER_PORTS_DIFFER, NEW_HOST_IS_NAME,
-    NEW_PATH, PATH_ABSOLUTE, PATH_CHANGE_BY_TYPE, PATH_CHARACTERS, PATH_SEGMENTS, POOL_OR_REDIRECT, PREFIX_TO_REDIRECT,
-    PREFIX_TO_REWRITE, PRIOR_KNOWLEDGE_IN_THE_CLEAR, RANGE_IS_CIDR, RATIO_FOR_LATENCY, REDIRECT_ALONE,
-    REDIRECT_LEADS_ELSEWHERE, REDIRECT_STATUS, REWRITE_CHANGES_SOMETHING, RULE_ASKS_AS_ROUTE_DOES, SOME_WEIGHT,
-    TIMEOUT_RANGE, TLS_SAYS_SOMETHING, TUNNEL_TIME_RANGE, UPGRADE_IS_NOT_HTTP, URI_SIZE_RANGE, VALUE_BY_TYPE,
-    VALUES_BY_OPERATOR,
+    ADDRESS_CONNECTS, ADDRESS_IS_IP, AUTO_NEEDS_TLS, BAKE_TIME_RANGE, BODY_SIZE_RANGE, BRAKE_FOR_SERVICE,
+    BRAKE_TIME_RANGE, CERTIFICATES_DIFFER, CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT, HEADER_MAY_CHANGE,
+    HEADER_SIZE_RANGE, HOST_IS_NAME, IDLE_TIME_RANGE, INCREASE_FOR_RATES, INTAKE_TIME_RANGE, LISTENER_PORTS_DIFFER,
+    NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE, PATH_CHANGE_BY_TYPE, PATH_CHARACTERS, PATH_SEGMENTS, POOL_OR_REDIRECT,
+    PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE, PRIOR_KNOWLEDGE_IN_THE_CLEAR, RANGE_IS_CIDR, RATIO_FOR_LATENCY,
+    REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE, REDIRECT_STATUS, REWRITE_CHANGES_SOMETHING, RULE_ASKS_AS_ROUTE_DOES,
+    SOME_WEIGHT, TIMEOUT_RANGE, TLS_SAYS_SOMETHING, TUNNEL_TIME_RANGE, UPGRADE_IS_NOT_HTTP, URI_SIZE_RANGE,
+    VALUE_BY_TYPE, VALUES_BY_OPERATOR,
 };
 
 /// What a rule must say to one object.
@@ -421,6 +421,23 @@ pub const CASES: &[Case] = &[
         r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"maxUriBytes":"16Ki"}}}"#,
     ),
     refused(
+        BODY_SIZE_RANGE,
+        "Rollout",
+        r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"maxRequestBody":"1048577Mi"}}}"#,
+        "spec.dataPlane.limits.maxRequestBody",
+    ),
+    refused(
+        BODY_SIZE_RANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","maxRequestBody":"9999999999Ki"}]}"#,
+        "spec.rules[0].maxRequestBody",
+    ),
+    accepted(
+        BODY_SIZE_RANGE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","pool":"p","maxRequestBody":1},{"name":"b","pool":"p","matches":[{"path":{"value":"/b"}}],"maxRequestBody":"1048576Mi"}]}"#,
+    ),
+    refused(
         INTAKE_TIME_RANGE,
         "Rollout",
         r#"{"dataPlane":{"listeners":[{"name":"http","port":80}],"limits":{"headerTimeout":"999ms"}}}"#,
@@ -626,6 +643,12 @@ pub const CASES: &[Case] = &[
         REDIRECT_ALONE,
         "ProxyRoute",
         r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"timeouts":{"request":"1s"}}]}"#,
+        "spec.rules[0].requestRedirect",
+    ),
+    refused(
+        REDIRECT_ALONE,
+        "ProxyRoute",
+        r#"{"rules":[{"name":"a","requestRedirect":{"scheme":"https"},"maxRequestBody":"1Mi"}]}"#,
         "spec.rules[0].requestRedirect",
     ),
     refused(

@@ -34,6 +34,8 @@ pub(crate) struct Gate {
     between: Cell<bool>,
     /// Some of a head has come, and not all of it.
     begun: Cell<bool>,
+    /// The codec was given some of a response, and has not written all of it since.
+    unwritten: Cell<bool>,
     pub(super) hold: Hold,
 }
 
@@ -49,6 +51,7 @@ impl Gate {
             response: Cell::new(Patience::for_response(&bounds)),
             between: Cell::new(true),
             begun: Cell::new(false),
+            unwritten: Cell::new(false),
             hold: Hold::default(),
         }
     }
@@ -123,6 +126,20 @@ impl Gate {
 
     pub(super) fn head_begun(&self, begun: bool) {
         self.begun.set(begun);
+    }
+
+    /// The codec is given some of a response.
+    pub(crate) fn response_given(&self) {
+        self.unwritten.set(true);
+    }
+
+    /// Whether it still has some of that. It writes it, and asks the body again, before it waits for anything else.
+    pub(crate) fn response_is_unwritten(&self) -> bool {
+        self.unwritten.get()
+    }
+
+    pub(super) fn response_is_written(&self) {
+        self.unwritten.set(false);
     }
 
     pub(super) fn between(&self, between: bool) {

@@ -315,6 +315,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             Poll::Ready(_) => self.gate.response_went(0),
         }
         let taken = matches!(flushed, Poll::Ready(Ok(())));
+        if taken {
+            self.gate.response_is_written();
+        }
         self.gate.between(taken && self.is_between());
         flushed
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
-use sluice_model::client_limits::ClientLimits;
+use sluice_model::client_limits::{BodyBytes, ClientLimits};
 use sluice_model::header_changes::HeaderChanges;
 use sluice_model::target::{PathChange, Redirect, Rewrite, Scheme};
 use sluice_model::unit::{
@@ -86,6 +86,8 @@ pub struct ForwardEntry {
     pub pool: u32,
     /// How long things may take.
     pub timeouts: Arc<Timeouts>,
+    /// How large a request's body may be, by its rule and by its fleet.
+    pub max_body: Option<u64>,
     /// Protocols that its clients may go over to.
     pub upgrades: Arc<[UpgradeToken]>,
     /// What of a request's header fields is changed.
@@ -238,11 +240,14 @@ impl Generation {
             .pools()
             .map(|(key, pool)| pool_entry(stamp, key, pool, values))
             .collect();
-        let pool_index: HashMap<&ObjectKey, u32> = pools.iter().map(|pool| &pool.key).zip(0..).collect();
+        let parts = Parts {
+            pools: pools.iter().map(|pool| &pool.key).zip(0..).collect(),
+            max_body: snapshot.limits().body_bytes,
+        };
         let scopes: HashMap<&ObjectKey, u16> = counted.iter().zip(0..).collect();
         let mut routes = Vec::new();
         for (key, route) in snapshot.routes() {
-            let mut entry = route_entry(stamp, key, route, &pool_index)?;
+            let mut entry = route_entry(stamp, key, route, &parts)?;
             entry.counted = scopes.get(key).copied();
             routes.push(entry);
         }
@@ -319,18 +324,21 @@ fn path_text(key: &ObjectKey) -> Arc<str> {
     format!("{}/{}", key.namespace, key.name).into()
 }
 
-fn route_entry(
-    stamp: Stamp,
-    key: &ObjectKey,
-    route: &RouteUnit,
-    pools: &HashMap<&ObjectKey, u32>,
-) -> Result<RouteEntry, BuildError> {
+/// What the entries of routes are made with.
+struct Parts<'a> {
+    /// Where each pool is.
+    pools: HashMap<&'a ObjectKey, u32>,
+    /// What the fleet allows.
+    max_body: Option<BodyBytes>,
+}
+
+fn route_entry(stamp: Stamp, key: &ObjectKey, route: &RouteUnit, parts: &Parts<'_>) -> Result<RouteEntry, BuildError> {
     let rule_entry = |(index, rule): (usize, &Rule)| {
         Ok(RuleEntry {
             stamp,
             text: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
             action: match &rule.action {
-                Action::Forward(forward) => ActionEntry::Forward(forward_entry(key, forward, pools)?),
+                Action::Forward(forward) => ActionEntry::Forward(forward_entry(key, forward, parts)?),
                 Action::Redirect(redirect) => ActionEntry::Redirect(redirect.clone()),
             },
             response_headers: rule.response_headers.clone(),
@@ -354,14 +362,11 @@ fn route_entry(
     })
 }
 
-fn forward_entry(
-    route: &ObjectKey,
-    forward: &Forward,
-    pools: &HashMap<&ObjectKey, u32>,
-) -> Result<ForwardEntry, BuildError> {
+fn forward_entry(route: &ObjectKey, forward: &Forward, parts: &Parts<'_>) -> Result<ForwardEntry, BuildError> {
     let Forward {
         pool,
         timeouts,
+        max_body,
         upgrades,
         request_headers,
         rewrite,
@@ -371,8 +376,9 @@ fn forward_entry(
         pool: pool.clone(),
     };
     Ok(ForwardEntry {
-        pool: *pools.get(pool).ok_or_else(no_pool)?,
+        pool: *parts.pools.get(pool).ok_or_else(no_pool)?,
         timeouts: timeouts.clone(),
+        max_body: max_body.iter().chain(&parts.max_body).map(|most| most.get()).min(),
         upgrades: upgrades.clone(),
         request_headers: request_headers.clone(),
         rewrite: rewrite.clone(),

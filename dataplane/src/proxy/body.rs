@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::deadline::Clock;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::grpc;
@@ -39,6 +40,8 @@ pub(crate) enum Progress {
 pub(crate) struct Watch {
     pub(super) bytes: Cell<u64>,
     pub(super) progress: Cell<Progress>,
+    /// Whether more of it is waited for.
+    pub(super) waits: Cell<bool>,
     /// The rule by which the client broke it, if it was that.
     pub(super) rule: Cell<Option<Rule>>,
 }
@@ -63,6 +66,9 @@ pub(crate) enum Broken {
     /// As that of HTTP/2 does.
     #[error(transparent)]
     Http2(incoming::Broken),
+    /// There is more of it than its rule allows.
+    #[error("the body is larger than it may be")]
+    TooLarge,
 }
 
 impl Broken {
@@ -72,6 +78,7 @@ impl Broken {
             // The guard of the connection names it.
             Self::Http1(error) => inner(error)?.get_ref()?.downcast_ref::<Rule>().copied(),
             Self::Http2(incoming::Broken::Cut(rule)) => Some(*rule),
+            Self::TooLarge => Some(Rule::BodySize),
             // A length that differs from the body, for one.
             Self::Http2(incoming::Broken::Stream(error)) => error.is_library().then_some(Rule::H2Protocol),
         }
@@ -88,7 +95,7 @@ impl Broken {
                 Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Failure::BadRequest,
                 Some(_) | None => Failure::ClientClosed,
             },
-            Self::Http2(_) => Failure::ClientClosed,
+            Self::Http2(_) | Self::TooLarge => Failure::ClientClosed,
         }
     }
 }
@@ -143,24 +150,32 @@ pub(crate) struct Streamed {
     watch: Rc<Watch>,
     /// Of its trailers the fields with these names concern this hop only.
     nominated: Vec<HeaderName>,
+    /// How many bytes it may have.
+    most: u64,
     replay: Replay,
 }
 
 impl RequestBody {
-    /// The body of a request and, if there is one, its watch.
-    pub(super) fn new(incoming: ClientBody, nominated: Vec<HeaderName>) -> (Self, Option<Rc<Watch>>) {
+    /// The body of a request, of at most so many bytes, and, if there is one, its watch.
+    pub(super) fn new(
+        incoming: ClientBody,
+        nominated: Vec<HeaderName>,
+        most: Option<u64>,
+    ) -> (Self, Option<Rc<Watch>>) {
         if incoming.is_end_stream() {
             return (Self::Empty, None);
         }
         let watch = Rc::new(Watch {
             bytes: Cell::new(0),
             progress: Cell::new(Progress::Flowing),
+            waits: Cell::new(false),
             rule: Cell::new(None),
         });
         let streamed = Streamed {
             incoming,
             watch: watch.clone(),
             nominated,
+            most: most.unwrap_or(u64::MAX),
             replay: Replay::default(),
         };
         (Self::Client(Box::new(streamed)), Some(watch))
@@ -197,7 +212,11 @@ impl Streamed {
         match frame {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    watch.bytes.set(watch.bytes.get().saturating_add(data.len() as u64));
+                    let bytes = watch.bytes.get().saturating_add(data.len() as u64);
+                    watch.bytes.set(bytes);
+                    if bytes > self.most {
+                        return Some(Err(self.breaks(Broken::TooLarge)));
+                    }
                     self.replay.data(data);
                 }
                 if let Some(trailers) = frame.trailers_mut() {
@@ -210,16 +229,18 @@ impl Streamed {
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => {
-                watch.rule.set(error.rule());
-                watch.progress.set(Progress::Broken(error.failure()));
-                Some(Err(error))
-            }
+            Some(Err(error)) => Some(Err(self.breaks(error))),
             None => {
                 watch.progress.set(Progress::Done);
                 None
             }
         }
+    }
+
+    fn breaks(&self, error: Broken) -> Broken {
+        self.watch.rule.set(error.rule());
+        self.watch.progress.set(Progress::Broken(error.failure()));
+        error
     }
 }
 
@@ -236,8 +257,9 @@ impl Body for RequestBody {
             Some(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
             None => {}
         }
-        let frame = ready!(Pin::new(&mut streamed.incoming).poll_frame(cx));
-        Poll::Ready(streamed.note(frame))
+        let frame = Pin::new(&mut streamed.incoming).poll_frame(cx);
+        streamed.watch.waits.set(frame.is_pending());
+        Poll::Ready(streamed.note(ready!(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -264,6 +286,20 @@ enum Source {
     Tunnel(Option<Box<Tunnel>>),
 }
 
+/// What an upstream's body has, or that it took too long.
+fn in_time(
+    frame: Poll<Option<Result<Frame<Bytes>, UpstreamBroken>>>,
+    clock: Option<&mut Clock>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, UpstreamBroken>>> {
+    let Some(clock) = clock else { return frame };
+    if frame.is_pending() {
+        return clock.poll(cx).map(|failure| Some(Err(UpstreamBroken::Slow(failure))));
+    }
+    clock.moved();
+    frame
+}
+
 /// A response body on its way to the client. The exchange ends with it.
 pub(crate) struct ResponseBody {
     source: Source,
@@ -272,6 +308,10 @@ pub(crate) struct ResponseBody {
     ended: bool,
     /// Whoever was to send it did not send all that it got.
     lost: bool,
+    /// Its upstream broke off, which a codec that still holds some of it is not told yet.
+    broken: Option<UpstreamBroken>,
+    /// How long all of it may take, if that is bounded.
+    clock: Option<Box<Clock>>,
     /// How a call ended is said in its trailers, also where its upstream breaks off and cannot say it.
     trailers_tell: bool,
 }
@@ -284,6 +324,8 @@ impl ResponseBody {
             exchange,
             ended: false,
             lost: false,
+            broken: None,
+            clock: None,
             trailers_tell: false,
         }
     }
@@ -293,11 +335,19 @@ impl ResponseBody {
         // Where both sides speak gRPC; and what has said how long it is can only be cut.
         let call = exchange.call().is_some() && grpc::call(head).is_some();
         let trailers_tell = exchange.stream.is_some() && call && body.size_hint().exact().is_none();
+        // Its head.
+        exchange.connection.gate.response_given();
+        let watch = &exchange.request_body;
+        let clock = exchange
+            .deadline
+            .map(|deadline| Box::new(Clock::new(deadline, watch.clone())));
         Self {
             source: Source::Upstream(body),
             exchange: Some(exchange),
             ended: false,
             lost: false,
+            broken: None,
+            clock,
             trailers_tell,
         }
     }
@@ -309,6 +359,8 @@ impl ResponseBody {
             exchange: None,
             ended: false,
             lost: false,
+            broken: None,
+            clock: None,
             trailers_tell: false,
         }
     }
@@ -329,7 +381,15 @@ impl ResponseBody {
     fn sent(&mut self, bytes: usize) {
         if let Some(exchange) = &mut self.exchange {
             exchange.bytes_out = exchange.bytes_out.saturating_add(bytes as u64);
+            exchange.connection.gate.response_given();
         }
+    }
+
+    /// Whether the codec of HTTP/1.1 has not written all that came. It drops that when a body breaks, and its client could not
+    /// tell what broke from a response that never began.
+    fn is_unwritten(&self) -> bool {
+        let codec = self.exchange.as_ref().filter(|exchange| exchange.stream.is_none());
+        codec.is_some_and(|exchange| exchange.connection.gate.response_is_unwritten())
     }
 
     /// The upstream broke off. Where only the end of the connection ends the body, it must not end in order.
@@ -351,9 +411,16 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamBroken>>> {
+        if self.broken.is_some() {
+            // The codec writes what it has before it asks again.
+            return match self.is_unwritten() {
+                true => Poll::Pending,
+                false => Poll::Ready(self.broken.take().map(Err)),
+            };
+        }
         let frame = match &mut self.source {
             Source::Own(content) => content.take().map(|content| Ok(Frame::data(content))),
-            Source::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Upstream(body) => ready!(in_time(Pin::new(body).poll_frame(cx), self.clock.as_deref_mut(), cx)),
             Source::Tunnel(_) => None,
         };
         if let Some(Err(error)) = &frame
@@ -368,6 +435,14 @@ impl Body for ResponseBody {
             self.source = Source::Own(None);
             self.ended = true;
             return Poll::Ready(Some(Ok(Frame::trailers(told))));
+        }
+        match frame {
+            Some(Err(error)) if self.is_unwritten() => {
+                self.broke(&error);
+                self.broken = Some(error);
+                return Poll::Pending;
+            }
+            _ => {}
         }
         match &frame {
             Some(Ok(frame)) => {
@@ -385,7 +460,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(content) => content.is_none(),
-            Source::Upstream(body) => body.is_end_stream(),
+            Source::Upstream(body) => self.broken.is_none() && body.is_end_stream(),
             Source::Tunnel(_) => true,
         }
     }

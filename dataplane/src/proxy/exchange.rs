@@ -1,8 +1,10 @@
 //! `Exchange`: one request and everything that is known of it, filled phase by phase. Access log, metrics and gate
 //! statistics are functions of it, made when it is dropped: no way of ending escapes the record.
 
+mod record;
+
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Body;
@@ -11,6 +13,7 @@ use sluice_model::upgrade::UpgradeToken;
 
 use super::body::{ClientBody, Progress, Watch};
 use super::connect::{self, Connect};
+use super::deadline::Deadline;
 use super::drain::Rest;
 use super::failure::{Failure, Whose};
 use super::forward::{Miss, Outgoing};
@@ -18,7 +21,6 @@ use super::grpc::{self, Status};
 use super::hints::Hints;
 use super::host::Host;
 use super::tunnel::Traffic;
-use crate::guard::Line as RequestLine;
 use crate::guard::gate::Refused;
 use crate::guard::rule::Rule;
 use crate::http2;
@@ -28,9 +30,8 @@ use crate::middleware::request_id;
 use crate::pool::rotation::EndpointEntry;
 use crate::router::Destination;
 use crate::stats::Verdict;
-use crate::telemetry::access_log::Line;
-use crate::telemetry::counters::{EndpointCounters, Protocol, WorkerCounters};
-use crate::telemetry::names::{NONE, OTHER};
+use crate::telemetry::counters::EndpointCounters;
+use crate::telemetry::names::OTHER;
 use crate::tls::clients::Shown;
 use crate::upstream::dial::Unreached;
 use crate::worker::connection::Connection;
@@ -60,6 +61,8 @@ pub(crate) struct Exchange {
     pub(super) rest: Rest,
     /// Fields that are taken out of its trailers too: what the client's `Connection` named, and what its rule sets or removes.
     pub(super) nominated: Vec<HeaderName>,
+    /// Until when it has to be over.
+    pub(super) deadline: Option<Deadline>,
     /// The protocol that it may go over to, and asks its upstream for.
     pub(super) upgrade: Option<UpgradeToken>,
     /// If it is an extended `CONNECT`.
@@ -126,6 +129,7 @@ impl Exchange {
             request_body: None,
             rest: Rest::Gone,
             nominated: Vec::new(),
+            deadline: None,
             upgrade: None,
             connect: None,
             tunnel: None,
@@ -180,6 +184,11 @@ impl Exchange {
     pub(super) fn broke_rule(&mut self, rule: Rule) -> Failure {
         self.rule = Some(rule);
         rule.failure()
+    }
+
+    /// The rule that it broke.
+    pub(super) fn broken_rule(&self) -> Option<Rule> {
+        self.rule
     }
 
     /// Its target and host are canonical now.
@@ -289,6 +298,11 @@ impl Exchange {
         self.worker.counters.endpoint(slot)
     }
 
+    /// Whether nothing of it was sent to the endpoint that was chosen last.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.sent.is_none()
+    }
+
     /// It is sent to the endpoint, perhaps again.
     pub(super) fn sending(&mut self) {
         if self.sent.is_some() {
@@ -362,12 +376,26 @@ impl Exchange {
         });
     }
 
-    /// The upstream broke off in the middle of the body.
+    /// Its answer broke off in the middle of the body. If the client broke its request before, or keeps it waiting, that is
+    /// why.
     pub(super) fn broke(&mut self, failure: Failure) {
         if self.failure.is_some() {
             return;
         }
+        let watch = self.request_body.as_deref();
+        let failure = match watch.map(|watch| watch.progress.get()) {
+            Some(Progress::Broken(by_client)) => by_client,
+            Some(Progress::Flowing | Progress::Done) | None => failure,
+        };
         self.failure = Some(failure);
+        if failure == Failure::ClientTimeout {
+            self.rule = Some(Rule::BodySlow);
+        } else if let Some(rule) = watch.and_then(|watch| watch.rule.get()) {
+            self.rule = Some(rule);
+        }
+        if failure.whose() == Whose::Client {
+            return;
+        }
         // A 5xx is counted as a failure already.
         let counted = self.call_status.is_some_and(Status::is_failure);
         if self.status.is_some_and(|status| status < 500)
@@ -414,129 +442,6 @@ impl Exchange {
     pub(super) fn route(&self) -> Option<&RouteEntry> {
         let routed = self.routed?;
         self.lane.as_ref()?.generation.routes.get(routed.to.route as usize)
-    }
-
-    fn count(&self, counters: &WorkerCounters, micros: u64) {
-        if let Some(requests) = counters.protocol(Protocol::of(self.version)) {
-            requests.add(1);
-        }
-        // What ended a whole connection is counted once, by that, however many requests were on it.
-        let of_connection = self.stream.as_ref().and_then(|stream| stream.ended_with_connection());
-        let own = self.rule.filter(|rule| of_connection != Some(*rule));
-        if let Some(refused) = own.and_then(|rule| counters.refused(rule)) {
-            refused.add(1);
-        }
-        let generation = self.lane.as_ref().map(|lane| &lane.generation);
-        let slot = match (self.routed, generation) {
-            (Some(Routed { to, .. }), Some(generation)) => generation.route_slot(to.route, to.rule).unwrap_or(OTHER),
-            (_, _) => NONE,
-        };
-        if let Some(route) = counters.route(slot) {
-            if let Some(status) = self.status.and_then(|status| route.status(status)) {
-                status.add(1);
-            }
-            if let Some(error) = self.failure.and_then(|failure| route.error(failure)) {
-                error.add(1);
-            }
-            if self.retries > 0 {
-                let outcome = match self.upstream_micros {
-                    Some(_) => &route.retries_answered,
-                    None => &route.retries_failed,
-                };
-                outcome.add(self.retries);
-            }
-            route.durations.record(micros);
-            route.request_sizes.record(self.bytes_in());
-            route.response_sizes.record(self.bytes_out);
-        }
-        if let (Some(endpoint), Some(micros)) = (self.endpoint_counters(), self.upstream_micros) {
-            endpoint.durations.record(micros);
-        }
-    }
-
-    fn bytes_in(&self) -> u64 {
-        self.request_body.as_ref().map_or(0, |watch| watch.bytes.get())
-    }
-
-    fn write(&self, line: &mut Line<'_>, micros: u64) {
-        line.time("timestamp", SystemTime::now());
-        line.text("request_id", self.request_id.as_bytes());
-        match self.refused.map(|refused| refused.line) {
-            Some(RequestLine::Unknown) => {}
-            Some(RequestLine::Known) | None => {
-                line.text("method", self.method.as_str().as_bytes());
-                line.text("path", self.uri.path().as_bytes());
-            }
-        }
-        line.text("protocol", Protocol::of(self.version).as_str().as_bytes());
-        if let Some(host) = &self.host {
-            line.text("host", host.name().as_bytes());
-        }
-        self.write_way(line);
-        line.number("status", u64::from(self.status.unwrap_or_default()));
-        line.millis("duration_ms", micros);
-        if let Some(micros) = self.upstream_micros {
-            line.millis("upstream_duration_ms", micros);
-        }
-        line.number("retries", self.retries);
-        if let Some(error) = &self.upstream_error {
-            line.text("upstream_error", error.as_bytes());
-        }
-        if let Some(failure) = self.failure {
-            line.text("error_category", failure.category().as_bytes());
-        }
-        if let Some(status) = self.call_status {
-            line.number("grpc_status", u64::from(status.0));
-        }
-        if let Some(rule) = self.rule {
-            line.text("refused_by", rule.as_str().as_bytes());
-        }
-        self.write_bytes(line);
-        line.text("client", self.connection.client.as_bytes());
-        if let Some(facts) = self.connection.tls.get() {
-            line.text("tls", facts.version.as_str().as_bytes());
-            line.text("tls_cipher", facts.cipher.as_bytes());
-            if let Some(name) = &facts.name {
-                line.text("sni", name.as_bytes());
-            }
-            if let Some(client) = &facts.client {
-                line.text("client_certificate", client.fingerprint().to_string().as_bytes());
-            }
-        }
-        line.text("instance", self.worker.instance.as_bytes());
-    }
-
-    fn write_bytes(&self, line: &mut Line<'_>) {
-        let Some(tunnel) = &self.tunnel else {
-            line.number("bytes_in", self.bytes_in());
-            line.number("bytes_out", self.bytes_out);
-            return;
-        };
-        line.number("bytes_in", tunnel.bytes_in.get());
-        line.number("bytes_out", tunnel.bytes_out.get());
-        let token = self.upgrade.as_ref().map(UpgradeToken::as_str).unwrap_or_default();
-        line.text("upgrade", token.as_bytes());
-        line.text("tunnel_end", tunnel.end.get().as_str().as_bytes());
-    }
-
-    fn write_way(&self, line: &mut Line<'_>) {
-        if let Some(lane) = &self.lane {
-            line.text("revision", lane.generation.revision_text.as_bytes());
-            line.text("role", lane.generation.role.as_str().as_bytes());
-        }
-        let rule = self.routed.map(|routed| routed.to.rule as usize);
-        if let Some((route, rule)) = self.route().zip(rule) {
-            line.text("route", route.text.as_bytes());
-            if let Some(rule) = route.rules.get(rule) {
-                line.text("rule", rule.text.as_bytes());
-            }
-        }
-        if let Some((_, pool)) = self.pool() {
-            line.text("pool", pool.text.as_bytes());
-        }
-        if let Some(endpoint) = self.endpoint() {
-            line.text("endpoint", endpoint.text.as_bytes());
-        }
     }
 }
 

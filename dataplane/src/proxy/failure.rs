@@ -12,6 +12,8 @@ pub enum Failure {
     UriTooLong,
     /// Its head is too large.
     HeadersTooLarge,
+    /// Its body is larger than its rule or its fleet allows.
+    RequestTooLarge,
     /// CONNECT or TRACE.
     MethodNotAllowed,
     /// Its head or its body came too slowly.
@@ -38,8 +40,10 @@ pub enum Failure {
     NotReady,
     /// This process has no file descriptor, port or memory left for a connection to an upstream.
     Exhausted,
-    /// The route's request timeout passed before the response's head was there.
+    /// The route's request timeout passed before all of the response was there.
     RequestTimeout,
+    /// The upstream took longer than one try may, or than nothing may come.
+    UpstreamTimeout,
     /// The upstream could not be reached.
     UpstreamConnectFailed,
     /// The upstream closed the connection before its response was complete.
@@ -78,11 +82,12 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::TooManyConnections,
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
+        Self::RequestTooLarge,
         Self::MethodNotAllowed,
         Self::ClientTimeout,
         Self::ExpectationFailed,
@@ -97,6 +102,7 @@ impl Failure {
         Self::NotReady,
         Self::Exhausted,
         Self::RequestTimeout,
+        Self::UpstreamTimeout,
         Self::UpstreamConnectFailed,
         Self::UpstreamReset,
         Self::UpstreamProtocolError,
@@ -111,6 +117,7 @@ impl Failure {
             Self::BadRequest => "bad_request",
             Self::UriTooLong => "uri_too_long",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::RequestTooLarge => "request_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::ClientTimeout => "client_timeout",
             Self::ExpectationFailed => "expectation_failed",
@@ -125,6 +132,7 @@ impl Failure {
             Self::NotReady => "not_ready",
             Self::Exhausted => "exhausted",
             Self::RequestTimeout => "request_timeout",
+            Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamConnectFailed => "upstream_connect_failed",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamProtocolError => "upstream_protocol_error",
@@ -139,6 +147,7 @@ impl Failure {
             Self::BadRequest => 400,
             Self::UriTooLong => 414,
             Self::HeadersTooLarge => 431,
+            Self::RequestTooLarge => 413,
             Self::MethodNotAllowed => 405,
             Self::ClientTimeout => 408,
             Self::ExpectationFailed => 417,
@@ -150,7 +159,7 @@ impl Failure {
             Self::TlsRequired => 426,
             Self::RedirectLoop => 508,
             Self::TooManyConnections | Self::NoEndpoint | Self::NotReady | Self::Exhausted => 503,
-            Self::RequestTimeout => 504,
+            Self::RequestTimeout | Self::UpstreamTimeout => 504,
             Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => 502,
             Self::ClientClosed => 499,
             Self::Internal => 500,
@@ -164,6 +173,7 @@ impl Failure {
             | Self::BadRequest
             | Self::UriTooLong
             | Self::HeadersTooLarge
+            | Self::RequestTooLarge
             | Self::MethodNotAllowed
             | Self::ClientTimeout
             | Self::ExpectationFailed
@@ -174,9 +184,11 @@ impl Failure {
             | Self::NoRoute
             | Self::TlsRequired
             | Self::ClientClosed => Whose::Client,
-            Self::RequestTimeout | Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => {
-                Whose::Upstream
-            }
+            Self::RequestTimeout
+            | Self::UpstreamTimeout
+            | Self::UpstreamConnectFailed
+            | Self::UpstreamReset
+            | Self::UpstreamProtocolError => Whose::Upstream,
             Self::RedirectLoop | Self::NoEndpoint => Whose::Operator,
             Self::NotReady | Self::Exhausted | Self::Internal => Whose::Proxy,
         }
@@ -191,6 +203,7 @@ impl Failure {
             | Self::BadRequest
             | Self::UriTooLong
             | Self::HeadersTooLarge
+            | Self::RequestTooLarge
             | Self::MethodNotAllowed
             | Self::ClientTimeout
             | Self::ExpectationFailed
@@ -204,6 +217,7 @@ impl Failure {
             | Self::NoEndpoint
             | Self::NotReady
             | Self::RequestTimeout
+            | Self::UpstreamTimeout
             | Self::UpstreamProtocolError
             | Self::ClientClosed
             | Self::Internal => Retryable::Never,
@@ -217,6 +231,7 @@ impl Failure {
             Self::BadRequest => "the request is malformed",
             Self::UriTooLong => "the request target is too long",
             Self::HeadersTooLarge => "the request header fields are too large",
+            Self::RequestTooLarge => "the request body is too large",
             Self::MethodNotAllowed => "this method is not allowed here",
             Self::ClientTimeout => "the request came too slowly",
             Self::ExpectationFailed => "the only expectation that can be met is 100-continue",
@@ -231,6 +246,7 @@ impl Failure {
             Self::NotReady => "no configuration is active yet",
             Self::Exhausted => "there is no room for another connection to an upstream; try again",
             Self::RequestTimeout => "the upstream did not answer in time",
+            Self::UpstreamTimeout => "the upstream was silent for too long",
             Self::UpstreamConnectFailed => "the upstream could not be reached",
             Self::UpstreamReset => "the upstream closed the connection before it answered",
             Self::UpstreamProtocolError => "the upstream's answer is not valid HTTP",
@@ -250,6 +266,7 @@ impl Failure {
             | Self::VersionNotSupported
             | Self::TooManyConnections => true,
             Self::MethodNotAllowed
+            | Self::RequestTooLarge
             | Self::ExpectationFailed
             | Self::Misdirected
             | Self::ClientCertificateRequired
@@ -260,6 +277,7 @@ impl Failure {
             | Self::NotReady
             | Self::Exhausted
             | Self::RequestTimeout
+            | Self::UpstreamTimeout
             | Self::UpstreamConnectFailed
             | Self::UpstreamReset
             | Self::UpstreamProtocolError

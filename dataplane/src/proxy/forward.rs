@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::headers::Survey;
 use super::incoming::Broken;
-use super::{Answer, connect, http1, http2, upgrade};
+use super::{Answer, connect, deadline, http1, http2, upgrade};
 use crate::pool::transport::Place;
 use crate::tls::upstream::Offer;
 use crate::worker::lane::Spoken;
@@ -53,6 +53,8 @@ pub(super) enum Miss {
     Unsent(Outgoing),
     /// There was no connection to write it to, and here it is again: another endpoint may do.
     Unreached(Outgoing, Failure),
+    /// It took longer than one try may. Another endpoint may do, and the request can go there.
+    Slow(Outgoing),
     /// It may have been acted upon.
     Sent(Failure),
 }
@@ -66,19 +68,48 @@ pub(super) async fn forward(exchange: &mut Exchange, mut request: Outgoing) -> R
         && let Some(way) = choose(exchange, &tried)?
     {
         name_host(exchange, &mut request)?;
-        (request, failure) = match at_endpoint(exchange, &way, request).await {
+        (request, failure) = match one_try(exchange, &way, request).await {
             Ok(answer) => return Ok(answer),
             Err(Miss::Sent(failure)) => return Err(failure),
             Err(Miss::Unsent(request)) => (request, Failure::UpstreamReset),
             Err(Miss::Unreached(request, failure)) => (request, failure),
+            Err(Miss::Slow(request)) => (request, Failure::UpstreamTimeout),
         };
-        // What this process lacks is not held against the endpoint. Another one may have a connection at rest.
-        if failure != Failure::Exhausted {
+        // What this process lacks is not held against the endpoint: another one may have a connection at rest. And one that is
+        // slow may have been reached.
+        if !matches!(failure, Failure::Exhausted | Failure::UpstreamTimeout) {
             exchange.not_reached();
         }
         tried.push(way.place.address);
     }
     Err(failure)
+}
+
+/// Sends the request to this endpoint, within the time that its rule gives one try. What has no body, and was not sent or can
+/// be sent twice, can go to another one then.
+async fn one_try(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
+    let limit = exchange.forward_entry().and_then(|forward| forward.timeouts.per_try);
+    let Some(limit) = limit else {
+        return at_endpoint(exchange, way, request).await;
+    };
+    let repeat = repeat(exchange, &request);
+    let copy = matches!(request.body(), RequestBody::Empty).then(|| head_of(&request));
+    let attempt = at_endpoint(exchange, way, request);
+    // Few rules ask for it: in a box it does not make every request's future as large.
+    if let Ok(done) = Box::pin(tokio::time::timeout(deadline::time(limit), attempt)).await {
+        return done;
+    }
+    let harmless = repeat == Repeat::Harmless;
+    match copy {
+        Some(head) if harmless || exchange.is_unsent() => {
+            exchange.repeated |= !exchange.is_unsent();
+            Err(Miss::Slow(Box::new(head)))
+        }
+        Some(_) | None => {
+            let watch = exchange.request_body.as_deref();
+            Err(Miss::Sent(deadline::blame(watch, Failure::UpstreamTimeout)))
+        }
+    }
 }
 
 /// Sends the request to this endpoint, in the version of HTTP that its pool says.
@@ -141,7 +172,8 @@ pub(super) fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) ->
     if let Some(connect) = &mut exchange.connect {
         return Box::new(Request::from_parts(parts, connect.keep(incoming)));
     }
-    let (body, watch) = RequestBody::new(incoming, std::mem::take(&mut exchange.nominated));
+    let most = exchange.forward_entry().and_then(|forward| forward.max_body);
+    let (body, watch) = RequestBody::new(incoming, std::mem::take(&mut exchange.nominated), most);
     exchange.request_body = watch;
     Box::new(Request::from_parts(parts, body))
 }

@@ -39,11 +39,11 @@ impl Status {
     pub(super) fn of(failure: Failure) -> Self {
         match failure {
             Failure::BadRequest | Failure::UpstreamProtocolError | Failure::Internal => INTERNAL,
-            Failure::UriTooLong | Failure::HeadersTooLarge => RESOURCE_EXHAUSTED,
+            Failure::UriTooLong | Failure::HeadersTooLarge | Failure::RequestTooLarge => RESOURCE_EXHAUSTED,
             Failure::MethodNotAllowed | Failure::NotImplemented | Failure::VersionNotSupported | Failure::NoRoute => {
                 UNIMPLEMENTED
             }
-            Failure::ClientTimeout | Failure::RequestTimeout => DEADLINE_EXCEEDED,
+            Failure::ClientTimeout | Failure::RequestTimeout | Failure::UpstreamTimeout => DEADLINE_EXCEEDED,
             Failure::ClientCertificateRequired => PERMISSION_DENIED,
             Failure::ExpectationFailed | Failure::TlsRequired => FAILED_PRECONDITION,
             Failure::TooManyConnections

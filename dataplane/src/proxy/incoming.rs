@@ -26,6 +26,9 @@ pub(crate) enum Broken {
     /// As that of HTTP/2 does.
     #[error(transparent)]
     Http2(h2::Error),
+    /// It took too long, by this limit of its rule.
+    #[error("{}", .0.message())]
+    Slow(Failure),
 }
 
 impl Broken {
@@ -37,6 +40,7 @@ impl Broken {
                 matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) || error.is_parse()
             }
             Self::Http2(error) => error.is_library() && !error.is_io(),
+            Self::Slow(failure) => return *failure,
         };
         if nonsense {
             Failure::UpstreamProtocolError

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use hyper::ext::ReasonPhrase;
 
 use super::body::ResponseBody;
 use super::drain::Rest;
@@ -37,6 +38,10 @@ pub(super) fn upstream(mut exchange: Box<Exchange>, response: Response<UpstreamB
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     parts.extensions.clear();
+    if parts.status.canonical_reason().is_none() {
+        // The codec would make one up.
+        parts.extensions.insert(ReasonPhrase::from_static(b""));
+    }
     // A hop speaks its own version (RFC 9110 §2.5): an HTTP/1.0 upstream's body, which ends with its connection, goes on
     // in chunks, so that a client can tell its end from a break. The codec lowers it for clients of HTTP/1.0.
     parts.version = Version::HTTP_11;
@@ -86,7 +91,7 @@ pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response
     if let Some(kind) = exchange.call().cloned() {
         return of_call(exchange, failure, kind, rest);
     }
-    let body = content(failure, &id);
+    let body = content(failure, exchange.broken_rule(), &id);
     let version = exchange.version;
     let mut response = of_failure(failure, id, ResponseBody::own(body, Some(exchange)));
     if failure == Failure::TlsRequired && version == Version::HTTP_11 {
@@ -106,11 +111,18 @@ pub(super) fn failure(mut exchange: Box<Exchange>, failure: Failure) -> Response
 /// A call of gRPC failed: its status is all that its client looks at (trailers-only).
 fn of_call(exchange: Box<Exchange>, failure: Failure, kind: HeaderValue, rest: Rest) -> Response<ResponseBody> {
     let (id, closes) = (exchange.request_id.clone(), exchange.is_last(rest));
+    let message = match exchange.broken_rule().and_then(Rule::words) {
+        // Printable ASCII without '%', so that there is nothing to encode.
+        Some(words) => HeaderValue::try_from(format!("{}: {words}", failure.message())),
+        None => Ok(HeaderValue::from_static(failure.message())),
+    };
     let mut response = Response::new(ResponseBody::own(Bytes::new(), Some(exchange)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, kind);
     headers.insert(grpc::GRPC_STATUS, HeaderValue::from(grpc::Status::of(failure).0));
-    headers.insert(grpc::GRPC_MESSAGE, HeaderValue::from_static(failure.message()));
+    if let Ok(message) = message {
+        headers.insert(grpc::GRPC_MESSAGE, message);
+    }
     headers.insert(X_REQUEST_ID, id);
     if closes {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -121,7 +133,7 @@ fn of_call(exchange: Box<Exchange>, failure: Failure, kind: HeaderValue, rest: R
 /// A panic took the exchange with it; its id is left.
 pub(super) fn after_panic(worker: &Worker, id: HeaderValue) -> Response<ResponseBody> {
     tracing::error!(request_id = ?id, instance = %worker.instance, "a request ended in a panic: please report it");
-    let body = content(Failure::Internal, &id);
+    let body = content(Failure::Internal, None, &id);
     of_failure(Failure::Internal, id, ResponseBody::own(body, None))
 }
 
@@ -193,23 +205,20 @@ fn of_failure(failure: Failure, id: HeaderValue, body: ResponseBody) -> Response
 
 /// Written by hand: an id is a token, the rest are our own words, so there is nothing to escape but what tokens allow
 /// anyway (no quotes, no backslashes).
-fn content(failure: Failure, id: &HeaderValue) -> Bytes {
-    let mut body = Vec::with_capacity(192);
+fn content(failure: Failure, rule: Option<Rule>, id: &HeaderValue) -> Bytes {
+    let mut body = Vec::with_capacity(256);
     let status = failure_status(failure);
-    let parts: [&[u8]; 9] = [
-        b"{\"status\":",
-        &status,
-        b",\"request_id\":\"",
-        id.as_bytes(),
-        b"\",\"error_category\":\"",
-        failure.category().as_bytes(),
-        b"\",\"message\":\"",
-        failure.message().as_bytes(),
-        b"\"}\n",
-    ];
-    for part in parts {
-        body.extend_from_slice(part);
+    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| body.extend_from_slice(part));
+    put(&[b"{\"status\":", &status, b",\"request_id\":\"", id.as_bytes()]);
+    put(&[b"\",\"error_category\":\"", failure.category().as_bytes()]);
+    if let Some(rule) = rule {
+        put(&[b"\",\"rule\":\"", rule.as_str().as_bytes()]);
     }
+    put(&[b"\",\"message\":\"", failure.message().as_bytes()]);
+    if let Some(words) = rule.and_then(Rule::words) {
+        put(&[b": ", words.as_bytes()]);
+    }
+    put(&[b"\"}\n"]);
     Bytes::from(body)
 }
 
@@ -222,17 +231,41 @@ fn failure_status(failure: Failure) -> [u8; 3] {
 mod tests {
     use super::*;
 
+    fn parsed(failure: Failure, rule: Option<Rule>) -> serde_json::Value {
+        let body = content(failure, rule, &HeaderValue::from_static("a'b|c"));
+        serde_json::from_slice(&body).unwrap()
+    }
+
     #[test]
     fn every_failure_is_valid_json() {
         for failure in Failure::ALL {
-            let body = content(failure, &HeaderValue::from_static("a'b|c"));
-            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let body = parsed(failure, None);
             assert_eq!(body["status"], failure.status());
             assert_eq!(body["error_category"], failure.category());
             assert_eq!(
                 (&body["request_id"], &body["message"]),
                 (&"a'b|c".into(), &failure.message().into())
             );
+            assert_eq!(body.get("rule"), None);
+        }
+    }
+
+    #[test]
+    fn the_rule_that_was_broken_is_named_and_put_into_words() {
+        let body = parsed(Failure::BadRequest, Some(Rule::HostMissing));
+        assert_eq!(body["rule"], "host_missing");
+        assert_eq!(body["message"], "the request is malformed: there is no Host");
+        for rule in Rule::ALL {
+            let body = parsed(rule.failure(), Some(*rule));
+            assert_eq!(body["rule"], rule.as_str());
+            let message = body["message"].as_str().unwrap();
+            // gRPC-message of HTTP/2 would have '%' encoded.
+            let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
+            assert!(message.bytes().all(is_plain), "{message}");
+            // "Malformed" alone helps nobody who is to mend it.
+            let says_how = rule.failure() != Failure::BadRequest || rule.words().is_some();
+            let is_answered = !["h2_", "proxy_"].iter().any(|of| rule.as_str().starts_with(of));
+            assert!(says_how || !is_answered, "{rule}");
         }
     }
 }

@@ -58,6 +58,7 @@ impl Setup {
             action: Action::Forward(Forward {
                 timeouts: Arc::new(Timeouts {
                     request: timeout_ms.and_then(TimeoutMillis::new),
+                    ..Timeouts::default()
                 }),
                 ..Forward::to(key(&format!("Pool t/{pool}")))
             }),
@@ -82,14 +83,21 @@ impl Setup {
     }
 
     /// What clients of a route may go over to.
-    pub(crate) fn upgrades(mut self, route: &str, tokens: &[&str]) -> Self {
+    pub(crate) fn upgrades(self, route: &str, tokens: &[&str]) -> Self {
+        self.forward(route, |forward| {
+            forward.upgrades = tokens.iter().map(|text| UpgradeToken::new(text).unwrap()).collect();
+        })
+    }
+
+    /// How the requests of a route go to their pool.
+    pub(crate) fn forward(mut self, route: &str, change: impl Fn(&mut Forward)) -> Self {
         let key = key(&format!("ProxyRoute t/{route}"));
         let Some(Unit::Route(mut route)) = self.config.get(&key).cloned() else {
             panic!("no route {route}");
         };
         for rule in &mut route.rules {
             if let Action::Forward(forward) = &mut rule.action {
-                forward.upgrades = tokens.iter().map(|text| UpgradeToken::new(text).unwrap()).collect();
+                change(forward);
             }
         }
         self.config.insert(key, Unit::Route(route));

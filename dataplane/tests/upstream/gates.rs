@@ -115,6 +115,11 @@ async fn what_clients_do_to_calls_is_no_failure() {
     let bad = Request::post("http://a.test/%00").header("content-type", "application/grpc");
     let answer = within(good.ask(bad.body(()).unwrap(), None)).await.unwrap();
     assert_eq!(answer.head.headers()["grpc-status"], "13");
+    let message = answer.head.headers()["grpc-message"].to_str().unwrap();
+    assert!(
+        message.starts_with("the request is malformed: servers would read its path"),
+        "{message}"
+    );
     let told = counted(&world).await;
     assert_eq!((told.failures, told.client_failures), (0, 1));
 }

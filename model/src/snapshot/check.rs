@@ -190,6 +190,7 @@ fn check_forward(config: &Config, place: &str, forward: &Forward, matches: &[Rou
     let Forward {
         pool,
         timeouts: _,
+        max_body: _,
         upgrades,
         request_headers,
         rewrite,

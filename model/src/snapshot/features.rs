@@ -47,6 +47,14 @@ fn route_features(route: &RouteUnit) -> Vec<Feature> {
         Action::Forward(forward) => !forward.upgrades.is_empty(),
         Action::Redirect(_) => false,
     };
+    let limits_bodies = |rule: &Rule| match &rule.action {
+        Action::Forward(forward) => forward.max_body.is_some(),
+        Action::Redirect(_) => false,
+    };
+    let has_fine_timeouts = |rule: &Rule| match &rule.action {
+        Action::Forward(forward) => forward.timeouts.per_try.is_some() || forward.timeouts.idle.is_some(),
+        Action::Redirect(_) => false,
+    };
     let redirects = |rule: &Rule| matches!(rule.action, Action::Redirect(_));
     let asks = |rule: &Rule| rule.client_auth == RuleClientAuth::Required;
     let forwards = |auth: &ClientAuth| !auth.forwarded.is_empty();
@@ -64,6 +72,8 @@ fn route_features(route: &RouteUnit) -> Vec<Feature> {
         (Feature::Redirects, route.rules.iter().any(redirects)),
         (Feature::Rewrites, route.rules.iter().any(rewrites)),
         (Feature::Upgrades, route.rules.iter().any(upgrades)),
+        (Feature::RequestBodyLimits, route.rules.iter().any(limits_bodies)),
+        (Feature::FineTimeouts, route.rules.iter().any(has_fine_timeouts)),
     ];
     uses.into_iter()
         .filter(|(_, used)| *used)
@@ -96,6 +106,9 @@ fn data_plane_features(plane: &DataPlaneUnit) -> Vec<Feature> {
     }
     if plane.limits != ClientLimits::default() {
         features.push(Feature::ClientLimits);
+    }
+    if plane.limits.body_bytes.is_some() {
+        features.push(Feature::RequestBodyLimits);
     }
     features
 }

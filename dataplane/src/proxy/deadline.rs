@@ -1,0 +1,244 @@
+//! How long a rule lets things take: a request in all, one try of it, and silence. Nobody is blamed for another one's delay: what a
+//! client keeps waiting for is the client's, and an answer that is under way is cut only while it is its upstream that is
+//! waited for.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use sluice_model::unit::{TimeoutMillis, Timeouts};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+
+use super::body::{Progress, Watch};
+use super::failure::Failure;
+
+/// Until when a request has to be answered, and how long it may be silent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    ends: Option<Instant>,
+    idle: Option<Duration>,
+}
+
+/// As a duration.
+pub(super) fn time(millis: TimeoutMillis) -> Duration {
+    Duration::from_millis(millis.get())
+}
+
+impl Deadline {
+    /// Of a request that came at `started`; `None`: it may take as long as it likes.
+    pub(super) fn of(timeouts: &Timeouts, started: std::time::Instant) -> Option<Self> {
+        let Timeouts {
+            request,
+            idle,
+            per_try: _,
+        } = timeouts;
+        if request.is_none() && idle.is_none() {
+            return None;
+        }
+        Some(Self {
+            ends: request.and_then(|limit| Instant::from_std(started).checked_add(time(limit))),
+            idle: idle.map(time),
+        })
+    }
+
+    /// When to look next, if something moved at `moved`. A day from then if never.
+    fn due(&self, moved: Instant) -> Instant {
+        let silent = self.idle.map(|idle| moved + idle);
+        let due = self.ends.into_iter().chain(silent).min();
+        due.unwrap_or(moved + Duration::from_secs(86_400))
+    }
+
+    /// What it fails with at `now`, if nothing has moved since `moved`.
+    fn passed(&self, now: Instant, moved: Instant) -> Option<Failure> {
+        if self.ends.is_some_and(|ends| ends <= now) {
+            return Some(Failure::RequestTimeout);
+        }
+        let silent = self.idle.is_some_and(|idle| moved + idle <= now);
+        silent.then_some(Failure::UpstreamTimeout)
+    }
+
+    /// Waits for an answer for as long as there is time. Bytes of the request's body are no silence.
+    pub(super) async fn hold<T>(
+        self,
+        watch: Option<Rc<Watch>>,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut answer = pin!(answer);
+        let mut sign = Sign::of(watch);
+        loop {
+            if let Ok(answer) = timeout_at(self.due(sign.moved), answer.as_mut()).await {
+                return answer;
+            }
+            sign.look();
+            if let Some(failure) = self.passed(Instant::now(), sign.moved) {
+                return Err(sign.blame(failure));
+            }
+        }
+    }
+}
+
+/// When something of a request's body came last.
+#[derive(Debug)]
+struct Sign {
+    watch: Option<Rc<Watch>>,
+    bytes: u64,
+    moved: Instant,
+}
+
+impl Sign {
+    fn of(watch: Option<Rc<Watch>>) -> Self {
+        Self {
+            bytes: watch.as_ref().map_or(0, |watch| watch.bytes.get()),
+            moved: Instant::now(),
+            watch,
+        }
+    }
+
+    /// Sees whether something came since it was asked last, which then was now: silence is noticed late rather than early.
+    fn look(&mut self) {
+        let bytes = self.watch.as_ref().map_or(0, |watch| watch.bytes.get());
+        if bytes != self.bytes {
+            self.bytes = bytes;
+            self.moved = Instant::now();
+        }
+    }
+
+    fn blame(&self, failure: Failure) -> Failure {
+        blame(self.watch.as_deref(), failure)
+    }
+}
+
+/// Whose it is that something took too long: the client's, if more of its body is waited for.
+pub(super) fn blame(watch: Option<&Watch>, failure: Failure) -> Failure {
+    match watch {
+        Some(watch) if watch.waits.get() && watch.progress.get() == Progress::Flowing => Failure::ClientTimeout,
+        Some(_) | None => failure,
+    }
+}
+
+/// The deadline of an answer whose head has gone to the client.
+#[derive(Debug)]
+pub(super) struct Clock {
+    deadline: Deadline,
+    sign: Sign,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Clock {
+    /// It goes on from `deadline`; a request with `watch` may still be sending.
+    pub(super) fn new(deadline: Deadline, watch: Option<Rc<Watch>>) -> Self {
+        let sign = Sign::of(watch);
+        Self {
+            sleep: Box::pin(sleep_until(deadline.due(sign.moved))),
+            deadline,
+            sign,
+        }
+    }
+
+    /// Something of the answer came.
+    pub(super) fn moved(&mut self) {
+        self.sign.moved = Instant::now();
+    }
+
+    /// While the upstream is waited for: ready when that took too long.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            self.sign.look();
+            if let Some(failure) = self.deadline.passed(Instant::now(), self.sign.moved) {
+                return Poll::Ready(self.sign.blame(failure));
+            }
+            let due = self.deadline.due(self.sign.moved);
+            self.sleep.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::{pending, poll_fn};
+
+    use super::*;
+
+    fn deadline(request_ms: u64, idle_ms: u64) -> Deadline {
+        let timeouts = Timeouts {
+            request: TimeoutMillis::new(request_ms),
+            per_try: None,
+            idle: TimeoutMillis::new(idle_ms),
+        };
+        Deadline::of(&timeouts, Instant::now().into_std()).unwrap()
+    }
+
+    fn body(progress: Progress) -> Rc<Watch> {
+        Rc::new(Watch {
+            bytes: Cell::new(0),
+            progress: Cell::new(progress),
+            waits: Cell::new(true),
+            rule: Cell::new(None),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_of_both_ends_it() {
+        for (request, idle, failure, after) in [
+            (5_000, 0, Failure::RequestTimeout, 5_000),
+            (0, 3_000, Failure::UpstreamTimeout, 3_000),
+            (5_000, 3_000, Failure::UpstreamTimeout, 3_000),
+            (2_000, 3_000, Failure::RequestTimeout, 2_000),
+        ] {
+            let began = Instant::now();
+            let held = deadline(request, idle)
+                .hold(None, pending::<Result<(), Failure>>())
+                .await;
+            assert_eq!((held, began.elapsed().as_millis()), (Err(failure), after));
+        }
+        let none = Timeouts::default();
+        assert!(Deadline::of(&none, Instant::now().into_std()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_moves_is_no_silence_and_one_that_waits_is_the_clients() {
+        let watch = body(Progress::Flowing);
+        let sends = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                watch.bytes.set(watch.bytes.get() + 1);
+            }
+            pending::<()>().await;
+        };
+        let began = Instant::now();
+        let answer = pending::<Result<(), Failure>>();
+        let held = tokio::select! {
+            held = deadline(0, 1_000).hold(Some(watch.clone()), answer) => held,
+            () = sends => Ok(()),
+        };
+        assert_eq!(held, Err(Failure::ClientTimeout));
+        // It moved last after 9 s; silence is noticed late, never early.
+        let after = began.elapsed().as_millis();
+        assert!((10_000..=11_000).contains(&after), "{after}");
+        let sent = body(Progress::Done);
+        let held = deadline(1_000, 0)
+            .hold(Some(sent), pending::<Result<(), Failure>>())
+            .await;
+        assert_eq!(held, Err(Failure::RequestTimeout), "all of it has come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_of_an_answer_goes_on_while_that_moves() {
+        let mut clock = Clock::new(deadline(10_000, 1_000), None);
+        let began = Instant::now();
+        for _ in 0..4 {
+            let step = tokio::time::timeout(Duration::from_millis(800), poll_fn(|cx| clock.poll(cx))).await;
+            assert!(step.is_err(), "{step:?}");
+            clock.moved();
+        }
+        let failure = poll_fn(|cx| clock.poll(cx)).await;
+        assert_eq!(
+            (failure, began.elapsed().as_millis()),
+            (Failure::UpstreamTimeout, 4 * 800 + 1_000)
+        );
+    }
+}
