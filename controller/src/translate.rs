@@ -292,6 +292,8 @@ mod tests {
             (api::CERTIFICATES_MAX_ITEMS, model::MAX_CERTIFICATES_PER_ROUTE),
             (api::ENDPOINTS_MAX_ITEMS, model::MAX_ENDPOINTS_PER_POOL),
             (api::LISTENERS_MAX_ITEMS, model::MAX_LISTENERS),
+            (api::PER_ENDPOINT_MAX, model::UPSTREAM_CONNECTIONS_MOST as usize),
+            (api::PENDING_MAX, model::UPSTREAM_PENDING_MOST as usize),
             (api::PROXY_PROTOCOL_SOURCES_MAX_ITEMS, model::MAX_PROXY_PROTOCOL_SOURCES),
             (api::STAGES_MAX_ITEMS, model::ROLLOUT_STAGES_MAX),
             (api::GATES_MAX_ITEMS, model::ROLLOUT_GATES_MAX),

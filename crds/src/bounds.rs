@@ -48,6 +48,10 @@ pub const CERTIFICATE_PARTS_MAX_ITEMS: u32 = 4;
 pub const ADDRESS_MAX_BYTES: u32 = 45;
 /// Weight of one endpoint. As in Gateway API.
 pub const WEIGHT_MAX: u32 = 1_000_000;
+/// Connections to one endpoint that a pool may allow an instance: more than an address has ports.
+pub const PER_ENDPOINT_MAX: u32 = 1_000_000;
+/// Requests of an instance that may wait for one of them: as many as there may be clients.
+pub const PENDING_MAX: u32 = 1_000_000;
 /// Listeners of one fleet. Each is a socket on every worker of every instance.
 pub const LISTENERS_MAX_ITEMS: u32 = 16;
 /// Ranges of addresses from which one listener expects the PROXY protocol: clouds publish some dozens.

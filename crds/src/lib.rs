@@ -30,7 +30,9 @@ pub use condition::Condition;
 pub use filters::{
     ChangedName, HeaderChanges, HeaderField, PathChange, PathChangeType, RedirectScheme, RequestRedirect, UrlRewrite,
 };
-pub use pool::{Endpoint, Pool, PoolProtocol, PoolSpec, PoolStatus, PoolTls, RemovalBrake, ServiceReference};
+pub use pool::{
+    Endpoint, Pool, PoolConnections, PoolProtocol, PoolSpec, PoolStatus, PoolTls, RemovalBrake, ServiceReference,
+};
 pub use proxyroute::{
     CertificatePart, ClientAuth, ClientAuthMode, HeaderMatch, PathMatch, PathMatchType, PlainHttp, ProxyRoute,
     ProxyRouteSpec, ProxyRouteStatus, QueryParamMatch, RouteMatch, RouteRule, RouteTimeouts, RouteTls, ValueMatchType,

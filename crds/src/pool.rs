@@ -85,6 +85,36 @@ pub struct PoolSpec {
     /// TLS to the endpoints. Their certificates are always verified. Left out: in the clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<PoolTls>,
+    /// How many connections there may be to each endpoint, and how long one may rest and take to open. Pools that are spoken
+    /// to in the same way, this included, share connections and count them together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<PoolConnections>,
+}
+
+/// What holds for the connections to each endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::PENDING_FOR_QUOTA])))]
+pub struct PoolConnections {
+    /// Connections of one instance to one endpoint, those of WebSockets among them, 1 to 1000000. A request that finds none
+    /// free goes to another endpoint of the pool, and waits if all are full. Without it no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = bounds::PER_ENDPOINT_MAX))]
+    pub max_per_endpoint: Option<u32>,
+    /// Requests of one instance that wait for a connection to one endpoint, 0 to 1000000; each for connectTimeout at most.
+    /// Beyond: 503. Only with maxPerEndpoint; without it 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = bounds::PENDING_MAX))]
+    pub max_pending: Option<u32>,
+    /// How long a connection may rest without a request before it is closed: 1s to 1h; without it 30s. Less than the
+    /// endpoints keep theirs, so that none closes in the moment of its use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::IDLE_TIME_RANGE])))]
+    pub idle_timeout: Option<DurationText>,
+    /// How long TCP may take to connect, before another endpoint is tried: 10ms to 60s; without it 1s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::attach(&[rules::CONNECT_TIME_RANGE])))]
+    pub connect_timeout: Option<DurationText>,
 }
 
 /// Which version of HTTP the endpoints speak: HTTP1, HTTP2 (gRPC needs it; without tls it is h2c, begun without asking) or

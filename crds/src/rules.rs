@@ -69,6 +69,20 @@ pub const AUTO_NEEDS_TLS: CelRule = CelRule {
     message: "Auto is chosen in the TLS handshake: add tls, or say HTTP1 or HTTP2",
     field: Some(".protocol"),
 };
+/// Nobody waits for a connection where there is no bound on them.
+pub const PENDING_FOR_QUOTA: CelRule = CelRule {
+    id: "pending-for-quota",
+    cel: "!has(self.maxPending) || has(self.maxPerEndpoint)",
+    message: "maxPending is for pools with maxPerEndpoint: without a bound no request waits for a connection",
+    field: Some(".maxPending"),
+};
+/// Who has not answered five SYNs is not there.
+pub const CONNECT_TIME_RANGE: CelRule = CelRule {
+    id: "connect-time-range",
+    cel: "duration(self) >= duration('10ms') && duration(self) <= duration('60s')",
+    message: "must be between 10ms and 60s",
+    field: None,
+};
 /// A brake that holds for hours would serve addresses that were given to others.
 pub const BRAKE_TIME_RANGE: CelRule = CelRule {
     id: "brake-time-range",
@@ -347,6 +361,8 @@ pub const ALL: &[CelRule] = &[
     ENDPOINTS_OR_SERVICE,
     BRAKE_FOR_SERVICE,
     AUTO_NEEDS_TLS,
+    PENDING_FOR_QUOTA,
+    CONNECT_TIME_RANGE,
     BRAKE_TIME_RANGE,
     HOST_IS_NAME,
     PATH_ABSOLUTE,

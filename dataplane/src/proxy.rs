@@ -20,6 +20,7 @@ pub(crate) mod http1;
 mod http2;
 pub(crate) mod incoming;
 mod interim;
+mod queue;
 mod redirect;
 mod replay;
 pub(crate) mod respond;

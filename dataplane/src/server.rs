@@ -13,6 +13,7 @@ use crate::live::LiveStore;
 use crate::shutdown::{End, Plan, Skip, Stage};
 use crate::telemetry::access_log::{self, Target, Writer};
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::quota::Quotas;
 use crate::worker::crowd::Crowd;
 use crate::worker::{self, Command, Outfit, WorkerHandle};
 
@@ -91,11 +92,12 @@ impl DataPlane {
         let (sink, writer) = access_log::open(&target).map_err(|source| StartError::AccessLog { target, source })?;
         let count = options.workers.unwrap_or_else(cores).max(1);
         let instance: Arc<str> = options.instance.into();
-        let crowd = Crowd::new(count);
+        let (crowd, quotas) = (Crowd::new(count), Quotas::new());
         let outfit = |index| Outfit {
             index,
             store: store.clone(),
             crowd: crowd.clone(),
+            quotas: quotas.clone(),
             sink: sink.clone(),
             instance: instance.clone(),
         };
@@ -109,7 +111,7 @@ impl DataPlane {
         let metrics = Arc::new(Metrics::new(store.clone(), counters, options.registry));
         let admin = Arc::new(Admin::new(store.clone(), metrics.clone(), listeners.clone(), instance));
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
-        let mut tasks = vec![tokio::spawn(reap(store.clone()))];
+        let mut tasks = vec![tokio::spawn(reap(store.clone(), quotas.clone()))];
         tasks.extend(admin_socket.map(|socket| {
             let admin = admin.clone();
             tokio::spawn(admin::serve(socket, move |request| admin.answer(request)))
@@ -133,10 +135,11 @@ fn cores() -> usize {
 }
 
 /// Drops what workers have let go of.
-async fn reap(store: LiveStore) {
+async fn reap(store: LiveStore, quotas: Arc<Quotas>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         store.reap();
+        quotas.prune();
     }
 }
 

@@ -23,9 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_model::client_limits::ClientLimits;
-use sluice_model::limits::{
-    ACCESS_LOG_FLUSH_MILLIS, REFUSED_CONNECTION_LINES, UPSTREAM_IDLE_TIMEOUT_SECONDS, WORKER_COMMANDS,
-};
+use sluice_model::limits::{ACCESS_LOG_FLUSH_MILLIS, REFUSED_CONNECTION_LINES, WORKER_COMMANDS};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -39,6 +37,8 @@ use crate::telemetry::access_log::{Buffer, Sink};
 use crate::telemetry::counters::WorkerCounters;
 use crate::upstream::dial::Handshakes;
 use crate::upstream::multiplexed::Multiplexed;
+use crate::upstream::pending::Pending;
+use crate::upstream::quota::Quotas;
 use accept::{Acceptors, Manner};
 use chance::Chance;
 use connection::{Connection, Wish};
@@ -100,6 +100,8 @@ pub(crate) struct Outfit {
     pub(crate) store: LiveStore,
     /// The connections of all workers.
     pub(crate) crowd: Arc<Crowd>,
+    /// How many they may have to upstreams.
+    pub(crate) quotas: Arc<Quotas>,
     /// Where access-log lines go.
     pub(crate) sink: Sink,
     /// What the access log calls this process.
@@ -112,6 +114,8 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) idle: RefCell<Idle<Upstream>>,
     pub(crate) multiplexed: Multiplexed,
+    pub(crate) quotas: Arc<Quotas>,
+    pub(crate) pending: Pending<Upstream>,
     pub(crate) handshakes: Handshakes,
     pub(crate) log: Buffer,
     pub(crate) instance: Arc<str>,
@@ -165,6 +169,7 @@ pub(crate) fn spawn(outfit: Outfit) -> std::io::Result<WorkerHandle> {
 }
 
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
+    tokio::task::spawn_local(heed_calls(worker.clone()));
     let mut acceptors = Acceptors::default();
     let mut flush = tokio::time::interval(Duration::from_millis(ACCESS_LOG_FLUSH_MILLIS));
     flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -192,6 +197,15 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
     }
 }
 
+/// Closes connections at rest when requests wait for one somewhere. A task of its own: what `run` waits for is looked at in
+/// every turn of the worker, and this is behind a lock that all workers share.
+async fn heed_calls(worker: Rc<Worker>) {
+    let mut called = worker.quotas.subscribe();
+    while called.changed().await.is_ok() {
+        worker.give_up_resting();
+    }
+}
+
 impl Worker {
     fn new(outfit: Outfit, counters: Arc<WorkerCounters>) -> Self {
         Self {
@@ -199,6 +213,8 @@ impl Worker {
             counters,
             idle: RefCell::default(),
             multiplexed: Multiplexed::default(),
+            quotas: outfit.quotas,
+            pending: Pending::default(),
             handshakes: Handshakes::default(),
             log: Buffer::new(outfit.sink),
             instance: outfit.instance,
@@ -241,9 +257,10 @@ impl Worker {
 
     /// Once a second: what costs too much to do on time, or is not worth a timer of its own.
     fn sweep(&self, now: Instant) {
-        let limit = Duration::from_secs(UPSTREAM_IDLE_TIMEOUT_SECONDS);
-        self.idle.borrow_mut().prune(now, limit, Upstream::is_closed);
-        self.multiplexed.prune(now, limit);
+        self.idle.borrow_mut().prune(now, Upstream::may_rest);
+        self.multiplexed.prune(now);
+        self.give_up_resting();
+        self.multiplexed.retire();
         self.handshakes.prune();
         self.leave_departed();
         // Asked also by a worker without connections, which must not keep an old generation alive.
@@ -254,6 +271,12 @@ impl Worker {
             }
             connection.check_pace(now);
         }
+    }
+
+    /// Closes connections at rest, as many as requests wait for that found no room for another one.
+    fn give_up_resting(&self) {
+        self.idle.borrow_mut().give_up(Upstream::is_claimed);
+        self.multiplexed.give_up();
     }
 
     /// Closes idle connections to endpoints that left their service.

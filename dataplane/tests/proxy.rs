@@ -10,6 +10,8 @@ mod bounds;
 mod connections;
 #[path = "proxy/filters.rs"]
 mod filters;
+#[path = "proxy/quota.rs"]
+mod quota;
 #[path = "proxy/retry.rs"]
 mod retry;
 #[path = "proxy/services.rs"]

@@ -19,6 +19,8 @@ mod http2;
 mod interim;
 #[path = "upstream/lost.rs"]
 mod lost;
+#[path = "upstream/quota.rs"]
+mod quota;
 #[path = "upstream/server.rs"]
 mod server;
 #[path = "upstream/streams.rs"]

@@ -334,6 +334,30 @@ fn pool_leaves() -> Vec<Leaf> {
             json!("demo"),
             Seen::Live,
         ),
+        Leaf(
+            "connections.maxPerEndpoint",
+            "/connections/maxPerEndpoint",
+            json!(7),
+            Seen::Live,
+        ),
+        Leaf(
+            "connections.maxPending",
+            "/connections/maxPending",
+            json!(7),
+            Seen::Live,
+        ),
+        Leaf(
+            "connections.idleTimeout",
+            "/connections/idleTimeout",
+            json!("7s"),
+            Seen::Live,
+        ),
+        Leaf(
+            "connections.connectTimeout",
+            "/connections/connectTimeout",
+            json!("7s"),
+            Seen::Live,
+        ),
     ]
 }
 
@@ -603,7 +627,7 @@ fn full_example() -> BTreeMap<&'static str, Value> {
     ], "protocol": "Auto", "tls": {
         "serverName": "api.demo.svc", "ca": {"secretName": "common", "namespace": "shared"},
         "clientCertificate": {"secretName": "common", "namespace": "shared"},
-    }});
+    }, "connections": {"maxPerEndpoint": 100, "maxPending": 50, "idleTimeout": "90s", "connectTimeout": "2s"}});
     let third = json!({
         "service": {"name": "api", "port": "http"}, "removalBrake": {"maxPercentAtOnce": 70, "for": "20s"},
     });

@@ -20,6 +20,7 @@ use crate::host::HostPattern;
 use crate::matching::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, method};
 use crate::names::{Kind, Name, ObjectKey};
 use crate::network::Network;
+use crate::pool_connections::{PerEndpoint, PoolConnections, Quota};
 use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::request::RequestFacts;
 use crate::snapshot::Snapshot;
@@ -304,13 +305,30 @@ fn transports() -> impl Strategy<Value = Arc<Transport>> {
         ca,
         client_certificate,
     });
-    (option::weighted(0.2, tls), 0..6).prop_map(|(tls, choice)| {
+    (option::weighted(0.2, tls), 0..6, pool_connections()).prop_map(|(tls, choice, connections)| {
         let protocol = match (choice, &tls) {
             (4, _) | (5, None) => UpstreamProtocol::Http2,
             (5, Some(_)) => UpstreamProtocol::Auto,
             (_, _) => UpstreamProtocol::Http1,
         };
-        Arc::new(Transport { protocol, tls })
+        Arc::new(Transport {
+            protocol,
+            tls,
+            connections,
+        })
+    })
+}
+
+/// Mostly as by default.
+fn pool_connections() -> impl Strategy<Value = PoolConnections> {
+    let connections = (1..=PerEndpoint::MOST).prop_map(|value| known(Bounded::new(value).ok_or(())));
+    let quota = (connections, bounded()).prop_map(|(connections, pending)| Quota { connections, pending });
+    (option::weighted(0.2, quota), bounded(), bounded()).prop_map(|(quota, idle_millis, connect_millis)| {
+        PoolConnections {
+            quota,
+            idle_millis,
+            connect_millis,
+        }
     })
 }
 

@@ -13,7 +13,7 @@ use crate::limits::{
 };
 
 /// A number from `LEAST` to `MOST`; `USUAL` where nobody says otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Bounded<const USUAL: u64, const LEAST: u64, const MOST: u64>(u64);
 
 impl<const USUAL: u64, const LEAST: u64, const MOST: u64> Bounded<USUAL, LEAST, MOST> {

@@ -27,6 +27,8 @@ pub enum Feature {
     Listeners,
     /// Routes that ask for TLS.
     PlainHttp,
+    /// Pools that say how many connections there may be to their endpoints, or how long they may rest and take to open.
+    PoolConnections,
     /// Named pools.
     Pools,
     /// Listeners to which load balancers introduce clients by the PROXY protocol.
@@ -64,7 +66,7 @@ pub struct UnknownFeature(pub String);
 
 impl Feature {
     /// All that this build knows, in the order of their names.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ClientCertificates,
         Self::ClientLimits,
         Self::FineTimeouts,
@@ -73,6 +75,7 @@ impl Feature {
         Self::Http2Listeners,
         Self::Listeners,
         Self::PlainHttp,
+        Self::PoolConnections,
         Self::Pools,
         Self::ProxyProtocol,
         Self::Redirects,
@@ -100,6 +103,7 @@ impl Feature {
             Self::Http2Listeners => "http2-listeners/v1",
             Self::Listeners => "listeners/v1",
             Self::PlainHttp => "plain-http/v1",
+            Self::PoolConnections => "pool-connections/v1",
             Self::Pools => "pools/v1",
             Self::ProxyProtocol => "proxy-protocol/v1",
             Self::Redirects => "redirects/v1",

@@ -33,6 +33,7 @@ pub mod names;
 pub mod network;
 pub mod path;
 pub mod pattern;
+pub mod pool_connections;
 pub mod precedence;
 pub mod question;
 pub mod reference;

@@ -390,6 +390,25 @@ pub const MAX_DEPARTED_ENDPOINTS: usize = 8192;
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// From SYN to ACK of an upstream connection. Upstreams are near; a second is three SYN retries short of hopeless.
 pub const UPSTREAM_CONNECT_TIMEOUT_MILLIS: u64 = 1000;
+/// The least that an operator may make of it (`Pool.spec.connections.connectTimeout`): a busy machine is late by as much, and
+/// endpoints would be taken for gone that are not.
+pub const UPSTREAM_CONNECT_LEAST_MS: u64 = 10;
+/// The most: the fifth SYN is sent after 31 s, and nobody is there who has not answered that.
+pub const UPSTREAM_CONNECT_MOST_MS: u64 = 60_000;
+/// The most connections of an instance to one endpoint that an operator may allow (`Pool.spec.connections.maxPerEndpoint`):
+/// more than an address has ports.
+pub const UPSTREAM_CONNECTIONS_MOST: u64 = 1_000_000;
+/// Requests of an instance that wait for a connection to one endpoint where their number is bounded, unless an operator says
+/// how many (`Pool.spec.connections.maxPending`): Envoy's figure. They are gone within the time to connect.
+pub const UPSTREAM_PENDING_MAX: usize = 1024;
+/// The most that an operator may allow: as many as there may be clients.
+pub const UPSTREAM_PENDING_MOST: u64 = 1_000_000;
+/// Endpoints with as many connections as they may have that a request passes by before it waits: of nine in a row the tenth
+/// is seldom the one with room, and each look takes a lock.
+pub const UPSTREAM_FULL_PASSED_MAX: usize = 8;
+/// Connections that a worker hands over to its own requests before it closes one for those who wait in other workers. More
+/// would let these wait; fewer would open a connection for each few requests, and leave as many behind in `TIME_WAIT`.
+pub const UPSTREAM_HAND_OVERS_MAX: usize = 8;
 /// Endpoints that one request tries to reach. One or two that are gone are a moment of every deployment; of three in a
 /// row, a fourth is seldom the one that lives, and each may cost the time above.
 pub const MAX_CONNECT_ATTEMPTS: usize = 3;
@@ -423,7 +442,8 @@ pub const UPSTREAM_PING_WAIT_SECONDS: u64 = 10;
 pub const UPSTREAM_PING_EVERY_SECONDS: u64 = 310;
 /// How long it is remembered that an endpoint that may choose has chosen HTTP/1.1, in seconds.
 pub const UPSTREAM_CHOICE_SECONDS: u64 = 60;
-/// How long an upstream connection may rest in a worker's pool.
+/// How long an upstream connection may rest in a worker's pool, unless an operator says otherwise
+/// (`Pool.spec.connections.idleTimeout`, 1 s to 1 h).
 pub const UPSTREAM_IDLE_TIMEOUT_SECONDS: u64 = 30;
 /// How long one may have rested to be trusted with a request that must not be sent twice. Common servers close idle
 /// connections after 5 s and more, so a connection used within the last second is not about to be closed.

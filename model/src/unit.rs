@@ -15,6 +15,7 @@ use crate::limits::{MAX_TIMEOUT_MILLIS, MAX_WEIGHT};
 use crate::matching::RouteMatch;
 use crate::names::{Name, ObjectKey};
 use crate::network::Network;
+use crate::pool_connections::PoolConnections;
 use crate::reference::{CertificateRef, ServiceRef};
 use crate::target::{Redirect, Rewrite};
 use crate::upgrade::UpgradeToken;
@@ -244,6 +245,8 @@ pub struct Transport {
     pub protocol: UpstreamProtocol,
     /// Whether over TLS; `None`: in the clear.
     pub tls: Option<UpstreamTls>,
+    /// How many connections, and how long they may rest and take to open.
+    pub connections: PoolConnections,
 }
 
 /// Which version of HTTP endpoints speak.

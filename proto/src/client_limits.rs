@@ -83,18 +83,20 @@ pub(crate) fn client_limits_from(limits: pb::ClientLimits) -> Result<ClientLimit
 }
 
 /// The default is not written.
-fn written<const USUAL: u64, const LEAST: u64, const MOST: u64>(value: Bounded<USUAL, LEAST, MOST>) -> Option<u64> {
+pub(crate) fn written<const USUAL: u64, const LEAST: u64, const MOST: u64>(
+    value: Bounded<USUAL, LEAST, MOST>,
+) -> Option<u64> {
     (value != Bounded::default()).then(|| value.get())
 }
 
-fn read<const USUAL: u64, const LEAST: u64, const MOST: u64>(
+pub(crate) fn read<const USUAL: u64, const LEAST: u64, const MOST: u64>(
     field: &str,
     value: Option<u64>,
 ) -> Result<Bounded<USUAL, LEAST, MOST>, DecodeError> {
     value.map_or_else(|| Ok(Bounded::default()), |value| bounded(field, value))
 }
 
-fn bounded<const USUAL: u64, const LEAST: u64, const MOST: u64>(
+pub(crate) fn bounded<const USUAL: u64, const LEAST: u64, const MOST: u64>(
     field: &str,
     value: u64,
 ) -> Result<Bounded<USUAL, LEAST, MOST>, DecodeError> {

@@ -92,6 +92,7 @@ pub mod manifest;
 mod matches;
 pub mod order;
 mod packing;
+mod pool_connections;
 pub mod provenance;
 pub mod report;
 pub mod sections;

@@ -21,6 +21,7 @@ use crate::filters::{
 use crate::identity::{certificate_from, certificate_to, key_in, key_to, service_from, service_to, text};
 use crate::matches::{host_from, host_to, match_from, match_to};
 use crate::pb;
+use crate::pool_connections::{pool_connections_from, pool_connections_to};
 
 /// One object of a section.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -210,7 +211,11 @@ fn timeouts_from(timeouts: pb::Timeouts) -> Result<Timeouts, DecodeError> {
 
 fn pool_to(pool: &PoolUnit) -> pb::Pool {
     let PoolUnit { source, transport } = pool;
-    let Transport { protocol, tls } = &**transport;
+    let Transport {
+        protocol,
+        tls,
+        connections,
+    } = &**transport;
     let (endpoints, service) = match source {
         PoolSource::Static(endpoints) => (endpoints.iter().map(endpoint_to).collect(), None),
         PoolSource::Service(service) => (vec![], Some(service_to(service))),
@@ -220,6 +225,7 @@ fn pool_to(pool: &PoolUnit) -> pb::Pool {
         service,
         protocol: upstream_protocol_to(*protocol).into(),
         tls: tls.as_ref().map(upstream_tls_to),
+        connections: pool_connections_to(connections),
     }
 }
 
@@ -229,6 +235,7 @@ fn pool_from(pool: pb::Pool) -> Result<PoolUnit, DecodeError> {
         service,
         protocol,
         tls,
+        connections,
     } = pool;
     let source = match service {
         Some(_) if !endpoints.is_empty() => return Err(wrong("service", "is there beside endpoints")),
@@ -236,9 +243,13 @@ fn pool_from(pool: pb::Pool) -> Result<PoolUnit, DecodeError> {
         None => PoolSource::Static(each("endpoints", endpoints, endpoint_from)?),
     };
     let tls = tls.map(upstream_tls_from).transpose();
+    let connections = connections.map(pool_connections_from).transpose();
     let transport = Transport {
         protocol: upstream_protocol_from(protocol)?,
         tls: tls.map_err(|error| error.within("tls"))?,
+        connections: connections
+            .map_err(|error| error.within("connections"))?
+            .unwrap_or_default(),
     };
     Ok(PoolUnit {
         source,

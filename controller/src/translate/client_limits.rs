@@ -57,7 +57,7 @@ pub(super) fn client_limits(path: &FieldPath, spec: &ClientLimitsSpec, findings:
     }
 }
 
-fn number<const USUAL: u64, const LEAST: u64, const MOST: u64>(
+pub(super) fn number<const USUAL: u64, const LEAST: u64, const MOST: u64>(
     field: &FieldPath,
     spec: Option<&u32>,
     findings: &mut Findings<'_>,
@@ -89,7 +89,7 @@ fn size<const USUAL: u64, const LEAST: u64, const MOST: u64>(
     )
 }
 
-fn time<const USUAL: u64, const LEAST: u64, const MOST: u64>(
+pub(super) fn time<const USUAL: u64, const LEAST: u64, const MOST: u64>(
     field: &FieldPath,
     spec: Option<&DurationText>,
     findings: &mut Findings<'_>,
@@ -99,9 +99,17 @@ fn time<const USUAL: u64, const LEAST: u64, const MOST: u64>(
     within(
         field,
         millis,
-        &format!("between {}s and {}s", LEAST / 1000, MOST / 1000),
+        &format!("between {} and {}", shown(LEAST), shown(MOST)),
         findings,
     )
+}
+
+/// A time as people write it.
+fn shown(millis: u64) -> String {
+    match millis % 1000 {
+        0 => format!("{}s", millis / 1000),
+        _ => format!("{millis}ms"),
+    }
 }
 
 fn within<const USUAL: u64, const LEAST: u64, const MOST: u64>(

@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use sluice_crds::{PoolProtocol, PoolSpec, PoolTls, RemovalBrake as BrakeSpec, SecretReference, ServiceReference};
+use sluice_crds::{
+    PoolConnections as ConnectionsSpec, PoolProtocol, PoolSpec, PoolTls, RemovalBrake as BrakeSpec, SecretReference,
+    ServiceReference,
+};
+use sluice_model::client_limits::Bounded;
 use sluice_model::limits::{MAX_WEIGHT, REMOVAL_BRAKE_HOLD_MAX_MS};
+use sluice_model::pool_connections::{PoolConnections, Quota};
 use sluice_model::unit::{Endpoint, PoolSource, PoolUnit, Transport, Unit, UpstreamProtocol, UpstreamTls, Weight};
 use sluice_model::{ServicePort, ServiceRef};
 
+use super::client_limits::{number, time};
 use super::filters::{given, new_host};
 use super::{Findings, Meaning, address, certificate, quantity};
 use crate::live::RemovalBrake;
@@ -22,6 +28,7 @@ pub(super) fn translate(object: &Object, spec: &PoolSpec, findings: &mut Finding
         removal_brake,
         protocol,
         tls,
+        connections: written_connections,
     } = spec;
     let field = FieldPath::root("spec");
     let source = match (written.as_slice(), service) {
@@ -46,19 +53,30 @@ pub(super) fn translate(object: &Object, spec: &PoolSpec, findings: &mut Finding
             return None;
         }
     };
-    let transport = Arc::new(transport(&field, *protocol, tls.as_ref(), findings)?);
+    let spoken = spoken(&field, *protocol, tls.as_ref(), findings);
+    let connections = match written_connections {
+        None => PoolConnections::default(),
+        Some(spec) => connections(&field.field("connections"), spec, findings),
+    };
+    let (protocol, tls) = spoken?;
+    let transport = Arc::new(Transport {
+        protocol,
+        tls,
+        connections,
+    });
     Some(Meaning::Pool {
         unit: Arc::new(Unit::Pool(PoolUnit { source, transport })),
         brake,
     })
 }
 
-fn transport(
+/// In what endpoints are spoken to.
+fn spoken(
     field: &FieldPath,
     protocol: Option<PoolProtocol>,
     tls: Option<&PoolTls>,
     findings: &mut Findings<'_>,
-) -> Option<Transport> {
+) -> Option<(UpstreamProtocol, Option<UpstreamTls>)> {
     let protocol = match protocol {
         None | Some(PoolProtocol::Http1) => UpstreamProtocol::Http1,
         Some(PoolProtocol::Http2) => UpstreamProtocol::Http2,
@@ -76,7 +94,46 @@ fn transport(
         None => None,
         Some(spec) => Some(upstream_tls(&field.field("tls"), spec, findings)?),
     };
-    Some(Transport { protocol, tls })
+    Some((protocol, tls))
+}
+
+/// What is out of its bounds is a Problem; what stands in its place here is never served.
+fn connections(field: &FieldPath, spec: &ConnectionsSpec, findings: &mut Findings<'_>) -> PoolConnections {
+    let ConnectionsSpec {
+        max_per_endpoint,
+        max_pending,
+        idle_timeout,
+        connect_timeout,
+    } = spec;
+    let idle = time(&field.field("idleTimeout"), idle_timeout.as_ref(), findings);
+    let connect = time(&field.field("connectTimeout"), connect_timeout.as_ref(), findings);
+    PoolConnections {
+        quota: quota(field, max_per_endpoint.as_ref(), max_pending.as_ref(), findings),
+        idle_millis: idle.unwrap_or_default(),
+        connect_millis: connect.unwrap_or_default(),
+    }
+}
+
+fn quota(
+    field: &FieldPath,
+    connections: Option<&u32>,
+    pending: Option<&u32>,
+    findings: &mut Findings<'_>,
+) -> Option<Quota> {
+    let pending_field = field.field("maxPending");
+    if connections.is_none() && pending.is_some() {
+        findings.error(
+            &pending_field,
+            "maxPending is for pools with maxPerEndpoint: without a bound no request waits for a connection",
+            "add maxPerEndpoint, or remove maxPending",
+        );
+        return None;
+    }
+    let pending = number(&pending_field, pending, findings);
+    Some(Quota {
+        connections: number(&field.field("maxPerEndpoint"), connections, findings)?,
+        pending: pending.unwrap_or_else(Bounded::default),
+    })
 }
 
 fn upstream_tls(field: &FieldPath, spec: &PoolTls, findings: &mut Findings<'_>) -> Option<UpstreamTls> {

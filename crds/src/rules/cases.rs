@@ -2,13 +2,13 @@
 
 use super::{
     ADDRESS_CONNECTS, ADDRESS_IS_IP, AUTO_NEEDS_TLS, BAKE_TIME_RANGE, BODY_SIZE_RANGE, BRAKE_FOR_SERVICE,
-    BRAKE_TIME_RANGE, CERTIFICATES_DIFFER, CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT, HEADER_MAY_CHANGE,
-    HEADER_SIZE_RANGE, HOST_IS_NAME, IDLE_TIME_RANGE, INCREASE_FOR_RATES, INTAKE_TIME_RANGE, LISTENER_PORTS_DIFFER,
-    NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE, PATH_CHANGE_BY_TYPE, PATH_CHARACTERS, PATH_SEGMENTS, POOL_OR_REDIRECT,
-    PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE, PRIOR_KNOWLEDGE_IN_THE_CLEAR, RANGE_IS_CIDR, RATIO_FOR_LATENCY,
-    REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE, REDIRECT_STATUS, REWRITE_CHANGES_SOMETHING, RULE_ASKS_AS_ROUTE_DOES,
-    SOME_WEIGHT, TIMEOUT_RANGE, TLS_SAYS_SOMETHING, TUNNEL_TIME_RANGE, UPGRADE_IS_NOT_HTTP, URI_SIZE_RANGE,
-    VALUE_BY_TYPE, VALUES_BY_OPERATOR,
+    BRAKE_TIME_RANGE, CERTIFICATES_DIFFER, CONNECT_TIME_RANGE, CelRule, ENDPOINTS_OR_SERVICE, GATE_HAS_LIMIT,
+    HEADER_MAY_CHANGE, HEADER_SIZE_RANGE, HOST_IS_NAME, IDLE_TIME_RANGE, INCREASE_FOR_RATES, INTAKE_TIME_RANGE,
+    LISTENER_PORTS_DIFFER, NEW_HOST_IS_NAME, NEW_PATH, PATH_ABSOLUTE, PATH_CHANGE_BY_TYPE, PATH_CHARACTERS,
+    PATH_SEGMENTS, PENDING_FOR_QUOTA, POOL_OR_REDIRECT, PREFIX_TO_REDIRECT, PREFIX_TO_REWRITE,
+    PRIOR_KNOWLEDGE_IN_THE_CLEAR, RANGE_IS_CIDR, RATIO_FOR_LATENCY, REDIRECT_ALONE, REDIRECT_LEADS_ELSEWHERE,
+    REDIRECT_STATUS, REWRITE_CHANGES_SOMETHING, RULE_ASKS_AS_ROUTE_DOES, SOME_WEIGHT, TIMEOUT_RANGE,
+    TLS_SAYS_SOMETHING, TUNNEL_TIME_RANGE, UPGRADE_IS_NOT_HTTP, URI_SIZE_RANGE, VALUE_BY_TYPE, VALUES_BY_OPERATOR,
 };
 
 /// What a rule must say to one object.
@@ -256,6 +256,50 @@ pub const CASES: &[Case] = &[
         AUTO_NEEDS_TLS,
         "Pool",
         r#"{"service":{"name":"api","port":80},"protocol":"HTTP2"}"#,
+    ),
+    refused(
+        PENDING_FOR_QUOTA,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"connections":{"maxPending":10}}"#,
+        "spec.connections.maxPending",
+    ),
+    accepted(
+        PENDING_FOR_QUOTA,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"connections":{"maxPerEndpoint":1,"maxPending":0}}"#,
+    ),
+    accepted(
+        PENDING_FOR_QUOTA,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"connections":{"maxPerEndpoint":1000000}}"#,
+    ),
+    refused(
+        CONNECT_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"connections":{"connectTimeout":"9ms"}}"#,
+        "spec.connections.connectTimeout",
+    ),
+    refused(
+        CONNECT_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"connections":{"connectTimeout":"61s"}}"#,
+        "spec.connections.connectTimeout",
+    ),
+    accepted(
+        CONNECT_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"connections":{"connectTimeout":"10ms"}}"#,
+    ),
+    refused(
+        IDLE_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"connections":{"idleTimeout":"999ms"}}"#,
+        "spec.connections.idleTimeout",
+    ),
+    accepted(
+        IDLE_TIME_RANGE,
+        "Pool",
+        r#"{"service":{"name":"api","port":80},"connections":{"idleTimeout":"1h","connectTimeout":"60s"}}"#,
     ),
     refused(
         BRAKE_TIME_RANGE,

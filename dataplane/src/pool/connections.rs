@@ -48,12 +48,22 @@ impl<C> Idle<C> {
         None
     }
 
-    /// Lets go of connections that rested for `limit`, and of those that `closed` finds closed.
-    pub fn prune(&mut self, now: Instant, limit: Duration, closed: impl Fn(&C) -> bool) {
+    /// Lets go of connections, each of which `stays` is told for how long it has rested.
+    pub fn prune(&mut self, now: Instant, stays: impl Fn(&C, Duration) -> bool) {
         self.by_place.retain(|_, list| {
-            list.retain(|(connection, since)| now.saturating_duration_since(*since) < limit && !closed(connection));
+            list.retain(|(connection, since)| stays(connection, now.saturating_duration_since(*since)));
             !list.is_empty()
         });
+        self.count = self.by_place.values().map(Vec::len).sum();
+    }
+
+    /// Lets go of those that are `wanted` elsewhere, the ones first that have rested longest; each is asked for once, until
+    /// one of its place is not.
+    pub fn give_up(&mut self, wanted: impl Fn(&C) -> bool) {
+        for list in self.by_place.values_mut() {
+            let count = list.iter().take_while(|(connection, _)| wanted(connection)).count();
+            drop(list.drain(..count));
+        }
         self.count = self.by_place.values().map(Vec::len).sum();
     }
 
@@ -98,7 +108,7 @@ mod tests {
             assert_eq!(idle.put(place, number, at(number)), None);
         }
         assert_eq!(idle.take(place), Some((2, at(2))));
-        idle.prune(at(11), Duration::from_secs(11), |_| false);
+        idle.prune(at(11), |_, rested| rested < Duration::from_secs(11));
         assert_eq!(
             (idle.take(place), idle.take(place), idle.len()),
             (Some((1, at(1))), None, 0)
@@ -107,7 +117,7 @@ mod tests {
             assert_eq!(idle.put(place, number, start), None);
         }
         assert_eq!(idle.put(place, 999, start), Some(999));
-        idle.prune(start, Duration::from_secs(1), |number| *number > 9);
+        idle.prune(start, |number, _| *number <= 9);
         assert_eq!(idle.len(), 10);
         idle.forget(&address);
         assert_eq!((idle.take(place), idle.len()), (None, 0));

@@ -77,7 +77,13 @@ mod tests {
     #[test]
     fn the_same_settings_have_the_same_id_while_they_are_used() {
         let transports = Transports::default();
-        let get = |protocol| transports.get(&Arc::new(unit::Transport { protocol, tls: None }));
+        let get = |protocol| {
+            let settings = unit::Transport {
+                protocol,
+                ..unit::Transport::default()
+            };
+            transports.get(&Arc::new(settings))
+        };
         let (one, same) = (get(UpstreamProtocol::Http1), get(UpstreamProtocol::Http1));
         let other = get(UpstreamProtocol::Http2);
         assert!(one.id() == same.id() && one.id() != other.id());

@@ -122,7 +122,7 @@ pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Outgoin
     let worker = exchange.worker.clone();
     let mut avoid = None;
     for _ in 0..UPSTREAM_UNPROCESSED_ATTEMPTS {
-        let got = Multiplexed::get(&worker, way.place, &way.transport, Offer::Http2, avoid.as_ref()).await;
+        let got = Multiplexed::get(&worker, way, Offer::Http2, avoid.as_ref()).await;
         let slot = match got {
             Ok(Got::Stream(slot)) => slot,
             Ok(Got::Http1(_)) => return Err(exchange.unreached(request, &Unreached::NoHttp2)),

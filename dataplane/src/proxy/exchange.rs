@@ -270,10 +270,15 @@ impl Exchange {
         self.sent = None;
     }
 
+    /// The endpoint that was chosen has no room for it, which is no attempt; another one is chosen.
+    pub(super) fn pass_by(&mut self) -> Option<Chosen> {
+        self.endpoint.take()
+    }
+
     /// There is no connection to send it over, for this reason.
     pub(super) fn unreached(&mut self, request: Outgoing, reason: &Unreached) -> Miss {
-        self.upstream_error = Some(reason.to_string().into());
         let failure = match reason {
+            Unreached::Full => return Miss::Full(request),
             Unreached::Exhausted(_) => Failure::Exhausted,
             Unreached::Connect(_)
             | Unreached::Tls(_)
@@ -283,6 +288,7 @@ impl Exchange {
             | Unreached::Http2(_)
             | Unreached::Slow(..) => Failure::UpstreamConnectFailed,
         };
+        self.upstream_error = Some(reason.to_string().into());
         Miss::Unreached(request, failure)
     }
 

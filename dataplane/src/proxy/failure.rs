@@ -40,6 +40,8 @@ pub enum Failure {
     NotReady,
     /// This process has no file descriptor, port or memory left for a connection to an upstream.
     Exhausted,
+    /// Every endpoint has as many connections as it may, and too many requests wait for one, or this one did for too long.
+    Overloaded,
     /// The route's request timeout passed before all of the response was there.
     RequestTimeout,
     /// The upstream took longer than one try may, or than nothing may come.
@@ -82,7 +84,7 @@ pub enum Retryable {
 
 impl Failure {
     /// Every failure, in the order in which they are documented.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::TooManyConnections,
         Self::BadRequest,
         Self::UriTooLong,
@@ -101,6 +103,7 @@ impl Failure {
         Self::NoEndpoint,
         Self::NotReady,
         Self::Exhausted,
+        Self::Overloaded,
         Self::RequestTimeout,
         Self::UpstreamTimeout,
         Self::UpstreamConnectFailed,
@@ -131,6 +134,7 @@ impl Failure {
             Self::NoEndpoint => "no_endpoint",
             Self::NotReady => "not_ready",
             Self::Exhausted => "exhausted",
+            Self::Overloaded => "overloaded",
             Self::RequestTimeout => "request_timeout",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamConnectFailed => "upstream_connect_failed",
@@ -158,7 +162,7 @@ impl Failure {
             Self::NoRoute => 404,
             Self::TlsRequired => 426,
             Self::RedirectLoop => 508,
-            Self::TooManyConnections | Self::NoEndpoint | Self::NotReady | Self::Exhausted => 503,
+            Self::TooManyConnections | Self::NoEndpoint | Self::NotReady | Self::Exhausted | Self::Overloaded => 503,
             Self::RequestTimeout | Self::UpstreamTimeout => 504,
             Self::UpstreamConnectFailed | Self::UpstreamReset | Self::UpstreamProtocolError => 502,
             Self::ClientClosed => 499,
@@ -189,7 +193,7 @@ impl Failure {
             | Self::UpstreamConnectFailed
             | Self::UpstreamReset
             | Self::UpstreamProtocolError => Whose::Upstream,
-            Self::RedirectLoop | Self::NoEndpoint => Whose::Operator,
+            Self::RedirectLoop | Self::NoEndpoint | Self::Overloaded => Whose::Operator,
             Self::NotReady | Self::Exhausted | Self::Internal => Whose::Proxy,
         }
     }
@@ -216,6 +220,7 @@ impl Failure {
             | Self::RedirectLoop
             | Self::NoEndpoint
             | Self::NotReady
+            | Self::Overloaded
             | Self::RequestTimeout
             | Self::UpstreamTimeout
             | Self::UpstreamProtocolError
@@ -245,6 +250,7 @@ impl Failure {
             Self::NoEndpoint => "no endpoint is configured for this request",
             Self::NotReady => "no configuration is active yet",
             Self::Exhausted => "there is no room for another connection to an upstream; try again",
+            Self::Overloaded => "too many requests wait for a connection to an upstream; try again",
             Self::RequestTimeout => "the upstream did not answer in time",
             Self::UpstreamTimeout => "the upstream was silent for too long",
             Self::UpstreamConnectFailed => "the upstream could not be reached",
@@ -276,6 +282,7 @@ impl Failure {
             | Self::NoEndpoint
             | Self::NotReady
             | Self::Exhausted
+            | Self::Overloaded
             | Self::RequestTimeout
             | Self::UpstreamTimeout
             | Self::UpstreamConnectFailed

@@ -5,22 +5,21 @@
 //! that an upstream says it did not process. `http1` and `http2` send, and say how far they came.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 
 use http::header::HOST;
 use http::{Method, Request, Response, Version};
 use sluice_model::limits::MAX_CONNECT_ATTEMPTS;
-use sluice_model::unit::UpstreamProtocol;
+use sluice_model::unit::{TimeoutMillis, UpstreamProtocol};
 
 use super::body::{ClientBody, Progress, RequestBody};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::headers::Survey;
 use super::incoming::Broken;
-use super::{Answer, connect, deadline, http1, http2, upgrade};
+use super::{Answer, connect, deadline, http1, http2, queue, upgrade};
 use crate::pool::transport::Place;
 use crate::tls::upstream::Offer;
-use crate::worker::lane::Spoken;
+pub(super) use crate::upstream::way::Way;
 
 /// A request on its way. In a box: it is handed from function to function, each of which has a place for it in its future.
 pub(super) type Outgoing = Box<Request<RequestBody>>;
@@ -55,8 +54,23 @@ pub(super) enum Miss {
     Unreached(Outgoing, Failure),
     /// It took longer than one try may. Another endpoint may do, and the request can go there.
     Slow(Outgoing),
+    /// There are as many connections as there may be, and here it is again.
+    Full(Outgoing),
     /// It may have been acted upon.
     Sent(Failure),
+}
+
+impl Miss {
+    /// The request, which another endpoint may take, and what becomes of it if there is none.
+    fn goes_on(self) -> Result<(Outgoing, Failure), Failure> {
+        match self {
+            Self::Unsent(request) => Ok((request, Failure::UpstreamReset)),
+            Self::Unreached(request, failure) => Ok((request, failure)),
+            Self::Slow(request) => Ok((request, Failure::UpstreamTimeout)),
+            Self::Full(_) => Err(Failure::Overloaded),
+            Self::Sent(failure) => Err(failure),
+        }
+    }
 }
 
 /// Sends the request to the endpoint whose turn it is. If that cannot be reached, it has got nothing of the request, which
@@ -70,36 +84,54 @@ pub(super) async fn forward(exchange: &mut Exchange, mut request: Outgoing) -> R
         name_host(exchange, &mut request)?;
         (request, failure) = match one_try(exchange, &way, request).await {
             Ok(answer) => return Ok(answer),
-            Err(Miss::Sent(failure)) => return Err(failure),
-            Err(Miss::Unsent(request)) => (request, Failure::UpstreamReset),
-            Err(Miss::Unreached(request, failure)) => (request, failure),
-            Err(Miss::Slow(request)) => (request, Failure::UpstreamTimeout),
+            Err(Miss::Full(request)) => match Box::pin(queue::send(exchange, &way, request, &tried)).await {
+                Ok(answer) => return Ok(answer),
+                Err(miss) => miss.goes_on()?,
+            },
+            Err(miss) => miss.goes_on()?,
         };
         // What this process lacks is not held against the endpoint: another one may have a connection at rest. And one that is
         // slow may have been reached.
         if !matches!(failure, Failure::Exhausted | Failure::UpstreamTimeout) {
             exchange.not_reached();
         }
-        tried.push(way.place.address);
+        // It may have been another one, which had room.
+        let endpoint = exchange.endpoint();
+        tried.push(endpoint.map_or(way.place.address, |endpoint| endpoint.address));
     }
     Err(failure)
 }
 
-/// Sends the request to this endpoint, within the time that its rule gives one try. What has no body, and was not sent or can
-/// be sent twice, can go to another one then.
-async fn one_try(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
-    let limit = exchange.forward_entry().and_then(|forward| forward.timeouts.per_try);
-    let Some(limit) = limit else {
-        return at_endpoint(exchange, way, request).await;
-    };
-    let repeat = repeat(exchange, &request);
+/// Sends the request to this endpoint, within the time that its rule gives one try.
+pub(super) async fn one_try(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
+    match per_try(exchange) {
+        None => at_endpoint(exchange, way, request).await,
+        // Few rules ask for it: in a box it does not make every request's future as large.
+        Some(limit) => {
+            let attempt = async |exchange: &mut Exchange, request| at_endpoint(exchange, way, request).await;
+            Box::pin(limited(exchange, limit, request, attempt)).await
+        }
+    }
+}
+
+/// The time that the rule gives one try.
+pub(super) fn per_try(exchange: &Exchange) -> Option<TimeoutMillis> {
+    exchange.forward_entry()?.timeouts.per_try
+}
+
+/// Makes an attempt within this time. A request without a body that was not sent by then, or can be sent twice, can go
+/// elsewhere.
+pub(super) async fn limited(
+    exchange: &mut Exchange,
+    limit: TimeoutMillis,
+    request: Outgoing,
+    attempt: impl AsyncFnOnce(&mut Exchange, Outgoing) -> Result<Answer, Miss>,
+) -> Result<Answer, Miss> {
+    let harmless = repeat(exchange, &request) == Repeat::Harmless;
     let copy = matches!(request.body(), RequestBody::Empty).then(|| head_of(&request));
-    let attempt = at_endpoint(exchange, way, request);
-    // Few rules ask for it: in a box it does not make every request's future as large.
-    if let Ok(done) = Box::pin(tokio::time::timeout(deadline::time(limit), attempt)).await {
+    if let Ok(done) = tokio::time::timeout(deadline::time(limit), attempt(exchange, request)).await {
         return done;
     }
-    let harmless = repeat == Repeat::Harmless;
     match copy {
         Some(head) if harmless || exchange.is_unsent() => {
             exchange.repeated |= !exchange.is_unsent();
@@ -116,8 +148,8 @@ async fn one_try(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Resul
 ///
 /// The future of a request is as large as the largest way that it may take, and is moved several times: what opens
 /// connections is in boxes, so that HTTP/1.1 over a connection at rest, which most requests take, stays small.
-async fn at_endpoint(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
-    let protocol = way.transport.settings().protocol;
+pub(super) async fn at_endpoint(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
+    let protocol = way.settings().protocol;
     if exchange.upgrade.is_some() {
         return match protocol {
             UpstreamProtocol::Http2 => Box::pin(connect::forward(exchange, way, request)).await,
@@ -139,16 +171,8 @@ async fn at_endpoint(exchange: &mut Exchange, way: &Way, request: Outgoing) -> R
     }
 }
 
-/// Where a request goes, and how that is spoken to.
-pub(super) struct Way {
-    /// The endpoint.
-    pub(super) place: Place,
-    /// How it is spoken to.
-    pub(super) transport: Rc<Spoken>,
-}
-
 /// The endpoint whose turn it is, or, after some were tried in vain, another one.
-fn choose(exchange: &mut Exchange, tried: &[SocketAddr]) -> Result<Option<Way>, Failure> {
+pub(super) fn choose(exchange: &mut Exchange, tried: &[SocketAddr]) -> Result<Option<Way>, Failure> {
     let lane = exchange.lane.clone().ok_or(Failure::NotReady)?;
     let (index, _) = exchange.pool().ok_or(Failure::Internal)?;
     let Some(chosen) = lane.next_endpoint(index, tried) else {
@@ -161,7 +185,7 @@ fn choose(exchange: &mut Exchange, tried: &[SocketAddr]) -> Result<Option<Way>, 
         address,
         transport: transport.id(),
     };
-    Ok(Some(Way { place, transport }))
+    Ok(Some(Way::new(place, transport)))
 }
 
 /// The request as the upstream gets it.
@@ -179,7 +203,7 @@ pub(super) fn outgoing(exchange: &mut Exchange, request: Request<ClientBody>) ->
 }
 
 /// HTTP/1.0 without Host: the upstream speaks 1.1 and must get one, so it gets its own address.
-fn name_host(exchange: &Exchange, request: &mut Request<RequestBody>) -> Result<(), Failure> {
+pub(super) fn name_host(exchange: &Exchange, request: &mut Request<RequestBody>) -> Result<(), Failure> {
     if exchange.host.is_none() {
         let host = exchange.endpoint().ok_or(Failure::Internal)?.host.clone();
         request.headers_mut().insert(HOST, host);

@@ -52,6 +52,7 @@ impl Status {
             | Failure::NoEndpoint
             | Failure::NotReady
             | Failure::Exhausted
+            | Failure::Overloaded
             | Failure::UpstreamConnectFailed
             | Failure::UpstreamReset => UNAVAILABLE,
             Failure::ClientClosed => CANCELLED,

@@ -5,6 +5,7 @@
 //! twice is doing it once. Everything else gets a connection that was used a moment ago, or a fresh one.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -22,6 +23,7 @@ use super::interim::{Allowance, Bounded};
 use crate::pool::transport::Place;
 use crate::tls::upstream::Offer;
 use crate::upstream::dial;
+use crate::upstream::quota::Quota;
 use crate::upstream::socket::Socket;
 use crate::worker::Worker;
 
@@ -29,12 +31,25 @@ use crate::worker::Worker;
 pub(crate) struct Upstream {
     sender: SendRequest<RequestBody>,
     allowance: Allowance,
+    idle_limit: Duration,
+    /// The bound that it counts against.
+    quota: Option<Arc<Quota>>,
 }
 
 impl Upstream {
     /// Whether it is of no more use.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Whether it may go on resting, as it has done for so long.
+    pub(crate) fn may_rest(&self, rested: Duration) -> bool {
+        rested < self.idle_limit && !self.is_closed()
+    }
+
+    /// Whether it is to be closed for a request that waits elsewhere; if so, that is its due.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.quota.as_ref().is_some_and(|quota| quota.claim())
     }
 }
 
@@ -51,8 +66,19 @@ impl Lease {
         let body = exchange.request_body.as_ref().map(|watch| watch.progress.get());
         let clean = matches!(body, None | Some(Progress::Done));
         if clean && !self.upstream.is_closed() {
-            drop(exchange.worker.idle.borrow_mut().put(self.place, self.upstream, now));
+            keep(&exchange.worker, self.place, self.upstream, now);
         }
+    }
+}
+
+/// Lays a connection to rest, unless a request waits for it.
+fn keep(worker: &Worker, place: Place, upstream: Upstream, now: Instant) {
+    let upstream = match upstream.quota.clone() {
+        None => Some(upstream),
+        Some(quota) => worker.pending.take_back(place, &quota, upstream),
+    };
+    if let Some(upstream) = upstream {
+        drop(worker.idle.borrow_mut().put(place, upstream, now));
     }
 }
 
@@ -68,17 +94,7 @@ pub(super) async fn send(exchange: &mut Exchange, way: &Way, request: Outgoing) 
 
 /// Sends the request over a fresh connection.
 async fn fresh(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
-    let worker = exchange.worker.clone();
-    let values = worker.store.values();
-    match dial::open(
-        &worker.handshakes,
-        values,
-        way.place.address,
-        &way.transport,
-        Offer::Http1,
-    )
-    .await
-    {
+    match dial::open(&exchange.worker.clone(), way, Offer::Http1).await {
         Ok((socket, _)) => over(exchange, way.place, socket, request).await,
         Err(unreached) => Err(exchange.unreached(request, &unreached)),
     }
@@ -90,6 +106,31 @@ pub(super) async fn at_rest(exchange: &mut Exchange, place: Place, request: Outg
     let Some(upstream) = idle(&exchange.worker.clone(), place, repeat).await else {
         return Err(Miss::Unsent(request));
     };
+    again(exchange, place, upstream, request, repeat).await
+}
+
+/// Sends the request over a connection that another one has just given back.
+pub(super) async fn over_used(
+    exchange: &mut Exchange,
+    place: Place,
+    upstream: Upstream,
+    request: Outgoing,
+) -> Result<Answer, Miss> {
+    let repeat = repeat(exchange, &request);
+    match ready(upstream).await {
+        Some(upstream) => again(exchange, place, upstream, request, repeat).await,
+        None => Err(Miss::Unsent(request)),
+    }
+}
+
+/// Sends the request over a connection that was used before.
+async fn again(
+    exchange: &mut Exchange,
+    place: Place,
+    upstream: Upstream,
+    request: Outgoing,
+    repeat: Repeat,
+) -> Result<Answer, Miss> {
     let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
     match (attempt(exchange, upstream, place, request).await, copy) {
         (Err(Miss::Sent(failure)), Some(head)) if failure.retryable() == Retryable::IfIdempotent => {
@@ -129,14 +170,19 @@ async fn idle(worker: &Rc<Worker>, place: Place, repeat: Repeat) -> Option<Upstr
         if upstream.sender.is_ready() {
             return Some(upstream);
         }
-        if !upstream.is_closed() {
-            // Its task has not yet seen that the response is over: one turn is all that takes.
-            tokio::task::yield_now().await;
-            if upstream.sender.is_ready() {
-                return Some(upstream);
-            }
+        if let Some(upstream) = ready(upstream).await {
+            return Some(upstream);
         }
     }
+}
+
+/// A connection that takes a request now; `None`: it is closed.
+async fn ready(upstream: Upstream) -> Option<Upstream> {
+    if !upstream.sender.is_ready() && !upstream.is_closed() {
+        // Its task has not yet seen that the response is over: one turn is all that takes.
+        tokio::task::yield_now().await;
+    }
+    upstream.sender.is_ready().then_some(upstream)
 }
 
 /// What drives a connection to an upstream.
@@ -145,11 +191,18 @@ pub(super) type Driver = http1::Connection<TokioIo<Bounded<Socket>>, RequestBody
 /// A connection that works while its driver is polled.
 pub(super) async fn begin(socket: Socket) -> Result<(Upstream, Driver), hyper::Error> {
     let allowance = Allowance::default();
+    let (idle_limit, quota) = (socket.idle_limit(), socket.quota());
     let io = TokioIo::new(Bounded::new(socket, allowance.clone()));
     // Without a bound the codec reads far ahead of a client that takes nothing.
     let mut builder = http1::Builder::new();
     let (sender, driver) = builder.max_buf_size(UPSTREAM_BUFFER_BYTES).handshake(io).await?;
-    Ok((Upstream { sender, allowance }, driver))
+    let upstream = Upstream {
+        sender,
+        allowance,
+        idle_limit,
+        quota,
+    };
+    Ok((upstream, driver))
 }
 
 /// Sends the request by this connection.

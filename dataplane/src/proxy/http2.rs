@@ -58,7 +58,7 @@ pub(super) async fn send(
     let mut avoid = None;
     for _ in 0..UPSTREAM_UNPROCESSED_ATTEMPTS {
         let repeat = repeat(exchange, &request);
-        let got = Multiplexed::get(&worker, way.place, &way.transport, offer, avoid.as_ref()).await;
+        let got = Multiplexed::get(&worker, way, offer, avoid.as_ref()).await;
         let slot = match got {
             Ok(Got::Stream(slot)) => slot,
             Ok(Got::Http1(socket)) => return http1::over(exchange, way.place, socket, request).await,
@@ -90,7 +90,7 @@ pub(super) async fn send(
 
 /// The head as HTTP/2 has it: no field that concerns a connection (RFC 9113 §8.2.2), and the host in `:authority`.
 pub(super) fn head(request: &Request<RequestBody>, way: &Way) -> Option<Request<()>> {
-    let scheme = match way.transport.settings().tls {
+    let scheme = match way.settings().tls {
         Some(_) => Scheme::HTTPS,
         None => Scheme::HTTP,
     };

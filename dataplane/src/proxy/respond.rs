@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
@@ -124,6 +124,7 @@ fn of_call(exchange: Box<Exchange>, failure: Failure, kind: HeaderValue, rest: R
         headers.insert(grpc::GRPC_MESSAGE, message);
     }
     headers.insert(X_REQUEST_ID, id);
+    say_when(failure, headers);
     if closes {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -200,7 +201,15 @@ fn of_failure(failure: Failure, id: HeaderValue, body: ResponseBody) -> Response
         let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
         headers.insert(http::header::ALLOW, allowed);
     }
+    say_when(failure, headers);
     response
+}
+
+/// When it may be asked again, for what is over as soon as others have been answered.
+fn say_when(failure: Failure, headers: &mut HeaderMap) {
+    if failure == Failure::Overloaded {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
 }
 
 /// Written by hand: an id is a token, the rest are our own words, so there is nothing to escape but what tokens allow

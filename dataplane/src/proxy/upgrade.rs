@@ -82,17 +82,7 @@ pub(super) fn check<B>(asked: Option<&UpgradeToken>, response: &Response<B>) -> 
 /// Sends a request that may go over. Always over a fresh connection: one that rests may be closed in the very moment, and
 /// what is asked here is not asked twice.
 pub(super) async fn forward(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
-    let worker = exchange.worker.clone();
-    let values = worker.store.values();
-    let opened = dial::open(
-        &worker.handshakes,
-        values,
-        way.place.address,
-        &way.transport,
-        Offer::Http1,
-    )
-    .await;
-    let socket = match opened {
+    let socket = match dial::open(&exchange.worker.clone(), way, Offer::Http1).await {
         Ok((socket, _)) => socket,
         Err(unreached) => return Err(exchange.unreached(request, &unreached)),
     };

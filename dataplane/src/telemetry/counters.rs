@@ -232,6 +232,8 @@ pub struct WorkerCounters {
     pub connections: Counter,
     /// Requests being answered (a gauge).
     pub inflight: Counter,
+    /// Requests that wait for a connection to an upstream (a gauge).
+    pub pending: Counter,
     /// Open tunnels (a gauge).
     pub tunnels: Counter,
     /// Tunnels that were ended because the instance was.
@@ -261,6 +263,7 @@ impl WorkerCounters {
             protocols: Default::default(),
             connections: Counter::default(),
             inflight: Counter::default(),
+            pending: Counter::default(),
             tunnels: Counter::default(),
             tunnels_drained: Counter::default(),
             tunnel_bytes_in: Counter::default(),

@@ -301,6 +301,11 @@ impl Metrics {
             ("proxy_connections", "Open client connections.", self.connections()),
             ("proxy_inflight_requests", "Requests being answered.", self.inflight()),
             (
+                "proxy_pending_requests",
+                "Requests that wait for a connection to an upstream, where these are bounded.",
+                self.sum(|worker| worker.pending.get()),
+            ),
+            (
                 "proxy_tunnels",
                 "Open tunnels: connections that went over to another protocol.",
                 self.tunnels(),

@@ -12,17 +12,20 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustls::ClientConfig;
-use sluice_model::limits::{UPSTREAM_CONNECT_TIMEOUT_MILLIS, UPSTREAM_HANDSHAKE_TIMEOUT_MS};
+use sluice_model::limits::UPSTREAM_HANDSHAKE_TIMEOUT_MS;
 use sluice_model::unit::UpstreamTls;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::socket::Socket;
+use super::quota::Permit;
+use super::socket::{Socket, Stream};
+use super::way::Way;
 use crate::live::values::LiveValues;
 use crate::pool::transport::{Transport, TransportId};
 use crate::tls::certificate::HTTP_2;
 use crate::tls::upstream::{Means, Offer, Unready, server_name};
+use crate::worker::Worker;
 
 /// Why there is no connection, for the log. Shared by all requests that waited for it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,6 +51,9 @@ pub(crate) enum Unreached {
     /// It did not begin to speak HTTP/2.
     #[error("HTTP/2: {0}")]
     Http2(Rc<str>),
+    /// There are as many connections as there may be. Nothing was tried.
+    #[error("there are as many connections as connections.maxPerEndpoint allows")]
+    Full,
     /// It took too long.
     #[error("{0}: no answer within {1} ms")]
     Slow(&'static str, u64),
@@ -132,26 +138,35 @@ fn not_connected(error: Rc<io::Error>) -> Unreached {
     }
 }
 
-/// A fresh connection to `address`, and what is spoken on it.
-pub(crate) async fn open(
-    handshakes: &Handshakes,
-    values: &LiveValues,
+/// A fresh connection, and what is spoken on it.
+pub(crate) async fn open(worker: &Worker, way: &Way, offer: Offer) -> Result<(Socket, Spoken), Unreached> {
+    let permit = way.permit(&worker.quotas)?;
+    permitted(worker, way.place.address, &way.transport, permit, offer).await
+}
+
+/// The same, where it is known that there may be one more.
+pub(super) async fn permitted(
+    worker: &Worker,
     address: SocketAddr,
     transport: &Arc<Transport>,
+    permit: Option<Permit>,
     offer: Offer,
 ) -> Result<(Socket, Spoken), Unreached> {
+    let settings = transport.settings();
+    let (connect_ms, idle_ms) = (settings.connections.connect_millis, settings.connections.idle_millis);
+    let idle_limit = Duration::from_millis(idle_ms.get());
     let connect = TcpStream::connect(address);
-    let stream = in_time("connect", UPSTREAM_CONNECT_TIMEOUT_MILLIS, connect, not_connected).await?;
+    let stream = in_time("connect", connect_ms.get(), connect, not_connected).await?;
     // Fails only on a dead connection; whoever uses it will tell.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = &transport.settings().tls else {
+    let Some(tls) = &settings.tls else {
         let spoken = match offer {
             Offer::Http1 | Offer::Either => Spoken::Http1,
             Offer::Http2 => Spoken::Http2,
         };
-        return Ok((Socket::Plain(stream), spoken));
+        return Ok((Socket::new(Stream::Plain(stream), idle_limit, permit), spoken));
     };
-    let config = handshakes.config(transport, tls, offer, values)?;
+    let config = worker.handshakes.config(transport, tls, offer, worker.store.values())?;
     let handshake = TlsConnector::from(config).connect(server_name(tls)?, stream);
     let stream = in_time("TLS", UPSTREAM_HANDSHAKE_TIMEOUT_MS, handshake, Unreached::Tls).await?;
     let chosen = stream.get_ref().1.alpn_protocol();
@@ -160,7 +175,8 @@ pub(crate) async fn open(
         (false, Offer::Http1 | Offer::Either) => Spoken::Http1,
         (false, Offer::Http2) => return Err(Unreached::NoHttp2),
     };
-    Ok((Socket::Tls(Box::new(stream)), spoken))
+    let stream = Stream::Tls(Box::new(stream));
+    Ok((Socket::new(stream, idle_limit, permit), spoken))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use sluice_model::limits::{
 use tokio::time::{Instant, Interval, timeout};
 
 use super::dial::Unreached;
+use super::quota::Quota;
 use super::socket::Socket;
 
 /// What a connection, its streams and its driver tell each other.
@@ -40,6 +42,8 @@ struct State {
 pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
     state: Rc<State>,
+    idle_limit: Duration,
+    quota: Option<Arc<Quota>>,
 }
 
 /// A request's place on a connection.
@@ -52,6 +56,7 @@ impl Connection {
     /// Begins to speak HTTP/2. Ready when the upstream has said how many requests it takes at a time: so none is sent that it
     /// must refuse, and none to what is no HTTP/2.
     pub(crate) async fn begin(socket: Socket) -> Result<Rc<Self>, Unreached> {
+        let (idle_limit, quota) = (socket.idle_limit(), socket.quota());
         let begun = timeout(Duration::from_millis(UPSTREAM_HANDSHAKE_TIMEOUT_MS), begin(socket)).await;
         let (sender, codec, pings) = match begun {
             Ok(begun) => begun.map_err(|error| Unreached::Http2(error.to_string().into()))?,
@@ -66,7 +71,12 @@ impl Connection {
             ended: Cell::new(false),
         });
         tokio::task::spawn_local(drive(codec, pings, state.clone()));
-        Ok(Rc::new(Self { sender, state }))
+        Ok(Rc::new(Self {
+            sender,
+            state,
+            idle_limit,
+            quota,
+        }))
     }
 
     /// Whether it takes no more requests: it has ended, or was told to go away.
@@ -85,9 +95,15 @@ impl Connection {
         self.streams() < UPSTREAM_HTTP2_STREAMS_MAX.min(self.sender.current_max_send_streams())
     }
 
-    /// Since when it has had no request; `None`: it has.
-    pub(crate) fn rests_since(&self) -> Option<std::time::Instant> {
-        (self.streams() == 0).then(|| self.state.rests_since.get().into_std())
+    /// Whether it has had no request for as long as it may rest.
+    pub(crate) fn has_rested(&self, now: std::time::Instant) -> bool {
+        let since = self.state.rests_since.get().into_std();
+        self.streams() == 0 && now.saturating_duration_since(since) >= self.idle_limit
+    }
+
+    /// Whether it is to be let go of for a request that waits elsewhere; if so, that is its due.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.quota.as_ref().is_some_and(|quota| quota.claim())
     }
 
     /// A place for a request.
@@ -131,6 +147,12 @@ impl Drop for Slot {
         let state = &self.connection.state;
         state.streams.set(state.streams.get().saturating_sub(1));
         state.rests_since.set(Instant::now());
+        if let Some(quota) = &self.connection.quota
+            && state.streams.get() == 0
+            && quota.is_wanted()
+        {
+            quota.call();
+        }
     }
 }
 
@@ -247,6 +269,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
     use tokio::task::LocalSet;
 
+    use super::super::socket::Stream;
     use super::*;
 
     /// Empty `SETTINGS`, and windows as large as there are: for a stream, and for the connection.
@@ -258,7 +281,9 @@ mod tests {
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut upstream, _) = listener.accept().await.unwrap();
         upstream.write_all(GREETING).await.unwrap();
-        let connection = Connection::begin(Socket::Plain(ours)).await.unwrap();
+        let connection = Connection::begin(Socket::new(Stream::Plain(ours), Duration::from_secs(30), None))
+            .await
+            .unwrap();
         upstream.read_exact(&mut [0; 24]).await.unwrap();
         (connection, upstream)
     }

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_model::limits::{UPSTREAM_CHOICE_SECONDS, UPSTREAM_HTTP2_CONNECTIONS_MAX};
@@ -13,8 +12,10 @@ use tokio::sync::watch;
 
 use super::dial::{self, Spoken, Unreached};
 use super::http2::{Connection, Slot};
+use super::quota::Permit;
 use super::socket::Socket;
-use crate::pool::transport::{Place, Transport};
+use super::way::Way;
+use crate::pool::transport::Place;
 use crate::tls::upstream::Offer;
 use crate::worker::Worker;
 
@@ -67,10 +68,32 @@ impl Group {
         if self.connections.len() < UPSTREAM_HTTP2_CONNECTIONS_MAX {
             return self.opening.clone().map_or(Has::Nothing, Has::Opening);
         }
-        // There it waits until another request has ended.
-        match self.connections.iter().min_by_key(|connection| connection.streams()) {
-            Some(connection) => Has::Got(Got::Stream(connection.slot())),
-            None => Has::Nothing,
+        self.shared().map_or(Has::Nothing, Has::Got)
+    }
+
+    /// A stream of the connection with the fewest, where the request waits until another one has ended.
+    fn shared(&self) -> Option<Got> {
+        let connection = self.connections.iter().min_by_key(|connection| connection.streams())?;
+        Some(Got::Stream(connection.slot()))
+    }
+
+    /// Lets go of what rests, for requests that wait elsewhere.
+    fn give_up(&mut self) {
+        self.connections
+            .retain(|connection| connection.streams() > 0 || !connection.is_claimed());
+        let claimed = |socket: &Socket| socket.quota().is_some_and(|quota| quota.claim());
+        self.http1 = self.http1.take().filter(|socket| !claimed(socket));
+    }
+
+    /// Lets go of the least busy connection, for requests that wait elsewhere: it ends when the requests on it have.
+    fn retire(&mut self) {
+        let least = (0..)
+            .zip(&self.connections)
+            .min_by_key(|(_, connection)| connection.streams());
+        if let Some((index, connection)) = least
+            && connection.is_claimed()
+        {
+            drop(self.connections.swap_remove(index));
         }
     }
 }
@@ -86,11 +109,11 @@ impl Multiplexed {
     /// What a request can be sent over; not over `avoid`, if it can be helped.
     pub(crate) async fn get(
         worker: &Rc<Worker>,
-        place: Place,
-        transport: &Arc<Transport>,
+        way: &Way,
         offer: Offer,
         avoid: Option<&Rc<Connection>>,
     ) -> Result<Got, Unreached> {
+        let place = way.place;
         loop {
             let has = worker
                 .multiplexed
@@ -100,9 +123,15 @@ impl Multiplexed {
                 .or_default()
                 .look(avoid);
             let mut opening = match has {
-                Has::Got(got) => return Ok(got),
+                Has::Got(got) => {
+                    way.give_up();
+                    return Ok(got);
+                }
                 Has::Opening(opening) => opening,
-                Has::Nothing => open(worker, place, transport, offer),
+                Has::Nothing => match way.permit(&worker.quotas) {
+                    Ok(permit) => open(worker, way, permit, offer),
+                    Err(full) => return worker.multiplexed.shared(place).ok_or(full),
+                },
             };
             // Ends without a result only with the worker.
             let opened = match opening.wait_for(Option::is_some).await {
@@ -115,25 +144,38 @@ impl Multiplexed {
                 None => return Err(Unreached::Http2("the worker ends".into())),
             }
             if worker.multiplexed.chose_http1(place) {
-                return own(worker, place, transport).await;
+                return own(worker, way).await;
             }
         }
     }
 
-    /// Lets go of connections that have had no request for `limit`, and of those that ended.
-    pub(crate) fn prune(&self, now: Instant, limit: Duration) {
+    /// Lets go of connections that have rested for as long as they may, and of those that ended.
+    pub(crate) fn prune(&self, now: Instant) {
         self.groups.borrow_mut().retain(|_, group| {
-            group.connections.retain(|connection| {
-                let rested = connection
-                    .rests_since()
-                    .map(|since| now.saturating_duration_since(since));
-                !connection.is_leaving() && rested.is_none_or(|rested| rested < limit)
-            });
+            group
+                .connections
+                .retain(|connection| !connection.is_leaving() && !connection.has_rested(now));
             let chose = group.chose_http1.map(|at| now.saturating_duration_since(at));
             let remembered = chose.is_some_and(|ago| ago < Duration::from_secs(UPSTREAM_CHOICE_SECONDS));
             group.http1 = None;
             !group.connections.is_empty() || group.opening.is_some() || remembered
         });
+    }
+
+    /// A stream of a connection that there is.
+    fn shared(&self, place: Place) -> Option<Got> {
+        self.groups.borrow().get(&place)?.shared()
+    }
+
+    /// Lets go of connections at rest, as many as requests wait for elsewhere.
+    pub(crate) fn give_up(&self) {
+        self.groups.borrow_mut().values_mut().for_each(Group::give_up);
+    }
+
+    /// The same of connections in use, one of a place at most: else a worker whose connections never rest would keep them
+    /// for ever. Once a second, so that they do not go round and round.
+    pub(crate) fn retire(&self) {
+        self.groups.borrow_mut().values_mut().for_each(Group::retire);
     }
 
     /// Lets go of those to one address, which is out of service; what is on them goes on.
@@ -165,41 +207,40 @@ enum Opened {
 }
 
 /// Begins to open a connection. Whoever began it may leave; it is for all who wait.
-fn open(worker: &Rc<Worker>, place: Place, transport: &Arc<Transport>, offer: Offer) -> Opening {
+fn open(worker: &Rc<Worker>, way: &Way, permit: Option<Permit>, offer: Offer) -> Opening {
+    let place = way.place;
     let (tell, opening) = watch::channel(None);
     let mut groups = worker.multiplexed.groups.borrow_mut();
     groups.entry(place).or_default().opening = Some(opening.clone());
-    let (worker, transport) = (worker.clone(), transport.clone());
+    let (worker, transport) = (worker.clone(), way.transport.clone());
     tokio::task::spawn_local(async move {
-        let opened = fresh(&worker, place, &transport, offer).await;
-        let settled = worker.multiplexed.settle(place, opened);
+        let opened = async {
+            match dial::permitted(&worker, place.address, &transport, permit, offer).await? {
+                (socket, Spoken::Http1) => Ok(Opened::Http1(socket)),
+                (socket, Spoken::Http2) => Connection::begin(socket).await.map(Opened::Http2),
+            }
+        };
+        let settled = worker.multiplexed.settle(place, opened.await);
+        if settled.is_ok() {
+            worker.pending.look(place);
+        }
         // Nobody may be waiting any more.
         let _ = tell.send(Some(settled));
     });
     opening
 }
 
-async fn fresh(worker: &Worker, place: Place, transport: &Arc<Transport>, offer: Offer) -> Result<Opened, Unreached> {
-    let values = worker.store.values();
-    let (socket, spoken) = dial::open(&worker.handshakes, values, place.address, transport, offer).await?;
-    match spoken {
-        Spoken::Http1 => Ok(Opened::Http1(socket)),
-        Spoken::Http2 => Connection::begin(socket).await.map(Opened::Http2),
-    }
-}
-
 /// The connection of HTTP/1.1 that was opened, or one of one's own.
-async fn own(worker: &Rc<Worker>, place: Place, transport: &Arc<Transport>) -> Result<Got, Unreached> {
+async fn own(worker: &Rc<Worker>, way: &Way) -> Result<Got, Unreached> {
     let taken = worker
         .multiplexed
         .groups
         .borrow_mut()
-        .get_mut(&place)
+        .get_mut(&way.place)
         .and_then(|group| group.http1.take());
     if let Some(socket) = taken {
         return Ok(Got::Http1(socket));
     }
-    let values = worker.store.values();
-    let (socket, _) = dial::open(&worker.handshakes, values, place.address, transport, Offer::Http1).await?;
+    let (socket, _) = dial::open(worker, way, Offer::Http1).await?;
     Ok(Got::Http1(socket))
 }

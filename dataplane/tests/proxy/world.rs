@@ -12,13 +12,14 @@ use sluice_dataplane::live::values::LiveValues;
 use sluice_dataplane::live::{Generation, Live, LiveStore, Role};
 use sluice_dataplane::server::{DataPlane, Handle, Options};
 use sluice_dataplane::telemetry::access_log::Target;
-use sluice_model::client_limits::ClientLimits;
+use sluice_model::client_limits::{Bounded, ClientLimits};
 use sluice_model::config::Config;
 use sluice_model::host::HostPattern;
 use sluice_model::matching::{PathMatch, RouteMatch};
+use sluice_model::pool_connections::{PoolConnections, Quota};
 use sluice_model::unit::{
     Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule,
-    TimeoutMillis, Timeouts, Unit, Weight,
+    TimeoutMillis, Timeouts, Transport, Unit, Weight,
 };
 use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
@@ -45,6 +46,20 @@ impl Setup {
         };
         let unit = PoolUnit::of_endpoints(endpoints.iter().map(endpoint).collect());
         self.config.insert(key(&format!("Pool t/{name}")), Unit::Pool(unit));
+        self
+    }
+
+    /// What holds for the connections of a pool.
+    pub(crate) fn connections(mut self, pool: &str, connections: PoolConnections) -> Self {
+        let key = key(&format!("Pool t/{pool}"));
+        let Some(Unit::Pool(unit)) = self.config.get(&key).cloned() else {
+            panic!("no pool {pool}");
+        };
+        let transport = Arc::new(Transport {
+            connections,
+            ..Transport::clone(&unit.transport)
+        });
+        self.config.insert(key, Unit::Pool(PoolUnit { transport, ..unit }));
         self
     }
 
@@ -290,6 +305,18 @@ impl World {
             }
         };
         within(found).await
+    }
+}
+
+/// So many connections to an endpoint, and so many requests that wait for one, each for so long.
+pub(crate) fn at_most(connections: u64, pending: u64, patience_ms: u64) -> PoolConnections {
+    PoolConnections {
+        quota: Some(Quota {
+            connections: Bounded::new(connections).unwrap(),
+            pending: Bounded::new(pending).unwrap(),
+        }),
+        connect_millis: Bounded::new(patience_ms).unwrap(),
+        ..PoolConnections::default()
     }
 }
 

@@ -109,7 +109,11 @@ impl Setup {
         let Some(Unit::Pool(unit)) = self.config.get(&key).cloned() else {
             panic!("no pool {pool}");
         };
-        let transport = Arc::new(Transport { protocol, tls });
+        let transport = Arc::new(Transport {
+            protocol,
+            tls,
+            connections: unit.transport.connections,
+        });
         self.config.insert(key, Unit::Pool(PoolUnit { transport, ..unit }));
         self
     }

@@ -2,6 +2,7 @@
 
 use crate::client_limits::ClientLimits;
 use crate::feature::Feature;
+use crate::pool_connections::PoolConnections;
 use crate::unit::{
     Action, ClientAuth, DataPlaneUnit, Http2, PlainHttp, PoolSource, PoolUnit, RouteUnit, Rule, RuleClientAuth,
     TlsVersion, Unit, UpstreamProtocol,
@@ -29,6 +30,9 @@ fn pool_features(pool: &PoolUnit) -> Vec<Feature> {
     }
     if transport.tls.is_some() {
         features.push(Feature::UpstreamTls);
+    }
+    if transport.connections != PoolConnections::default() {
+        features.push(Feature::PoolConnections);
     }
     features
 }

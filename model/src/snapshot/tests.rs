@@ -4,10 +4,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::*;
+use crate::client_limits::Bounded;
 use crate::header_changes::{Field, HeaderChanges};
 use crate::host::HostPattern;
 use crate::limits::{MAX_LIVE_SUBJECTS, MAX_PROXY_PROTOCOL_SOURCES};
 use crate::matching::{HeaderMatch, PathMatch, RouteMatch, ValueMatch};
+use crate::pool_connections::PoolConnections;
 use crate::reference::{CertificateRef, ServicePort, ServiceRef};
 use crate::target::{PathChange, Redirect, RedirectStatus, Rewrite};
 use crate::unit::{
@@ -245,12 +247,36 @@ fn live_references_are_bounded_and_named_once() {
 }
 
 #[test]
+fn an_instance_has_to_know_what_a_pool_says_of_its_connections() {
+    let features = |connections: PoolConnections| {
+        let mut config = good();
+        let transport = Arc::new(Transport {
+            connections,
+            ..Transport::default()
+        });
+        let source = PoolSource::Static(vec![]);
+        config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit { source, transport }));
+        Snapshot::check(config).unwrap().features()
+    };
+    assert!(!features(PoolConnections::default()).contains(&Feature::PoolConnections));
+    let other = PoolConnections {
+        idle_millis: Bounded::new(90_000).unwrap(),
+        ..PoolConnections::default()
+    };
+    assert!(features(other).contains(&Feature::PoolConnections));
+}
+
+#[test]
 fn what_chooses_in_a_handshake_needs_one() {
     let with = |protocol, tls: Option<UpstreamTls>| {
         move |config: &mut Config| {
             let source = PoolSource::Static(vec![]);
             let tls = tls.clone();
-            let transport = Arc::new(Transport { protocol, tls });
+            let transport = Arc::new(Transport {
+                protocol,
+                tls,
+                ..Transport::default()
+            });
             config.insert(key("Pool a/pool"), Unit::Pool(PoolUnit { source, transport }));
         }
     };

@@ -1,0 +1,66 @@
+//! Where a request goes, how that is spoken to, and whether one more connection may be opened there.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sluice_model::unit;
+
+use super::dial::Unreached;
+use super::quota::{Permit, Quota, Quotas};
+use crate::pool::transport::Place;
+use crate::worker::lane::Spoken;
+
+/// Where a request goes.
+pub(crate) struct Way {
+    /// The endpoint.
+    pub(crate) place: Place,
+    /// How it is spoken to.
+    pub(crate) transport: Rc<Spoken>,
+    /// What it has waited for.
+    permit: Cell<Option<Permit>>,
+}
+
+impl Way {
+    /// To this place.
+    pub(crate) fn new(place: Place, transport: Rc<Spoken>) -> Self {
+        Self {
+            place,
+            transport,
+            permit: Cell::new(None),
+        }
+    }
+
+    /// What is configured.
+    pub(crate) fn settings(&self) -> &unit::Transport {
+        self.transport.settings()
+    }
+
+    /// The bound on its connections, if there is one.
+    pub(crate) fn quota(&self, quotas: &Quotas) -> Option<Arc<Quota>> {
+        let settings = self.settings().connections.quota?;
+        Some(quotas.of(self.place, settings))
+    }
+
+    /// Keeps what the next connection needs.
+    pub(crate) fn keep(&self, permit: Permit) {
+        self.permit.set(Some(permit));
+    }
+
+    /// Gives up what was kept and not needed.
+    pub(crate) fn give_up(&self) {
+        drop(self.permit.take());
+    }
+
+    /// What one more connection needs: nothing, where there is no bound.
+    ///
+    /// # Errors
+    /// When there are as many as there may be.
+    pub(crate) fn permit(&self, quotas: &Quotas) -> Result<Option<Permit>, Unreached> {
+        match (self.permit.take(), self.quota(quotas)) {
+            (Some(permit), _) => Ok(Some(permit)),
+            (None, None) => Ok(None),
+            (None, Some(quota)) => quota.try_permit().map(Some).ok_or(Unreached::Full),
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Pools that bound the connections to their endpoints, and say how long one may rest and take to open.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sluice_model::client_limits::Bounded;
+use sluice_model::pool_connections::PoolConnections;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::world::*;
+
+/// Long enough for everything that is to happen.
+const PATIENT_MS: u64 = 60_000;
+/// Requests that wait.
+const PENDING: &str = "proxy_pending_requests";
+
+/// An upstream that answers a request when it is let.
+#[derive(Clone)]
+struct Slow {
+    address: SocketAddr,
+    /// One is answered for each.
+    let_go: Arc<Semaphore>,
+    /// Requests that came, those that are there, and the most that were there at a time.
+    came: Arc<AtomicUsize>,
+    there: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    /// Connections that came.
+    opened: Arc<AtomicUsize>,
+}
+
+async fn slow() -> Slow {
+    let mut slow = Slow {
+        address: ([127, 0, 0, 1], 0).into(),
+        let_go: Arc::new(Semaphore::new(0)),
+        came: Arc::default(),
+        there: Arc::default(),
+        most: Arc::default(),
+        opened: Arc::default(),
+    };
+    let serves = slow.clone();
+    slow.address = upstream(move |stream, _| serves.clone().serve(stream)).await;
+    slow
+}
+
+impl Slow {
+    async fn serve(self, mut stream: TcpStream) {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        while !read_until(&mut stream, "\r\n\r\n").await.is_empty() {
+            self.came.fetch_add(1, Ordering::SeqCst);
+            let there = self.there.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(there, Ordering::SeqCst);
+            self.let_go.acquire().await.unwrap().forget();
+            self.there.fetch_sub(1, Ordering::SeqCst);
+            if stream.write_all(reply("ok").as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn has(&self, there: usize) {
+        within(async {
+            while self.there.load(Ordering::SeqCst) != there {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn world(endpoints: &[SocketAddr], connections: PoolConnections) -> Arc<World> {
+    let setup = Setup::default()
+        .pool("p", endpoints)
+        .connections("p", connections)
+        .route("/", "p", None);
+    Arc::new(World::start(setup).await)
+}
+
+/// A request of a client of its own.
+fn ask(world: &Arc<World>, path: &str) -> JoinHandle<String> {
+    let (world, path) = (world.clone(), path.to_owned());
+    tokio::spawn(async move { world.get(&path).await })
+}
+
+fn is_ok(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200")
+}
+
+fn is_overloaded(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 503")
+        && answer.contains("\"error_category\":\"overloaded\"")
+        && answer.contains("retry-after: 1\r\n")
+}
+
+/// Nobody was blamed.
+fn none_unreached(world: &World) -> bool {
+    let page = world.handle.metrics().render();
+    let mut lines = page
+        .lines()
+        .filter(|line| line.starts_with("proxy_upstream_unreached_total{"));
+    lines.all(|line| line.ends_with(" 0"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_never_more_than_there_may_be() {
+    let slow = slow().await;
+    let world = world(&[slow.address], at_most(3, 1_000, PATIENT_MS)).await;
+    let clients: Vec<_> = (0..16)
+        .map(|client| {
+            let world = world.clone();
+            tokio::spawn(async move {
+                for round in 0..20 {
+                    let answer = world.get(&format!("/{client}/{round}")).await;
+                    assert!(is_ok(&answer), "{answer}");
+                }
+            })
+        })
+        .collect();
+    slow.has(3).await;
+    world.metric_is(PENDING, 13).await;
+    slow.let_go.add_permits(Semaphore::MAX_PERMITS / 2);
+    for client in clients {
+        within(client).await.unwrap();
+    }
+    assert_eq!(slow.most.load(Ordering::SeqCst), 3);
+    assert_eq!(slow.came.load(Ordering::SeqCst), 320);
+    assert_eq!(world.metric(PENDING), 0);
+    assert!(none_unreached(&world));
+    let opened = slow.opened.load(Ordering::SeqCst);
+    assert!(opened < 320, "connections are handed over: {opened}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_is_served_when_a_connection_comes_back() {
+    let slow = slow().await;
+    let world = world(&[slow.address], at_most(1, 6, PATIENT_MS)).await;
+    let mut asked = vec![ask(&world, "/first")];
+    slow.has(1).await;
+    asked.extend((0..6).map(|_| ask(&world, "/next")));
+    world.metric_is(PENDING, 6).await;
+    assert_eq!(slow.came.load(Ordering::SeqCst), 1);
+    slow.let_go.add_permits(7);
+    for asked in asked {
+        let answer = within(asked).await.unwrap();
+        assert!(is_ok(&answer), "{answer}");
+    }
+    assert_eq!(slow.most.load(Ordering::SeqCst), 1);
+}
+
+/// Each client meets either worker, and the only connection rests where the one before was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rests_at_one_worker_is_given_up_for_another_at_once() {
+    let world = world(&[echo().await], at_most(1, 1, PATIENT_MS)).await;
+    let asked = async {
+        for round in 0..60 {
+            let answer = world.get(&format!("/{round}")).await;
+            assert!(is_ok(&answer), "{answer}");
+        }
+    };
+    // By the sweep alone each second one would take half a second.
+    within(asked).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_too_many_is_told_so_and_sent_nowhere() {
+    let slow = slow().await;
+    let world = world(&[slow.address], at_most(1, 1, PATIENT_MS)).await;
+    let first = ask(&world, "/first");
+    slow.has(1).await;
+    let second = ask(&world, "/second");
+    world.metric_is(PENDING, 1).await;
+    let third = world.get("/third").await;
+    assert!(is_overloaded(&third), "{third}");
+    let call = "POST /call HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let call = world.ask(call).await;
+    assert!(
+        call.contains("grpc-status: 14\r\n") && call.contains("retry-after: 1\r\n"),
+        "{call}"
+    );
+    let line = world.logged(|line| line["path"] == "/third").await;
+    assert_eq!(
+        (&line["error_category"], &line["retries"], &line["endpoint"]),
+        (&"overloaded".into(), &0.into(), &slow.address.to_string().into()),
+        "{line}"
+    );
+    slow.let_go.add_permits(2);
+    for asked in [first, second] {
+        assert!(is_ok(&within(asked).await.unwrap()));
+    }
+    assert_eq!(slow.came.load(Ordering::SeqCst), 2);
+    assert!(none_unreached(&world));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_waited_for_too_long_is_told_so() {
+    let slow = slow().await;
+    let world = world(&[slow.address], at_most(1, 9, 50)).await;
+    let first = ask(&world, "/first");
+    slow.has(1).await;
+    let second = world.get("/second").await;
+    assert!(is_overloaded(&second), "{second}");
+    slow.let_go.add_permits(1);
+    assert!(is_ok(&within(first).await.unwrap()));
+    assert_eq!((slow.came.load(Ordering::SeqCst), world.metric(PENDING)), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_with_room_comes_before_waiting() {
+    let (one, other) = (slow().await, slow().await);
+    let world = world(&[one.address, other.address], at_most(1, 0, PATIENT_MS)).await;
+    let first = ask(&world, "/first");
+    within(async {
+        while one.there.load(Ordering::SeqCst) + other.there.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let (full, free) = match one.there.load(Ordering::SeqCst) {
+        0 => (&other, &one),
+        _ => (&one, &other),
+    };
+    free.let_go.add_permits(10);
+    // One connection: one worker, whose turns are each one's in turn.
+    let mut client = TcpStream::connect(world.address).await.unwrap();
+    for number in 0..10 {
+        let request = format!("GET /{number} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_until(&mut client, "ok").await;
+        assert!(is_ok(&answer), "{answer}");
+        let line = world.logged(|line| line["path"] == format!("/{number}")).await;
+        assert_eq!(
+            (&line["endpoint"], &line["retries"]),
+            (&free.address.to_string().into(), &0.into()),
+            "{line}"
+        );
+    }
+    client
+        .write_all(b"GET /held HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    free.has(1).await;
+    let too_many = world.get("/too-many").await;
+    assert!(is_overloaded(&too_many), "{too_many}");
+    let line = world.logged(|line| line["path"] == "/too-many").await;
+    assert_eq!(line["retries"], 0, "{line}");
+    full.let_go.add_permits(1);
+    assert!(is_ok(&within(first).await.unwrap()));
+    assert!(none_unreached(&world));
+}
+
+/// One that cannot be reached is passed by as ever, and who then finds the other full waits there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_cannot_be_reached_is_no_place_to_wait_at() {
+    let slow = slow().await;
+    let world = world(&[nobody().await, slow.address], at_most(1, 3, PATIENT_MS)).await;
+    let asked: Vec<_> = (0..4).map(|number| ask(&world, &format!("/{number}"))).collect();
+    slow.has(1).await;
+    world.metric_is(PENDING, 3).await;
+    slow.let_go.add_permits(4);
+    for asked in asked {
+        let answer = within(asked).await.unwrap();
+        assert!(is_ok(&answer), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_gives_up_his_place() {
+    let slow = slow().await;
+    let world = world(&[slow.address], at_most(1, 1, PATIENT_MS)).await;
+    let first = ask(&world, "/first");
+    slow.has(1).await;
+    let mut leaves = TcpStream::connect(world.address).await.unwrap();
+    leaves
+        .write_all(b"GET /leaves HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    world.metric_is(PENDING, 1).await;
+    drop(leaves);
+    world.metric_is(PENDING, 0).await;
+    let third = ask(&world, "/third");
+    world.metric_is(PENDING, 1).await;
+    slow.let_go.add_permits(2);
+    for asked in [first, third] {
+        assert!(is_ok(&within(asked).await.unwrap()));
+    }
+    assert_eq!(slow.came.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tunnels_count_as_long_as_they_last() {
+    let own = upstream(|mut stream, _| async move {
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        let answer = if head.contains("upgrade: own") {
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n".to_owned()
+        } else {
+            reply("ok")
+        };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        // Until the other side ends.
+        while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
+    });
+    let setup = Setup::default()
+        .pool("p", &[own.await])
+        .connections("p", at_most(1, 1, PATIENT_MS))
+        .route("/", "p", None)
+        .upgrades("p", &["own"]);
+    let world = Arc::new(World::start(setup).await);
+    let mut tunnel = TcpStream::connect(world.address).await.unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n";
+    tunnel.write_all(request.as_bytes()).await.unwrap();
+    let head = read_until(&mut tunnel, "\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let waits = ask(&world, "/");
+    world.metric_is(PENDING, 1).await;
+    drop(tunnel);
+    assert!(is_ok(&within(waits).await.unwrap()));
+    // And one that is to be a tunnel gets a connection of its own, in the place of one that rests.
+    let head = async {
+        let mut tunnel = TcpStream::connect(world.address).await.unwrap();
+        tunnel.write_all(request.as_bytes()).await.unwrap();
+        read_until(&mut tunnel, "\r\n\r\n").await
+    };
+    assert!(within(head).await.starts_with("HTTP/1.1 101"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_pool_that_says_the_same_shares_the_bound() {
+    let slow = slow().await;
+    let setup = |second: PoolConnections| {
+        let setup = Setup::default().pool("p", &[slow.address]).pool("q", &[slow.address]);
+        let setup = setup.connections("p", at_most(1, 0, 1_000)).connections("q", second);
+        setup.route("/p", "p", None).route("/q", "q", None)
+    };
+    let world = Arc::new(World::start(setup(at_most(1, 0, 1_000))).await);
+    let first = ask(&world, "/p");
+    slow.has(1).await;
+    assert!(is_overloaded(&world.get("/q").await));
+    world.serve(2, setup(at_most(1, 0, 2_000)));
+    let second = ask(&world, "/q");
+    slow.has(2).await;
+    assert!(is_overloaded(&world.get("/p").await), "as before the swap");
+    slow.let_go.add_permits(2);
+    for asked in [first, second] {
+        assert!(is_ok(&within(asked).await.unwrap()));
+    }
+}
+
+/// The kernel holds a few connections for one who does not accept, and answers no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connecting_takes_as_long_as_it_may() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let deaf = socket.listen(1).unwrap();
+    let address = deaf.local_addr().unwrap();
+    let mut kept = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+        kept.push(stream.unwrap());
+    }
+    let quick = PoolConnections {
+        connect_millis: Bounded::new(70).unwrap(),
+        ..PoolConnections::default()
+    };
+    let world = world(&[address], quick).await;
+    let answer = world.get("/").await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    let line = world.logged(|line| line["status"] == 502).await;
+    assert_eq!(line["upstream_error"], "connect: no answer within 70 ms", "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_rests_for_as_long_as_its_pool_says() {
+    let ended = Arc::new(Semaphore::new(0));
+    let server = || {
+        let ended = ended.clone();
+        upstream(move |mut stream, _| {
+            let ended = ended.clone();
+            async move {
+                while !read_until(&mut stream, "\r\n\r\n").await.is_empty() {
+                    stream.write_all(reply("ok").as_bytes()).await.unwrap();
+                }
+                ended.add_permits(1);
+            }
+        })
+    };
+    let brief = PoolConnections {
+        idle_millis: Bounded::new(1_000).unwrap(),
+        ..PoolConnections::default()
+    };
+    let setup = Setup::default()
+        .pool("brief", &[server().await])
+        .connections("brief", brief)
+        .pool("usual", &[server().await]);
+    let world = World::start(setup.route("/brief", "brief", None).route("/usual", "usual", None)).await;
+    for path in ["/brief", "/usual"] {
+        assert!(is_ok(&world.get(path).await));
+    }
+    // Far less than the 30 s of those that say nothing.
+    within(ended.acquire()).await.unwrap().forget();
+    assert_eq!(ended.available_permits(), 0, "the other one rests");
+}
