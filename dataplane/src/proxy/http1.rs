@@ -5,7 +5,6 @@
 //! twice is doing it once. Everything else gets a connection that was used a moment ago, or a fresh one.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -23,17 +22,15 @@ use super::interim::{Allowance, Bounded};
 use crate::pool::transport::Place;
 use crate::tls::upstream::Offer;
 use crate::upstream::dial;
-use crate::upstream::quota::Quota;
-use crate::upstream::socket::Socket;
+use crate::upstream::socket::{Socket, Terms};
 use crate::worker::Worker;
 
 /// A connection to an endpoint.
 pub(crate) struct Upstream {
     sender: SendRequest<RequestBody>,
     allowance: Allowance,
-    idle_limit: Duration,
-    /// The bound that it counts against.
-    quota: Option<Arc<Quota>>,
+    /// Apart: an upstream is moved with each request.
+    terms: Rc<Terms>,
 }
 
 impl Upstream {
@@ -44,12 +41,12 @@ impl Upstream {
 
     /// Whether it may go on resting, as it has done for so long.
     pub(crate) fn may_rest(&self, rested: Duration) -> bool {
-        rested < self.idle_limit && !self.is_closed()
+        rested < self.terms.idle_limit() && !self.is_closed()
     }
 
     /// Whether it is to be closed for a request that waits elsewhere; if so, that is its due.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.quota.as_ref().is_some_and(|quota| quota.claim())
+        self.terms.is_claimed()
     }
 }
 
@@ -73,7 +70,7 @@ impl Lease {
 
 /// Lays a connection to rest, unless a request waits for it.
 fn keep(worker: &Worker, place: Place, upstream: Upstream, now: Instant) {
-    let upstream = match upstream.quota.clone() {
+    let upstream = match upstream.terms.quota().cloned() {
         None => Some(upstream),
         Some(quota) => worker.pending.take_back(place, &quota, upstream),
     };
@@ -106,7 +103,14 @@ pub(super) async fn at_rest(exchange: &mut Exchange, place: Place, request: Outg
     let Some(upstream) = idle(&exchange.worker.clone(), place, repeat).await else {
         return Err(Miss::Unsent(request));
     };
-    again(exchange, place, upstream, request, repeat).await
+    let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
+    match (attempt(exchange, upstream, place, request).await, copy) {
+        (Err(Miss::Sent(failure)), Some(head)) if failure.retryable() == Retryable::IfIdempotent => {
+            exchange.repeated = true;
+            Err(Miss::Unsent(Box::new(head)))
+        }
+        (done, _) => done,
+    }
 }
 
 /// Sends the request over a connection that another one has just given back.
@@ -116,29 +120,9 @@ pub(super) async fn over_used(
     upstream: Upstream,
     request: Outgoing,
 ) -> Result<Answer, Miss> {
-    let repeat = repeat(exchange, &request);
-    match ready(upstream).await {
-        Some(upstream) => again(exchange, place, upstream, request, repeat).await,
-        None => Err(Miss::Unsent(request)),
-    }
-}
-
-/// Sends the request over a connection that was used before.
-async fn again(
-    exchange: &mut Exchange,
-    place: Place,
-    upstream: Upstream,
-    request: Outgoing,
-    repeat: Repeat,
-) -> Result<Answer, Miss> {
-    let copy = (repeat == Repeat::Harmless).then(|| head_of(&request));
-    match (attempt(exchange, upstream, place, request).await, copy) {
-        (Err(Miss::Sent(failure)), Some(head)) if failure.retryable() == Retryable::IfIdempotent => {
-            exchange.repeated = true;
-            Err(Miss::Unsent(Box::new(head)))
-        }
-        (done, _) => done,
-    }
+    // It is taken out again before anybody else looks.
+    drop(exchange.worker.idle.borrow_mut().put(place, upstream, Instant::now()));
+    at_rest(exchange, place, request).await
 }
 
 /// Sends the request over a connection that was just opened.
@@ -170,19 +154,14 @@ async fn idle(worker: &Rc<Worker>, place: Place, repeat: Repeat) -> Option<Upstr
         if upstream.sender.is_ready() {
             return Some(upstream);
         }
-        if let Some(upstream) = ready(upstream).await {
-            return Some(upstream);
+        if !upstream.is_closed() {
+            // Its task has not yet seen that the response is over: one turn is all that takes.
+            tokio::task::yield_now().await;
+            if upstream.sender.is_ready() {
+                return Some(upstream);
+            }
         }
     }
-}
-
-/// A connection that takes a request now; `None`: it is closed.
-async fn ready(upstream: Upstream) -> Option<Upstream> {
-    if !upstream.sender.is_ready() && !upstream.is_closed() {
-        // Its task has not yet seen that the response is over: one turn is all that takes.
-        tokio::task::yield_now().await;
-    }
-    upstream.sender.is_ready().then_some(upstream)
 }
 
 /// What drives a connection to an upstream.
@@ -191,7 +170,7 @@ pub(super) type Driver = http1::Connection<TokioIo<Bounded<Socket>>, RequestBody
 /// A connection that works while its driver is polled.
 pub(super) async fn begin(socket: Socket) -> Result<(Upstream, Driver), hyper::Error> {
     let allowance = Allowance::default();
-    let (idle_limit, quota) = (socket.idle_limit(), socket.quota());
+    let terms = Rc::new(socket.terms());
     let io = TokioIo::new(Bounded::new(socket, allowance.clone()));
     // Without a bound the codec reads far ahead of a client that takes nothing.
     let mut builder = http1::Builder::new();
@@ -199,8 +178,7 @@ pub(super) async fn begin(socket: Socket) -> Result<(Upstream, Driver), hyper::E
     let upstream = Upstream {
         sender,
         allowance,
-        idle_limit,
-        quota,
+        terms,
     };
     Ok((upstream, driver))
 }

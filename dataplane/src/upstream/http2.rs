@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -23,8 +22,7 @@ use sluice_model::limits::{
 use tokio::time::{Instant, Interval, timeout};
 
 use super::dial::Unreached;
-use super::quota::Quota;
-use super::socket::Socket;
+use super::socket::{Socket, Terms};
 
 /// What a connection, its streams and its driver tell each other.
 #[derive(Debug)]
@@ -42,8 +40,7 @@ struct State {
 pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
     state: Rc<State>,
-    idle_limit: Duration,
-    quota: Option<Arc<Quota>>,
+    terms: Terms,
 }
 
 /// A request's place on a connection.
@@ -56,7 +53,7 @@ impl Connection {
     /// Begins to speak HTTP/2. Ready when the upstream has said how many requests it takes at a time: so none is sent that it
     /// must refuse, and none to what is no HTTP/2.
     pub(crate) async fn begin(socket: Socket) -> Result<Rc<Self>, Unreached> {
-        let (idle_limit, quota) = (socket.idle_limit(), socket.quota());
+        let terms = socket.terms();
         let begun = timeout(Duration::from_millis(UPSTREAM_HANDSHAKE_TIMEOUT_MS), begin(socket)).await;
         let (sender, codec, pings) = match begun {
             Ok(begun) => begun.map_err(|error| Unreached::Http2(error.to_string().into()))?,
@@ -71,12 +68,7 @@ impl Connection {
             ended: Cell::new(false),
         });
         tokio::task::spawn_local(drive(codec, pings, state.clone()));
-        Ok(Rc::new(Self {
-            sender,
-            state,
-            idle_limit,
-            quota,
-        }))
+        Ok(Rc::new(Self { sender, state, terms }))
     }
 
     /// Whether it takes no more requests: it has ended, or was told to go away.
@@ -98,12 +90,12 @@ impl Connection {
     /// Whether it has had no request for as long as it may rest.
     pub(crate) fn has_rested(&self, now: std::time::Instant) -> bool {
         let since = self.state.rests_since.get().into_std();
-        self.streams() == 0 && now.saturating_duration_since(since) >= self.idle_limit
+        self.streams() == 0 && now.saturating_duration_since(since) >= self.terms.idle_limit()
     }
 
     /// Whether it is to be let go of for a request that waits elsewhere; if so, that is its due.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.quota.as_ref().is_some_and(|quota| quota.claim())
+        self.terms.is_claimed()
     }
 
     /// A place for a request.
@@ -147,7 +139,7 @@ impl Drop for Slot {
         let state = &self.connection.state;
         state.streams.set(state.streams.get().saturating_sub(1));
         state.rests_since.set(Instant::now());
-        if let Some(quota) = &self.connection.quota
+        if let Some(quota) = self.connection.terms.quota()
             && state.streams.get() == 0
             && quota.is_wanted()
         {

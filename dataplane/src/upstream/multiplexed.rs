@@ -81,8 +81,7 @@ impl Group {
     fn give_up(&mut self) {
         self.connections
             .retain(|connection| connection.streams() > 0 || !connection.is_claimed());
-        let claimed = |socket: &Socket| socket.quota().is_some_and(|quota| quota.claim());
-        self.http1 = self.http1.take().filter(|socket| !claimed(socket));
+        self.http1 = self.http1.take().filter(|socket| !socket.terms().is_claimed());
     }
 
     /// Lets go of the least busy connection, for requests that wait elsewhere: it ends when the requests on it have.

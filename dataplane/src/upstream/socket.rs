@@ -39,14 +39,12 @@ impl Socket {
         }
     }
 
-    /// The bound that it counts against.
-    pub(crate) fn quota(&self) -> Option<Arc<Quota>> {
-        self.permit.as_ref().map(|permit| permit.quota().clone())
-    }
-
-    /// How long it may rest.
-    pub(crate) fn idle_limit(&self) -> Duration {
-        self.idle_limit
+    /// How it may be kept.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            idle_limit: self.idle_limit,
+            quota: self.permit.as_ref().map(|permit| permit.quota().clone()),
+        }
     }
 
     /// What is below.
@@ -55,6 +53,30 @@ impl Socket {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => stream.get_ref().0,
         }
+    }
+}
+
+/// How a connection may be kept, for whoever keeps it when a codec has its socket.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    idle_limit: Duration,
+    quota: Option<Arc<Quota>>,
+}
+
+impl Terms {
+    /// How long it may rest.
+    pub(crate) fn idle_limit(&self) -> Duration {
+        self.idle_limit
+    }
+
+    /// The bound that it counts against.
+    pub(crate) fn quota(&self) -> Option<&Arc<Quota>> {
+        self.quota.as_ref()
+    }
+
+    /// Whether it is to be closed for a request that waits elsewhere; if so, that is its due.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.quota.as_ref().is_some_and(|quota| quota.claim())
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) struct Way {
     pub(crate) place: Place,
     /// How it is spoken to.
     pub(crate) transport: Rc<Spoken>,
-    /// What it has waited for.
-    permit: Cell<Option<Permit>>,
+    /// What it has waited for. In a box, since few do and a way is part of each request.
+    permit: Cell<Option<Box<Permit>>>,
 }
 
 impl Way {
@@ -44,7 +44,7 @@ impl Way {
 
     /// Keeps what the next connection needs.
     pub(crate) fn keep(&self, permit: Permit) {
-        self.permit.set(Some(permit));
+        self.permit.set(Some(Box::new(permit)));
     }
 
     /// Gives up what was kept and not needed.
@@ -58,7 +58,7 @@ impl Way {
     /// When there are as many as there may be.
     pub(crate) fn permit(&self, quotas: &Quotas) -> Result<Option<Permit>, Unreached> {
         match (self.permit.take(), self.quota(quotas)) {
-            (Some(permit), _) => Ok(Some(permit)),
+            (Some(permit), _) => Ok(Some(*permit)),
             (None, None) => Ok(None),
             (None, Some(quota)) => quota.try_permit().map(Some).ok_or(Unreached::Full),
         }
