@@ -307,11 +307,12 @@ fn lacks_length(request: &Request<ClientBody>, survey: &Survey) -> bool {
 
 async fn within(exchange: &mut Exchange, deadline: Option<Deadline>, request: Outgoing) -> Result<Answer, Failure> {
     exchange.deadline = deadline;
-    let answer = match deadline {
-        None => forward::forward(exchange, request).await,
-        Some(deadline) => {
-            let watch = exchange.request_body.clone();
-            deadline.hold(watch, forward::forward(exchange, request)).await
+    let watch = deadline.and(exchange.request_body.clone());
+    let answer = {
+        let answer = pin!(forward::forward(exchange, request));
+        match deadline {
+            None => answer.await,
+            Some(deadline) => deadline.hold(watch, answer).await,
         }
     };
     match answer {

@@ -3,7 +3,7 @@
 //! waited for.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -59,13 +59,13 @@ impl Deadline {
         silent.then_some(Failure::UpstreamTimeout)
     }
 
-    /// Waits for an answer for as long as there is time. Bytes of the request's body are no silence.
+    /// Waits for an answer for as long as there is time. Bytes of the request's body are no silence. The answer is pinned
+    /// elsewhere, so that it is not moved once more: it is large.
     pub(super) async fn hold<T>(
         self,
         watch: Option<Rc<Watch>>,
-        answer: impl Future<Output = Result<T, Failure>>,
+        mut answer: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     ) -> Result<T, Failure> {
-        let mut answer = pin!(answer);
         let mut sign = Sign::of(watch);
         loop {
             if let Ok(answer) = timeout_at(self.due(sign.moved), answer.as_mut()).await {
@@ -160,6 +160,7 @@ impl Clock {
 mod tests {
     use std::cell::Cell;
     use std::future::{pending, poll_fn};
+    use std::pin::pin;
 
     use super::*;
 
@@ -191,7 +192,7 @@ mod tests {
         ] {
             let began = Instant::now();
             let held = deadline(request, idle)
-                .hold(None, pending::<Result<(), Failure>>())
+                .hold(None, pin!(pending::<Result<(), Failure>>()))
                 .await;
             assert_eq!((held, began.elapsed().as_millis()), (Err(failure), after));
         }
@@ -210,7 +211,7 @@ mod tests {
             pending::<()>().await;
         };
         let began = Instant::now();
-        let answer = pending::<Result<(), Failure>>();
+        let answer = pin!(pending::<Result<(), Failure>>());
         let held = tokio::select! {
             held = deadline(0, 1_000).hold(Some(watch.clone()), answer) => held,
             () = sends => Ok(()),
@@ -221,7 +222,7 @@ mod tests {
         assert!((10_000..=11_000).contains(&after), "{after}");
         let sent = body(Progress::Done);
         let held = deadline(1_000, 0)
-            .hold(Some(sent), pending::<Result<(), Failure>>())
+            .hold(Some(sent), pin!(pending::<Result<(), Failure>>()))
             .await;
         assert_eq!(held, Err(Failure::RequestTimeout), "all of it has come");
     }

@@ -82,7 +82,12 @@ pub(super) async fn forward(exchange: &mut Exchange, mut request: Outgoing) -> R
         && let Some(way) = choose(exchange, &tried)?
     {
         name_host(exchange, &mut request)?;
-        (request, failure) = match one_try(exchange, &way, request).await {
+        // Few rules bound a try: the others need no layer more around this future, which is large.
+        let done = match per_try(exchange) {
+            None => at_endpoint(exchange, &way, request).await,
+            Some(_) => Box::pin(one_try(exchange, &way, request)).await,
+        };
+        (request, failure) = match done {
             Ok(answer) => return Ok(answer),
             Err(Miss::Full(request)) => match Box::pin(queue::send(exchange, &way, request, &tried)).await {
                 Ok(answer) => return Ok(answer),
@@ -106,10 +111,9 @@ pub(super) async fn forward(exchange: &mut Exchange, mut request: Outgoing) -> R
 pub(super) async fn one_try(exchange: &mut Exchange, way: &Way, request: Outgoing) -> Result<Answer, Miss> {
     match per_try(exchange) {
         None => at_endpoint(exchange, way, request).await,
-        // Few rules ask for it: in a box it does not make every request's future as large.
         Some(limit) => {
             let attempt = async |exchange: &mut Exchange, request| at_endpoint(exchange, way, request).await;
-            Box::pin(limited(exchange, limit, request, attempt)).await
+            limited(exchange, limit, request, attempt).await
         }
     }
 }
