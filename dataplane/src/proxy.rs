@@ -91,9 +91,9 @@ pub(crate) async fn serve(
 async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -> Response<ResponseBody> {
     let decided = decide(&mut exchange, &mut request);
     let answer = match decided {
-        Ok(Decision::Forward(deadline)) => {
+        Ok(Decision::Forward) => {
             let request = forward::outgoing(&mut exchange, request);
-            within(&mut exchange, deadline, request).await
+            within(&mut exchange, request).await
         }
         Ok(Decision::Here) => {
             exchange.rest = drain::drain(request).await;
@@ -122,8 +122,8 @@ async fn answer(mut exchange: Box<Exchange>, mut request: Request<ClientBody>) -
 
 /// What happens to a request, decided from its head alone.
 enum Decision {
-    /// It goes on, within this time.
-    Forward(Option<Deadline>),
+    /// It goes on, within the exchange's deadline.
+    Forward,
     /// This hop answers it.
     Here,
     /// Its client is sent elsewhere.
@@ -143,7 +143,7 @@ fn decide(exchange: &mut Exchange, request: &mut Request<ClientBody>) -> Result<
         return Ok(Decision::Here);
     }
     let decision = route(exchange, &survey, request)?;
-    if let Decision::Forward(_) = decision {
+    if let Decision::Forward = decision {
         let coded = survey.transfer_encodings > 0 || (exchange.connect.is_none() && lacks_length(request, &survey));
         prepare(exchange, &survey, request.headers_mut());
         if coded {
@@ -224,13 +224,13 @@ fn route(exchange: &mut Exchange, survey: &Survey, request: &Request<ClientBody>
                 // Who asks in HTTP/1.1 gets it in HTTP/1.1.
                 exchange.upgrade = upgrade::wanted(exchange, survey, request, &forward.upgrades);
             }
-            let most = forward.max_body;
-            let deadline = Deadline::of(&forward.timeouts, exchange.started);
+            exchange.deadline = Deadline::of(&forward.timeouts, exchange.started);
             // Its length is known, or is as large as it turns out.
-            if most.is_some_and(|most| request.body().size_hint().lower() > most) {
+            let length = request.body().size_hint().lower();
+            if forward.max_body.is_some_and(|most| length > most) {
                 return Err(exchange.broke_rule(Rule::BodySize));
             }
-            Ok(Decision::Forward(deadline))
+            Ok(Decision::Forward)
         }
         ActionEntry::Redirect(redirect) => {
             redirect::by_rule(exchange, redirect, rule.prefix(to.matched), request.uri()).map(Decision::Elsewhere)
@@ -305,8 +305,8 @@ fn lacks_length(request: &Request<ClientBody>, survey: &Survey) -> bool {
     request.version() == Version::HTTP_2 && survey.content_lengths == 0 && !request.body().is_end_stream()
 }
 
-async fn within(exchange: &mut Exchange, deadline: Option<Deadline>, request: Outgoing) -> Result<Answer, Failure> {
-    exchange.deadline = deadline;
+async fn within(exchange: &mut Exchange, request: Outgoing) -> Result<Answer, Failure> {
+    let deadline = exchange.deadline;
     let watch = deadline.and(exchange.request_body.clone());
     let answer = {
         let answer = pin!(forward::forward(exchange, request));

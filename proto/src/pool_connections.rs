@@ -1,6 +1,5 @@
 //! Conversions of what holds for the connections to a pool's endpoints.
 
-use sluice_model::client_limits::Bounded;
 use sluice_model::pool_connections::{PoolConnections, Quota};
 
 use crate::canonical::{DecodeError, wrong};
@@ -42,7 +41,7 @@ fn quota_from(connections: Option<u64>, pending: Option<u64>) -> Result<Option<Q
         (None, Some(_)) => Err(wrong("max_pending", "is there without max_per_endpoint")),
         (Some(connections), pending) => Ok(Some(Quota {
             connections: bounded("max_per_endpoint", connections)?,
-            pending: pending.map_or(Ok(Bounded::default()), |pending| bounded("max_pending", pending))?,
+            pending: read("max_pending", pending)?,
         })),
     }
 }

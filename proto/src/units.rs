@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sluice_model::ObjectKey;
-use sluice_model::client_limits::{BodyBytes, Bounded};
+use sluice_model::client_limits::Bounded;
 use sluice_model::unit::{
     Action, DataPlaneUnit, Endpoint, Forward, Http2, Listener, ListenerTls, PoolSource, PoolUnit, RouteUnit, Rule,
     TimeoutMillis, Timeouts, TlsVersion, Transport, Unit, UpstreamProtocol, UpstreamTls, Weight,
@@ -13,7 +13,7 @@ use sluice_model::upgrade::UpgradeToken;
 
 use crate::canonical::{DecodeError, Wire, each, required, wrong};
 use crate::client_auth::{client_auth_from, client_auth_to, rule_client_auth_from, rule_client_auth_to};
-use crate::client_limits::{client_limits_from, client_limits_to};
+use crate::client_limits::{bounded, client_limits_from, client_limits_to};
 use crate::filters::{
     header_changes_in, header_changes_to, plain_http_from, plain_http_to, redirect_from, redirect_to, rewrite_in,
     rewrite_to,
@@ -162,7 +162,9 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
             None => Action::Forward(Forward {
                 pool: key_in("pool", pool)?,
                 timeouts: Arc::new(timeouts.map(timeouts_from).transpose()?.unwrap_or_default()),
-                max_body: max_body_bytes.map(body_bytes_from).transpose()?,
+                max_body: max_body_bytes
+                    .map(|bytes| bounded("max_body_bytes", bytes))
+                    .transpose()?,
                 upgrades: each("upgrades", upgrades, upgrade_from)?.into(),
                 request_headers: header_changes_in("request_headers", request_headers)?,
                 rewrite: rewrite_in(rewrite)?,
@@ -175,11 +177,6 @@ fn rule_from(rule: pb::Rule) -> Result<Rule, DecodeError> {
 
 fn upgrade_from(text: String) -> Result<UpgradeToken, DecodeError> {
     UpgradeToken::new(&text).map_err(|error| wrong("", error.to_string()))
-}
-
-fn body_bytes_from(bytes: u64) -> Result<BodyBytes, DecodeError> {
-    let most = BodyBytes::MOST;
-    BodyBytes::new(bytes).ok_or_else(|| wrong("max_body_bytes", format!("{bytes} is not between 1 and {most}")))
 }
 
 fn timeouts_to(timeouts: &Timeouts) -> pb::Timeouts {

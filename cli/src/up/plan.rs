@@ -66,13 +66,14 @@ pub enum Speaks {
 
 impl Listening {
     fn of(listener: &Listener, address: SocketAddr) -> Self {
-        let proxied = listener.proxy_protocol_from.iter();
+        // Clients on this machine come from the address that they connect to, if that is one of it.
+        let mut proxied = listener.proxy_protocol_from.iter();
+        let proxied = proxied.any(|from| from.contains(address.ip()));
         Self {
             name: listener.name.to_string(),
             address,
             speaks: match listener.tls {
-                // Clients on this machine come from the address that they connect to, if that is one of it.
-                _ if proxied.into_iter().any(|from| from.contains(address.ip())) => Speaks::Proxied,
+                _ if proxied => Speaks::Proxied,
                 Some(_) => Speaks::Https,
                 None => Speaks::Http,
             },
