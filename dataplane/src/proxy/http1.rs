@@ -75,8 +75,14 @@ fn keep(worker: &Worker, place: Place, upstream: Upstream, now: Instant) {
         Some(quota) => worker.pending.take_back(place, &quota, upstream),
     };
     if let Some(upstream) = upstream {
-        drop(worker.idle.borrow_mut().put(place, upstream, now));
+        lay_down(worker, place, upstream, now);
     }
+}
+
+/// Lays a connection to rest that has done so since then.
+fn lay_down(worker: &Worker, place: Place, upstream: Upstream, since: Instant) {
+    upstream.terms.rests(true);
+    drop(worker.idle.borrow_mut().put(place, upstream, since));
 }
 
 /// Sends the request over a connection that rests or a fresh one.
@@ -121,7 +127,7 @@ pub(super) async fn over_used(
     request: Outgoing,
 ) -> Result<Answer, Miss> {
     // It is taken out again before anybody else looks.
-    drop(exchange.worker.idle.borrow_mut().put(place, upstream, Instant::now()));
+    lay_down(&exchange.worker, place, upstream, Instant::now());
     at_rest(exchange, place, request).await
 }
 
@@ -148,9 +154,10 @@ async fn idle(worker: &Rc<Worker>, place: Place, repeat: Repeat) -> Option<Upstr
         let (upstream, since) = worker.idle.borrow_mut().take(place)?;
         if repeat == Repeat::Never && since.elapsed() > Duration::from_millis(UPSTREAM_TRUSTED_IDLE_MILLIS) {
             // The rest are older still. They stay for requests that can be repeated.
-            drop(worker.idle.borrow_mut().put(place, upstream, since));
+            lay_down(worker, place, upstream, since);
             return None;
         }
+        upstream.terms.rests(false);
         if upstream.sender.is_ready() {
             return Some(upstream);
         }

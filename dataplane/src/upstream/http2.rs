@@ -103,6 +103,7 @@ impl Connection {
         let state = &self.state;
         if state.streams.get() == 0 {
             state.heard.set(Instant::now());
+            self.terms.rests(false);
         }
         state.streams.set(state.streams.get().saturating_add(1));
         Slot {
@@ -139,8 +140,12 @@ impl Drop for Slot {
         let state = &self.connection.state;
         state.streams.set(state.streams.get().saturating_sub(1));
         state.rests_since.set(Instant::now());
-        if let Some(quota) = self.connection.terms.quota()
-            && state.streams.get() == 0
+        if state.streams.get() > 0 {
+            return;
+        }
+        let terms = &self.connection.terms;
+        terms.rests(true);
+        if let Some(quota) = terms.quota()
             && quota.is_wanted()
         {
             quota.call();

@@ -6,7 +6,8 @@
 //! for one (`upstream/pending.rs`) in the order in which they came, across workers.
 //!
 //! A connection at rest holds a permit too. When a request begins to wait, all workers are called to give up one that rests
-//! there: each that is given up is claimed, so that one who waits costs one connection.
+//! there: each that is given up is claimed, so that one who waits costs one connection. For each that rests one more may
+//! wait: it is no queue, but the moment in which that connection changes hands, or is closed for one that can be trusted more.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,6 +46,7 @@ impl Quotas {
             pending_most: settings.pending.count(),
             pending: AtomicUsize::new(0),
             wanted: AtomicUsize::new(0),
+            resting: AtomicUsize::new(0),
             call: self.call.clone(),
         });
         known.insert(place, Arc::downgrade(&quota));
@@ -72,6 +74,8 @@ pub(crate) struct Quota {
     pending: AtomicUsize,
     /// Those of them for whom nobody has given up a connection yet.
     wanted: AtomicUsize,
+    /// Connections without a request.
+    resting: AtomicUsize,
     call: watch::Sender<()>,
 }
 
@@ -98,7 +102,8 @@ impl Quota {
 
     /// A place among those who wait; `None`: they are as many as may.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Waiting> {
-        let one_more = |count: usize| (count < self.pending_most).then(|| count.saturating_add(1));
+        let most = self.pending_most.saturating_add(self.resting.load(Ordering::SeqCst));
+        let one_more = |count: usize| (count < most).then(|| count.saturating_add(1));
         let entered = self.pending.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
         entered.ok()?;
         if self.wanted.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -106,6 +111,15 @@ impl Quota {
             self.call();
         }
         Some(Waiting { quota: self.clone() })
+    }
+
+    /// One more connection rests, or one less.
+    pub(super) fn rests(&self, rests: bool) {
+        if rests {
+            self.resting.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.resting.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 
     /// Requests that wait.
@@ -223,6 +237,18 @@ mod tests {
         drop(first);
         assert!(quota.claim() && !quota.claim());
         drop(second);
+    }
+
+    #[test]
+    fn one_more_waits_for_each_that_rests() {
+        let quota = Quotas::new().of(place(1), settings(2, 0));
+        assert!(quota.enter().is_none());
+        quota.rests(true);
+        let waiting = quota.enter();
+        assert!(waiting.is_some() && quota.enter().is_none());
+        quota.rests(false);
+        drop(waiting);
+        assert!(quota.enter().is_none());
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! A connection to an upstream, in the clear or within TLS, and what goes with it as long as it lasts.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ impl Socket {
         Terms {
             idle_limit: self.idle_limit,
             quota: self.permit.as_ref().map(|permit| permit.quota().clone()),
+            rests: Cell::new(false),
         }
     }
 
@@ -61,6 +63,7 @@ impl Socket {
 pub(crate) struct Terms {
     idle_limit: Duration,
     quota: Option<Arc<Quota>>,
+    rests: Cell<bool>,
 }
 
 impl Terms {
@@ -74,9 +77,24 @@ impl Terms {
         self.quota.as_ref()
     }
 
+    /// Says whether the connection has no request now; it rests no longer than this is kept.
+    pub(crate) fn rests(&self, rests: bool) {
+        if let Some(quota) = &self.quota
+            && self.rests.replace(rests) != rests
+        {
+            quota.rests(rests);
+        }
+    }
+
     /// Whether it is to be closed for a request that waits elsewhere; if so, that is its due.
     pub(crate) fn is_claimed(&self) -> bool {
         self.quota.as_ref().is_some_and(|quota| quota.claim())
+    }
+}
+
+impl Drop for Terms {
+    fn drop(&mut self) {
+        self.rests(false);
     }
 }
 

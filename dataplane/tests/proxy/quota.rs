@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sluice_model::client_limits::Bounded;
+use sluice_model::limits::UPSTREAM_TRUSTED_IDLE_MILLIS;
 use sluice_model::pool_connections::PoolConnections;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -151,10 +152,11 @@ async fn who_waits_is_served_when_a_connection_comes_back() {
     assert_eq!(slow.most.load(Ordering::SeqCst), 1);
 }
 
-/// Each client meets either worker, and the only connection rests where the one before was.
+/// Each client meets either worker, and the only connection rests where the one before was. That it changes hands is no wait,
+/// so that none may wait makes no difference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_rests_at_one_worker_is_given_up_for_another_at_once() {
-    let world = world(&[echo().await], at_most(1, 1, PATIENT_MS)).await;
+    let world = world(&[echo().await], at_most(1, 0, PATIENT_MS)).await;
     let asked = async {
         for round in 0..60 {
             let answer = world.get(&format!("/{round}")).await;
@@ -163,6 +165,26 @@ async fn what_rests_at_one_worker_is_given_up_for_another_at_once() {
     };
     // By the sweep alone each second one would take half a second.
     within(asked).await;
+}
+
+/// What must not be sent twice is not given to a connection that has rested for long, and one more there may not be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_rested_too_long_to_be_trusted_makes_room_for_a_fresh_one() {
+    let slow = slow().await;
+    slow.let_go.add_permits(2);
+    let world = world(&[slow.address], at_most(1, 0, PATIENT_MS)).await;
+    let mut client = TcpStream::connect(world.address).await.unwrap();
+    for request in ["GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nContent-Length: 0\r\n"] {
+        client
+            .write_all(format!("{request}Host: a.test\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let answer = read_until(&mut client, "ok").await;
+        assert!(is_ok(&answer), "{answer}");
+        tokio::time::sleep(Duration::from_millis(UPSTREAM_TRUSTED_IDLE_MILLIS + 1)).await;
+    }
+    assert_eq!(slow.opened.load(Ordering::SeqCst), 2);
+    assert_eq!(slow.most.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
