@@ -89,7 +89,7 @@ fn shown(name: &str, value: u64) -> String {
         format!("{} {unit}", grouped(value / size))
     };
     if name.contains("_BYTES") && !name.contains("PER_SECOND") {
-        let units = [(1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes")];
+        let units = [(1 << 40, "TiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes")];
         let (size, unit) = units.into_iter().find(|(size, _)| value.is_multiple_of(*size)).unwrap();
         format!("{} {unit}", grouped(value / size))
     } else if name.ends_with("_MS") || name.ends_with("_MILLIS") {

@@ -208,8 +208,8 @@ pub const MAX_REQUEST_TARGET_BYTES: usize = 8 << 10;
 pub const REQUEST_TARGET_BYTES_LEAST: u64 = 1 << 10;
 /// The most: requests of SAML have some 10 KiB.
 pub const REQUEST_TARGET_BYTES_MOST: u64 = 16 << 10;
-/// The most that a request's body may be held to (`maxRequestBody`): a TiB is no limit.
-pub const REQUEST_BODY_MOST: u64 = 1 << 40;
+/// The most that a request's body may be held to (`maxRequestBody`): so much is no limit.
+pub const REQUEST_BODY_BYTES_MOST: u64 = 1 << 40;
 /// A method. The longest that is registered has 17 (`UPDATEREDIRECTREF`).
 pub const MAX_REQUEST_METHOD_BYTES: usize = 32;
 /// Fields of one request head, or of its trailers: 431 beyond. A head of many small fields costs more memory than its bytes
