@@ -1,5 +1,6 @@
 //! The CRDs as people install them: twice, both ways of applying, and small enough for both.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context, ensure};
@@ -30,7 +31,8 @@ pub(crate) async fn client_side(world: &World) -> anyhow::Result<()> {
     fs::create_dir_all(&folder)?;
     for crd in sluice_crds::generate::all()? {
         let name = crd.file_name.replace(sluice_crds::GROUP, OTHER_GROUP);
-        fs::write(folder.join(name), crd.yaml()?.replace(sluice_crds::GROUP, OTHER_GROUP))?;
+        let yaml = crd.yaml()?.replace(sluice_crds::GROUP, OTHER_GROUP);
+        fs::write(folder.join(name), otherwise_called(&yaml))?;
     }
     let folder = folder.to_str().context("a path that is text")?;
     // What an interrupted run left.
@@ -38,6 +40,25 @@ pub(crate) async fn client_side(world: &World) -> anyhow::Result<()> {
     applied_twice(world, folder, &["apply"]).await?;
     world.kubectl(&["delete", "-f", folder, "--wait=false"]).await?;
     Ok(())
+}
+
+/// With short names and categories that are not ours. The API server may take minutes to forget a CRD that was deleted, and as
+/// long as it knows this one, `kubectl get pol` would mean that.
+fn otherwise_called(yaml: &str) -> String {
+    let mut names = false;
+    let mut text = String::new();
+    for line in yaml.lines() {
+        match line.trim_start().strip_prefix("- ") {
+            Some(name) if names => {
+                let _ = writeln!(text, "    - other{name}");
+            }
+            _ => {
+                names = matches!(line.trim(), "shortNames:" | "categories:");
+                let _ = writeln!(text, "{line}");
+            }
+        }
+    }
+    text
 }
 
 async fn applied_twice(world: &World, folder: &str, apply: &[&str]) -> anyhow::Result<()> {
