@@ -43,6 +43,11 @@ impl Deadline {
         })
     }
 
+    /// So much of the time was not the upstream's.
+    fn extend(&mut self, by: Duration) {
+        self.ends = self.ends.and_then(|ends| ends.checked_add(by));
+    }
+
     /// When to look next, if something moved at `moved`. A day from then if never.
     fn due(&self, moved: Instant) -> Instant {
         let silent = self.idle.map(|idle| moved + idle);
@@ -118,11 +123,14 @@ pub(super) fn blame(watch: Option<&Watch>, failure: Failure) -> Failure {
     }
 }
 
-/// The deadline of an answer whose head has gone to the client.
+/// The deadline of an answer whose head has gone to the client. It stands still while nobody waits for the upstream: from when
+/// something of the answer came until more is asked for, which is when the client has taken it.
 #[derive(Debug)]
 pub(super) struct Clock {
     deadline: Deadline,
     sign: Sign,
+    /// Since when nobody waits for the upstream.
+    stands: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -132,6 +140,7 @@ impl Clock {
         let sign = Sign::of(watch);
         Self {
             sleep: Box::pin(sleep_until(deadline.due(sign.moved))),
+            stands: Some(sign.moved),
             deadline,
             sign,
         }
@@ -139,11 +148,25 @@ impl Clock {
 
     /// Something of the answer came.
     pub(super) fn moved(&mut self) {
-        self.sign.moved = Instant::now();
+        let now = Instant::now();
+        self.goes_on(now);
+        self.sign.moved = now;
+        self.stands = Some(now);
+    }
+
+    /// More is asked for.
+    fn goes_on(&mut self, now: Instant) {
+        if let Some(since) = self.stands.take() {
+            self.deadline.extend(now.saturating_duration_since(since));
+            self.sign.moved = now;
+        }
     }
 
     /// While the upstream is waited for: ready when that took too long.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        if self.stands.is_some() {
+            self.goes_on(Instant::now());
+        }
         loop {
             ready!(self.sleep.as_mut().poll(cx));
             self.sign.look();
@@ -225,6 +248,30 @@ mod tests {
             .hold(Some(sent), pin!(pending::<Result<(), Failure>>()))
             .await;
         assert_eq!(held, Err(Failure::RequestTimeout), "all of it has come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_of_an_answer_stands_still_while_its_client_takes_it() {
+        let mut clock = Clock::new(deadline(1_000, 500), None);
+        let waits = async |clock: &mut Clock, millis| {
+            let step = tokio::time::timeout(Duration::from_millis(millis), poll_fn(|cx| clock.poll(cx))).await;
+            step.ok()
+        };
+        for pause in [700, 700, 700] {
+            // With or without a wait for the upstream in between.
+            tokio::time::advance(Duration::from_millis(pause)).await;
+            assert_eq!(waits(&mut clock, 100).await, None);
+            clock.moved();
+            tokio::time::advance(Duration::from_millis(pause)).await;
+            clock.moved();
+        }
+        assert_eq!(waits(&mut clock, 400).await, None);
+        clock.moved();
+        assert_eq!(
+            waits(&mut clock, 300).await,
+            Some(Failure::RequestTimeout),
+            "300, 400 and 300 are all that it had"
+        );
     }
 
     #[tokio::test(start_paused = true)]
