@@ -275,7 +275,7 @@ impl Worker {
 
     /// Closes connections at rest, as many as requests wait for that found no room for another one.
     fn give_up_resting(&self) {
-        self.idle.borrow_mut().give_up(Upstream::is_claimed);
+        self.idle.borrow_mut().give_up(Upstream::is_given_up);
         self.multiplexed.give_up();
     }
 

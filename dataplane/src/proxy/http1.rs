@@ -44,9 +44,10 @@ impl Upstream {
         rested < self.terms.idle_limit() && !self.is_closed()
     }
 
-    /// Whether it is to be closed for a request that waits elsewhere; if so, that is its due.
-    pub(crate) fn is_claimed(&self) -> bool {
-        self.terms.is_claimed()
+    /// Whether it is to be let go of: it is of no use to anybody, or is to be closed for a request that waits elsewhere, and
+    /// then that is its due.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_closed() || self.terms.is_claimed()
     }
 }
 

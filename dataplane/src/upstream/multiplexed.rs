@@ -80,7 +80,7 @@ impl Group {
     /// Lets go of what rests, for requests that wait elsewhere.
     fn give_up(&mut self) {
         self.connections
-            .retain(|connection| connection.streams() > 0 || !connection.is_claimed());
+            .retain(|connection| connection.streams() > 0 || !(connection.is_leaving() || connection.is_claimed()));
         self.http1 = self.http1.take().filter(|socket| !socket.terms().is_claimed());
     }
 
