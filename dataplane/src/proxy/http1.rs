@@ -127,8 +127,8 @@ pub(super) async fn over_used(
     upstream: Upstream,
     request: Outgoing,
 ) -> Result<Answer, Miss> {
-    // It is taken out again before anybody else looks.
-    lay_down(&exchange.worker, place, upstream, Instant::now());
+    // It is taken out again before anybody else looks, and so does not count as one that rests.
+    drop(exchange.worker.idle.borrow_mut().put(place, upstream, Instant::now()));
     at_rest(exchange, place, request).await
 }
 
