@@ -50,7 +50,7 @@ use crate::worker::Worker;
 use crate::worker::connection::Connection;
 use admit::Way;
 use body::{ClientBody, ResponseBody};
-use deadline::Deadline;
+use deadline::{Deadline, Queueing};
 use exchange::Exchange;
 use failure::Failure;
 use far::Far;
@@ -285,6 +285,7 @@ fn tell_of_client(exchange: &Exchange, survey: &Survey, headers: &mut HeaderMap)
 
 /// What the upstream gets to see: nothing that concerned only the hop before, and what this hop vouches for.
 fn prepare(exchange: &mut Exchange, survey: &Survey, headers: &mut HeaderMap) {
+    exchange.waits_to_go_on = survey.expects > 0;
     exchange.nominated = survey.strip_request(headers);
     let connection = &exchange.connection;
     let host = exchange.host.as_ref().map(Host::sent);
@@ -308,11 +309,12 @@ fn lacks_length(request: &Request<ClientBody>, survey: &Survey) -> bool {
 async fn within(exchange: &mut Exchange, request: Outgoing) -> Result<Answer, Failure> {
     let deadline = exchange.deadline;
     let watch = deadline.and(exchange.request_body.clone());
+    let queueing = Queueing::default();
     let answer = {
-        let answer = pin!(forward::forward(exchange, request));
+        let answer = pin!(forward::forward(exchange, request, &queueing));
         match deadline {
             None => answer.await,
-            Some(deadline) => deadline.hold(watch, answer).await,
+            Some(deadline) => deadline.hold(watch, &queueing, answer).await,
         }
     };
     match answer {

@@ -9,6 +9,7 @@
 //!
 //! - [`way`] is where a request goes, and whether a connection may be opened there.
 //! - [`quota`] is how many an instance may have to a place, [`pending`] who waits for one.
+//! - [`lent`] are the connections of HTTP/2 of all workers to a place where that number is bounded.
 //! - [`socket`] is a connection, in the clear or within TLS.
 //! - [`dial`] opens one within bounds of time, and says why if it cannot.
 //! - [`http2`] is a connection of HTTP/2 as its requests see it.
@@ -18,6 +19,7 @@
 
 pub(crate) mod dial;
 pub(crate) mod http2;
+pub(crate) mod lent;
 pub(crate) mod multiplexed;
 pub(crate) mod pending;
 pub(crate) mod quota;

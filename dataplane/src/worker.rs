@@ -260,7 +260,6 @@ impl Worker {
         self.idle.borrow_mut().prune(now, Upstream::may_rest);
         self.multiplexed.prune(now);
         self.give_up_resting();
-        self.multiplexed.retire();
         self.handshakes.prune();
         self.leave_departed();
         // Asked also by a worker without connections, which must not keep an old generation alive.

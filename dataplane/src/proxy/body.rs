@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
 
 use super::deadline::Clock;
 use super::exchange::Exchange;
@@ -39,6 +40,8 @@ pub(crate) enum Progress {
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(super) bytes: Cell<u64>,
+    /// When something of it came last.
+    pub(super) moved: Cell<Instant>,
     pub(super) progress: Cell<Progress>,
     /// Whether more of it is waited for.
     pub(super) waits: Cell<bool>,
@@ -167,6 +170,7 @@ impl RequestBody {
         }
         let watch = Rc::new(Watch {
             bytes: Cell::new(0),
+            moved: Cell::new(Instant::now()),
             progress: Cell::new(Progress::Flowing),
             waits: Cell::new(false),
             rule: Cell::new(None),
@@ -214,6 +218,7 @@ impl Streamed {
                 if let Some(data) = frame.data_ref() {
                     let bytes = watch.bytes.get().saturating_add(data.len() as u64);
                     watch.bytes.set(bytes);
+                    watch.moved.set(Instant::now());
                     if bytes > self.most {
                         return Some(Err(self.breaks(Broken::TooLarge)));
                     }

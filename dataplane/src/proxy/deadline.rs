@@ -2,6 +2,7 @@
 //! client keeps waiting for is the client's, and an answer that is under way is cut only while it is its upstream that is
 //! waited for.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -64,50 +65,87 @@ impl Deadline {
         silent.then_some(Failure::UpstreamTimeout)
     }
 
-    /// Waits for an answer for as long as there is time. Bytes of the request's body are no silence. The answer is pinned
-    /// elsewhere, so that it is not moved once more: it is large.
+    /// Waits for an answer for as long as there is time. Bytes of the request's body are no silence, and while it waits for a
+    /// connection there is nobody to be silent. The answer is pinned elsewhere, so that it is not moved once more: it is large.
     pub(super) async fn hold<T>(
         self,
         watch: Option<Rc<Watch>>,
+        queueing: &Queueing,
         mut answer: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     ) -> Result<T, Failure> {
         let mut sign = Sign::of(watch);
         loop {
-            if let Ok(answer) = timeout_at(self.due(sign.moved), answer.as_mut()).await {
+            if let Ok(answer) = timeout_at(self.due(sign.moved()), answer.as_mut()).await {
                 return answer;
             }
-            sign.look();
-            if let Some(failure) = self.passed(Instant::now(), sign.moved) {
-                return Err(sign.blame(failure));
+            let now = Instant::now();
+            sign.saw(queueing.last(now));
+            match self.passed(now, sign.moved()) {
+                Some(_) if queueing.is_on() => return Err(Failure::Overloaded),
+                Some(failure) => return Err(sign.blame(failure)),
+                None => {}
             }
         }
     }
 }
 
-/// When something of a request's body came last.
+/// Whether a request waits for a connection (`queue`), and when it did last.
+#[derive(Default, Debug)]
+pub(super) struct Queueing {
+    on: Cell<bool>,
+    ended: Cell<Option<Instant>>,
+}
+
+/// It does, until this is dropped.
+pub(super) struct InQueue<'a>(&'a Queueing);
+
+impl Queueing {
+    /// It begins to.
+    pub(super) fn begin(&self) -> InQueue<'_> {
+        self.on.set(true);
+        InQueue(self)
+    }
+
+    fn is_on(&self) -> bool {
+        self.on.get()
+    }
+
+    /// When it did last, if it ever did.
+    fn last(&self, now: Instant) -> Option<Instant> {
+        if self.on.get() { Some(now) } else { self.ended.get() }
+    }
+}
+
+impl Drop for InQueue<'_> {
+    fn drop(&mut self) {
+        self.0.on.set(false);
+        self.0.ended.set(Some(Instant::now()));
+    }
+}
+
+/// When something moved last, of the answer or of the request's body.
 #[derive(Debug)]
 struct Sign {
     watch: Option<Rc<Watch>>,
-    bytes: u64,
     moved: Instant,
 }
 
 impl Sign {
     fn of(watch: Option<Rc<Watch>>) -> Self {
         Self {
-            bytes: watch.as_ref().map_or(0, |watch| watch.bytes.get()),
             moved: Instant::now(),
             watch,
         }
     }
 
-    /// Sees whether something came since it was asked last, which then was now: silence is noticed late rather than early.
-    fn look(&mut self) {
-        let bytes = self.watch.as_ref().map_or(0, |watch| watch.bytes.get());
-        if bytes != self.bytes {
-            self.bytes = bytes;
-            self.moved = Instant::now();
-        }
+    /// Something did then.
+    fn saw(&mut self, moved: Option<Instant>) {
+        self.moved = moved.map_or(self.moved, |moved| moved.max(self.moved));
+    }
+
+    fn moved(&self) -> Instant {
+        let body = self.watch.as_ref().map(|watch| watch.moved.get());
+        body.map_or(self.moved, |body| body.max(self.moved))
     }
 
     fn blame(&self, failure: Failure) -> Failure {
@@ -139,7 +177,7 @@ impl Clock {
     pub(super) fn new(deadline: Deadline, watch: Option<Rc<Watch>>) -> Self {
         let sign = Sign::of(watch);
         Self {
-            sleep: Box::pin(sleep_until(deadline.due(sign.moved))),
+            sleep: Box::pin(sleep_until(deadline.due(sign.moved()))),
             stands: Some(sign.moved),
             deadline,
             sign,
@@ -169,11 +207,11 @@ impl Clock {
         }
         loop {
             ready!(self.sleep.as_mut().poll(cx));
-            self.sign.look();
-            if let Some(failure) = self.deadline.passed(Instant::now(), self.sign.moved) {
+            let moved = self.sign.moved();
+            if let Some(failure) = self.deadline.passed(Instant::now(), moved) {
                 return Poll::Ready(self.sign.blame(failure));
             }
-            let due = self.deadline.due(self.sign.moved);
+            let due = self.deadline.due(moved);
             self.sleep.as_mut().reset(due);
         }
     }
@@ -181,7 +219,6 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::future::{pending, poll_fn};
     use std::pin::pin;
 
@@ -199,6 +236,7 @@ mod tests {
     fn body(progress: Progress) -> Rc<Watch> {
         Rc::new(Watch {
             bytes: Cell::new(0),
+            moved: Cell::new(Instant::now()),
             progress: Cell::new(progress),
             waits: Cell::new(true),
             rule: Cell::new(None),
@@ -215,7 +253,7 @@ mod tests {
         ] {
             let began = Instant::now();
             let held = deadline(request, idle)
-                .hold(None, pin!(pending::<Result<(), Failure>>()))
+                .hold(None, &Queueing::default(), pin!(pending::<Result<(), Failure>>()))
                 .await;
             assert_eq!((held, began.elapsed().as_millis()), (Err(failure), after));
         }
@@ -229,25 +267,42 @@ mod tests {
         let sends = async {
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_millis(900)).await;
-                watch.bytes.set(watch.bytes.get() + 1);
+                watch.moved.set(Instant::now());
             }
             pending::<()>().await;
         };
         let began = Instant::now();
         let answer = pin!(pending::<Result<(), Failure>>());
+        let queueing = Queueing::default();
         let held = tokio::select! {
-            held = deadline(0, 1_000).hold(Some(watch.clone()), answer) => held,
+            held = deadline(0, 1_000).hold(Some(watch.clone()), &queueing, answer) => held,
             () = sends => Ok(()),
         };
         assert_eq!(held, Err(Failure::ClientTimeout));
-        // It moved last after 9 s; silence is noticed late, never early.
-        let after = began.elapsed().as_millis();
-        assert!((10_000..=11_000).contains(&after), "{after}");
+        assert_eq!(began.elapsed().as_millis(), 10_000, "it moved last after 9 s");
         let sent = body(Progress::Done);
         let held = deadline(1_000, 0)
-            .hold(Some(sent), pin!(pending::<Result<(), Failure>>()))
+            .hold(Some(sent), &Queueing::default(), pin!(pending::<Result<(), Failure>>()))
             .await;
         assert_eq!(held, Err(Failure::RequestTimeout), "all of it has come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_connection_waits_for_no_upstream() {
+        let check = async |request, idle, queued, failure, after| {
+            let (began, queueing) = (Instant::now(), Queueing::default());
+            let answer = pin!(async {
+                let in_queue = queueing.begin();
+                tokio::time::sleep(Duration::from_millis(queued)).await;
+                drop(in_queue);
+                pending::<Result<(), Failure>>().await
+            });
+            let held = deadline(request, idle).hold(None, &queueing, answer).await;
+            assert_eq!((held, began.elapsed().as_millis()), (Err(failure), after));
+        };
+        check(0, 300, 1_000, Failure::UpstreamTimeout, 1_300).await;
+        check(5_000, 300, 10_000, Failure::Overloaded, 5_000).await;
+        check(5_000, 0, 1_000, Failure::RequestTimeout, 5_000).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -71,6 +71,8 @@ pub(crate) struct Exchange {
     pub(super) tunnel: Option<Rc<Traffic>>,
     /// In HTTP/2: the stream it comes by.
     pub(super) stream: Option<Rc<Stream>>,
+    /// Whether its client sends a body when it is told to, and not before (`Expect: 100-continue`).
+    pub(super) waits_to_go_on: bool,
     refused: Option<Refused>,
     /// The rule it broke.
     rule: Option<Rule>,
@@ -133,6 +135,7 @@ impl Exchange {
             upgrade: None,
             connect: None,
             tunnel: None,
+            waits_to_go_on: false,
             refused: match &stream {
                 Some(_) => None,
                 None => connection.gate.pass(),
@@ -280,6 +283,7 @@ impl Exchange {
         let failure = match reason {
             Unreached::Full => return Miss::Full(request),
             Unreached::Exhausted(_) => Failure::Exhausted,
+            Unreached::TryOver => Failure::UpstreamTimeout,
             Unreached::Connect(_)
             | Unreached::Tls(_)
             | Unreached::Unready(_)
@@ -292,9 +296,12 @@ impl Exchange {
         Miss::Unreached(request, failure)
     }
 
-    /// The endpoint could not be reached, and has got nothing of it.
-    pub(super) fn not_reached(&self) {
-        if let Some(endpoint) = self.endpoint_counters() {
+    /// The endpoint that was chosen did not answer, and another one may. What this process lacks is not held against it: others
+    /// may have a connection at rest. And one that is slow may have been reached.
+    pub(super) fn missed(&self, failure: Failure) {
+        if !matches!(failure, Failure::Exhausted | Failure::UpstreamTimeout)
+            && let Some(endpoint) = self.endpoint_counters()
+        {
             endpoint.unreached.add(1);
         }
     }

@@ -10,8 +10,10 @@ use http::header::HOST;
 use http::{Method, Request, Response, Version};
 use sluice_model::limits::MAX_CONNECT_ATTEMPTS;
 use sluice_model::unit::{TimeoutMillis, UpstreamProtocol};
+use tokio::time::{Instant, timeout_at};
 
 use super::body::{ClientBody, Progress, RequestBody};
+use super::deadline::Queueing;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::headers::Survey;
@@ -62,7 +64,7 @@ pub(super) enum Miss {
 
 impl Miss {
     /// The request, which another endpoint may take, and what becomes of it if there is none.
-    fn goes_on(self) -> Result<(Outgoing, Failure), Failure> {
+    pub(super) fn goes_on(self) -> Result<(Outgoing, Failure), Failure> {
         match self {
             Self::Unsent(request) => Ok((request, Failure::UpstreamReset)),
             Self::Unreached(request, failure) => Ok((request, failure)),
@@ -75,7 +77,11 @@ impl Miss {
 
 /// Sends the request to the endpoint whose turn it is. If that cannot be reached, it has got nothing of the request, which
 /// goes to the next one; each is tried once. The request's own time limit covers all of it.
-pub(super) async fn forward(exchange: &mut Exchange, mut request: Outgoing) -> Result<Answer, Failure> {
+pub(super) async fn forward(
+    exchange: &mut Exchange,
+    mut request: Outgoing,
+    queueing: &Queueing,
+) -> Result<Answer, Failure> {
     let mut tried = Vec::new();
     let mut failure = Failure::NoEndpoint;
     while tried.len() < MAX_CONNECT_ATTEMPTS
@@ -89,20 +95,17 @@ pub(super) async fn forward(exchange: &mut Exchange, mut request: Outgoing) -> R
         };
         (request, failure) = match done {
             Ok(answer) => return Ok(answer),
-            Err(Miss::Full(request)) => match Box::pin(queue::send(exchange, &way, request, &tried)).await {
-                Ok(answer) => return Ok(answer),
-                Err(miss) => miss.goes_on()?,
-            },
+            Err(Miss::Full(request)) => {
+                match Box::pin(queue::send(exchange, way, request, &mut tried, queueing)).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(miss) => miss.goes_on()?,
+                }
+            }
             Err(miss) => miss.goes_on()?,
         };
-        // What this process lacks is not held against the endpoint: another one may have a connection at rest. And one that is
-        // slow may have been reached.
-        if !matches!(failure, Failure::Exhausted | Failure::UpstreamTimeout) {
-            exchange.not_reached();
-        }
-        // It may have been another one, which had room.
-        let endpoint = exchange.endpoint();
-        tried.push(endpoint.map_or(way.place.address, |endpoint| endpoint.address));
+        exchange.missed(failure);
+        // Whichever it was that had room.
+        tried.extend(exchange.endpoint().map(|endpoint| endpoint.address));
     }
     Err(failure)
 }
@@ -112,8 +115,10 @@ pub(super) async fn one_try(exchange: &mut Exchange, way: &Way, request: Outgoin
     match per_try(exchange) {
         None => at_endpoint(exchange, way, request).await,
         Some(limit) => {
+            let ends = Instant::now() + deadline::time(limit);
+            way.try_until(ends);
             let attempt = async |exchange: &mut Exchange, request| at_endpoint(exchange, way, request).await;
-            limited(exchange, limit, request, attempt).await
+            limited(exchange, ends, request, attempt).await
         }
     }
 }
@@ -123,17 +128,17 @@ pub(super) fn per_try(exchange: &Exchange) -> Option<TimeoutMillis> {
     exchange.forward_entry()?.timeouts.per_try
 }
 
-/// Makes an attempt within this time. A request without a body that was not sent by then, or can be sent twice, can go
+/// Makes an attempt until then. A request without a body that was not sent by then, or can be sent twice, can go
 /// elsewhere.
 pub(super) async fn limited(
     exchange: &mut Exchange,
-    limit: TimeoutMillis,
+    ends: Instant,
     request: Outgoing,
     attempt: impl AsyncFnOnce(&mut Exchange, Outgoing) -> Result<Answer, Miss>,
 ) -> Result<Answer, Miss> {
     let harmless = repeat(exchange, &request) == Repeat::Harmless;
     let copy = matches!(request.body(), RequestBody::Empty).then(|| head_of(&request));
-    if let Ok(done) = tokio::time::timeout(deadline::time(limit), attempt(exchange, request)).await {
+    if let Ok(done) = timeout_at(ends, attempt(exchange, request)).await {
         return done;
     }
     match copy {

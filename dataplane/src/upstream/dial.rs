@@ -54,6 +54,9 @@ pub(crate) enum Unreached {
     /// There are as many connections as there may be. Nothing was tried.
     #[error("there are as many connections as connections.maxPerEndpoint allows")]
     Full,
+    /// The time of one try is over (`timeouts.perTry`).
+    #[error("no connection within the time of one try (timeouts.perTry)")]
+    TryOver,
     /// It took too long.
     #[error("{0}: no answer within {1} ms")]
     Slow(&'static str, u64),
@@ -141,7 +144,8 @@ fn not_connected(error: Rc<io::Error>) -> Unreached {
 /// A fresh connection, and what is spoken on it.
 pub(crate) async fn open(worker: &Worker, way: &Way, offer: Offer) -> Result<(Socket, Spoken), Unreached> {
     let permit = way.permit(&worker.quotas)?;
-    permitted(worker, way.place.address, &way.transport, permit, offer).await
+    let opened = permitted(worker, way.place.address, &way.transport, permit, offer);
+    way.in_time(opened).await
 }
 
 /// The same, where it is known that there may be one more.

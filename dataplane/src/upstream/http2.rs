@@ -3,11 +3,13 @@
 //! A connection that was told to go away (GOAWAY) takes no more and ends when those on it have. One that brings nothing for
 //! long although requests wait is pinged, and ends without an answer: an upstream that vanished says nothing else. gRPC's
 //! servers end connections that ping much, so pings are rare while streams are merely quiet.
+//!
+//! It belongs to the worker that opened it, whose thread drives it; others may send by it too (`lent`).
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,69 +24,135 @@ use sluice_model::limits::{
 use tokio::time::{Instant, Interval, timeout};
 
 use super::dial::Unreached;
+use super::quota::{Permit, Quota};
 use super::socket::{Socket, Terms};
+use crate::tls::upstream::Offer;
 
 /// What a connection, its streams and its driver tell each other.
 #[derive(Debug)]
 struct State {
-    streams: Cell<usize>,
+    streams: AtomicUsize,
     /// Whether a request was on it before.
-    used: Cell<bool>,
+    used: AtomicBool,
     /// When a head or a piece of a body came last, or a request began while there was none.
-    heard: Cell<Instant>,
-    rests_since: Cell<Instant>,
-    ended: Cell<bool>,
+    heard: Moment,
+    rests_since: Moment,
+    ended: AtomicBool,
+    /// Its place among those that there may be, which ends with it, or when its endpoint says that it goes away.
+    permit: Mutex<Option<Permit>>,
+}
+
+/// A moment, to the millisecond.
+#[derive(Debug)]
+struct Moment {
+    start: Instant,
+    after_ms: AtomicU64,
+}
+
+impl Moment {
+    fn new(start: Instant) -> Self {
+        Self {
+            start,
+            after_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn get(&self) -> Instant {
+        self.start + Duration::from_millis(self.after_ms.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, moment: Instant) {
+        let after = moment.saturating_duration_since(self.start).as_millis();
+        self.after_ms
+            .store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn new(permit: Option<Permit>) -> Self {
+        let now = Instant::now();
+        Self {
+            streams: AtomicUsize::new(0),
+            used: AtomicBool::new(false),
+            heard: Moment::new(now),
+            rests_since: Moment::new(now),
+            ended: AtomicBool::new(false),
+            permit: Mutex::new(permit),
+        }
+    }
+
+    fn streams(&self) -> usize {
+        self.streams.load(Ordering::SeqCst)
+    }
+
+    /// It counts no more among the connections that there may be.
+    fn give_up_permit(&self) {
+        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 /// A connection. When the last of these and its streams are gone it ends.
+#[derive(Debug)]
 pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
-    state: Rc<State>,
+    state: Arc<State>,
     terms: Terms,
+    /// Whether some of the requests to its endpoint need connections of their own.
+    own_needed: bool,
 }
 
 /// A request's place on a connection.
+#[derive(Debug)]
 pub(crate) struct Slot {
-    connection: Rc<Connection>,
+    connection: Arc<Connection>,
     reused: bool,
 }
 
 impl Connection {
     /// Begins to speak HTTP/2. Ready when the upstream has said how many requests it takes at a time: so none is sent that it
     /// must refuse, and none to what is no HTTP/2.
-    pub(crate) async fn begin(socket: Socket) -> Result<Rc<Self>, Unreached> {
+    pub(crate) async fn begin(mut socket: Socket, offer: Offer) -> Result<Arc<Self>, Unreached> {
         let terms = socket.terms();
+        // Given up when the socket is closed, not before, unless it goes away.
+        let permit = socket.take_permit();
         let begun = timeout(Duration::from_millis(UPSTREAM_HANDSHAKE_TIMEOUT_MS), begin(socket)).await;
         let (sender, codec, pings) = match begun {
             Ok(begun) => begun.map_err(|error| Unreached::Http2(error.to_string().into()))?,
             Err(_) => return Err(Unreached::Slow("HTTP/2", UPSTREAM_HANDSHAKE_TIMEOUT_MS)),
         };
-        let now = Instant::now();
-        let state = Rc::new(State {
-            streams: Cell::new(0),
-            used: Cell::new(false),
-            heard: Cell::new(now),
-            rests_since: Cell::new(now),
-            ended: Cell::new(false),
-        });
+        let state = Arc::new(State::new(permit));
         tokio::task::spawn_local(drive(codec, pings, state.clone()));
-        Ok(Rc::new(Self { sender, state, terms }))
+        Ok(Arc::new(Self {
+            sender,
+            state,
+            terms,
+            own_needed: offer != Offer::Http2,
+        }))
     }
 
-    /// Whether it takes no more requests: it has ended, or was told to go away.
+    /// Whether it takes no more requests: it has ended, or was told to go away. Then another one may be opened in its place.
     pub(crate) fn is_leaving(&self) -> bool {
         let ready = || self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
-        self.state.ended.get() || matches!(ready(), Poll::Ready(Err(_)))
+        let leaving = self.state.ended.load(Ordering::SeqCst) || matches!(ready(), Poll::Ready(Err(_)));
+        if leaving {
+            self.state.give_up_permit();
+        }
+        leaving
     }
 
     /// Requests on it.
     pub(crate) fn streams(&self) -> usize {
-        self.state.streams.get()
+        self.state.streams()
+    }
+
+    /// How many it takes at a time.
+    fn most_streams(&self) -> usize {
+        UPSTREAM_HTTP2_STREAMS_MAX.min(self.sender.current_max_send_streams())
     }
 
     /// Whether it takes another request at once.
     pub(crate) fn has_room(&self) -> bool {
-        self.streams() < UPSTREAM_HTTP2_STREAMS_MAX.min(self.sender.current_max_send_streams())
+        self.streams() < self.most_streams()
     }
 
     /// Whether it has had no request for as long as it may rest.
@@ -93,22 +161,53 @@ impl Connection {
         self.streams() == 0 && now.saturating_duration_since(since) >= self.terms.idle_limit()
     }
 
-    /// Whether it is to be let go of for a request that waits elsewhere; if so, that is its due.
+    /// Whether it is to be let go of for a request that waits elsewhere and cannot share it; if so, that is its due.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.terms.is_claimed()
+        self.own_needed && self.terms.is_claimed()
     }
 
-    /// A place for a request.
-    pub(crate) fn slot(self: &Rc<Self>) -> Slot {
+    /// The bound that it counts against.
+    pub(super) fn quota(&self) -> Option<&Arc<Quota>> {
+        self.terms.quota()
+    }
+
+    /// A place for a request, if it takes another one at once.
+    pub(crate) fn slot(self: &Arc<Self>) -> Option<Slot> {
+        let most = self.most_streams();
+        let one_more = |count: usize| (count < most).then(|| count.saturating_add(1));
+        let entered = self
+            .state
+            .streams
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
+        entered.ok().map(|before| self.entered(before))
+    }
+
+    /// A place for a request, which may have to wait until another one ends.
+    pub(crate) fn slot_in_turn(self: &Arc<Self>) -> Slot {
+        let before = self.state.streams.fetch_add(1, Ordering::SeqCst);
+        self.entered(before)
+    }
+
+    fn entered(self: &Arc<Self>, before: usize) -> Slot {
         let state = &self.state;
-        if state.streams.get() == 0 {
+        if before == 0 {
             state.heard.set(Instant::now());
-            self.terms.rests(false);
+            self.note_rest();
         }
-        state.streams.set(state.streams.get().saturating_add(1));
         Slot {
-            reused: state.used.replace(true),
+            reused: state.used.swap(true, Ordering::Relaxed),
             connection: self.clone(),
+        }
+    }
+
+    /// Says whether it rests. Of two workers that say it at once the last one has seen what is.
+    fn note_rest(&self) {
+        loop {
+            let rests = self.streams() == 0;
+            self.terms.rests(rests);
+            if rests == (self.streams() == 0) {
+                return;
+            }
         }
     }
 }
@@ -125,7 +224,7 @@ impl Slot {
     }
 
     /// The connection.
-    pub(crate) fn connection(&self) -> &Rc<Connection> {
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
 
@@ -137,18 +236,23 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let state = &self.connection.state;
-        state.streams.set(state.streams.get().saturating_sub(1));
-        state.rests_since.set(Instant::now());
-        if state.streams.get() > 0 {
-            return;
+        let Connection {
+            state,
+            terms,
+            own_needed,
+            ..
+        } = &*self.connection;
+        let before = state.streams.fetch_sub(1, Ordering::SeqCst);
+        if before == 1 {
+            state.rests_since.set(Instant::now());
+            self.connection.note_rest();
         }
-        let terms = &self.connection.terms;
-        terms.rests(true);
-        if let Some(quota) = terms.quota()
-            && quota.is_wanted()
-        {
-            quota.call();
+        let Some(quota) = terms.quota() else { return };
+        if quota.pending() > 0 {
+            quota.lent.one_less();
+            if before == 1 && *own_needed && quota.is_wanted() {
+                quota.call();
+            }
         }
     }
 }
@@ -185,7 +289,7 @@ fn codec() -> Builder {
     builder
 }
 
-async fn drive(mut codec: Codec<Socket, Bytes>, pings: Option<PingPong>, state: Rc<State>) {
+async fn drive(mut codec: Codec<Socket, Bytes>, pings: Option<PingPong>, state: Arc<State>) {
     let mut watch = Watch {
         pings,
         ticks: tokio::time::interval(Duration::from_secs(UPSTREAM_PING_WAIT_SECONDS / 2)),
@@ -199,13 +303,15 @@ async fn drive(mut codec: Codec<Socket, Bytes>, pings: Option<PingPong>, state: 
         Pin::new(&mut codec).poll(cx).map(Some)
     })
     .await;
-    state.ended.set(true);
+    state.ended.store(true, Ordering::SeqCst);
     match ended {
         None => tracing::debug!("an HTTP/2 connection to an upstream answered no PING, and was ended"),
         Some(Err(error)) => tracing::debug!(%error, "an HTTP/2 connection to an upstream broke"),
         Some(Ok(())) => {}
     }
     // What is still on it ends with the codec.
+    drop(codec);
+    state.give_up_permit();
 }
 
 /// Whether the upstream is there at all.
@@ -254,7 +360,7 @@ fn passed(since: Instant, now: Instant, seconds: u64) -> bool {
 /// Whether it is time for a ping: requests wait, nothing came for long, and none was sent in the same silence.
 fn is_due(state: &State, pinged: Option<Instant>, now: Instant) -> bool {
     let heard = state.heard.get();
-    state.streams.get() > 0
+    state.streams() > 0
         && passed(heard, now, UPSTREAM_PING_AFTER_SECONDS)
         && pinged.is_none_or(|pinged| pinged < heard || passed(pinged, now, UPSTREAM_PING_EVERY_SECONDS))
 }
@@ -273,14 +379,13 @@ mod tests {
     const GREETING: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\x7f\xff\xff\xff\0\0\x04\x08\0\0\0\0\0\x7f\xff\0\0";
 
     /// A connection that has begun, and the upstream's end of it.
-    async fn begun() -> (Rc<Connection>, TcpStream) {
+    async fn begun() -> (Arc<Connection>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut upstream, _) = listener.accept().await.unwrap();
         upstream.write_all(GREETING).await.unwrap();
-        let connection = Connection::begin(Socket::new(Stream::Plain(ours), Duration::from_secs(30), None))
-            .await
-            .unwrap();
+        let socket = Socket::new(Stream::Plain(ours), Duration::from_secs(30), None);
+        let connection = Connection::begin(socket, Offer::Http2).await.unwrap();
         upstream.read_exact(&mut [0; 24]).await.unwrap();
         (connection, upstream)
     }
@@ -311,7 +416,7 @@ mod tests {
     async fn an_upstream_that_answers_no_ping_is_dead_and_so_are_its_requests() {
         let dead = async |ends: bool| {
             let (connection, _upstream) = begun().await;
-            let slot = connection.slot();
+            let slot = connection.slot().unwrap();
             let mut sender = slot.sender().ready().await.unwrap();
             let (response, mut body) = sender.send_request(get(), ends).unwrap();
             tokio::time::pause();
@@ -343,7 +448,7 @@ mod tests {
     async fn an_upstream_that_is_quiet_and_answers_pings_is_not() {
         let quiet = async {
             let (connection, mut upstream) = begun().await;
-            let slot = connection.slot();
+            let slot = connection.slot().unwrap();
             let mut sender = slot.sender().ready().await.unwrap();
             let (response, _) = sender.send_request(get(), true).unwrap();
             for silence in [35, 315, 315] {
@@ -365,17 +470,11 @@ mod tests {
 
     #[test]
     fn pings_are_for_silence_with_requests_and_rare_in_one() {
-        let start = Instant::now();
+        let state = State::new(None);
+        let start = state.heard.get();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let state = State {
-            streams: Cell::new(0),
-            used: Cell::new(false),
-            heard: Cell::new(start),
-            rests_since: Cell::new(start),
-            ended: Cell::new(false),
-        };
         assert!(!is_due(&state, None, at(3600)), "nobody waits");
-        state.streams.set(1);
+        state.streams.store(1, Ordering::SeqCst);
         assert!(!is_due(&state, None, at(29)) && is_due(&state, None, at(30)));
         let pinged = Some(at(30));
         assert!(!is_due(&state, pinged, at(339)) && is_due(&state, pinged, at(340)));

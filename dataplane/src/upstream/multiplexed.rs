@@ -1,10 +1,12 @@
 //! The HTTP/2 connections of one worker, by place. A request goes to the first that has room, so that the rest can end; when
 //! none has, one more is opened, by a task of its own for whoever waits: a hundred requests at once open one, not a hundred.
+//! Where there may not be another one, those of other workers are asked (`lent`).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_model::limits::{UPSTREAM_CHOICE_SECONDS, UPSTREAM_HTTP2_CONNECTIONS_MAX};
@@ -25,7 +27,7 @@ type Opening = watch::Receiver<Option<Result<(), Unreached>>>;
 /// Those of one place.
 #[derive(Default)]
 struct Group {
-    connections: Vec<Rc<Connection>>,
+    connections: Vec<Arc<Connection>>,
     opening: Option<Opening>,
     /// A connection on which the endpoint chose HTTP/1.1, for whoever comes first.
     http1: Option<Socket>,
@@ -51,30 +53,33 @@ pub(crate) enum Got {
 enum Has {
     Got(Got),
     Opening(Opening),
+    /// It has no room, but for another connection.
     Nothing,
+    /// It has as many connections as it may.
+    Full,
 }
 
 impl Group {
-    fn look(&mut self, avoid: Option<&Rc<Connection>>) -> Has {
+    fn look(&mut self, avoid: Option<&Arc<Connection>>) -> Has {
         if let Some(socket) = self.http1.take() {
             return Has::Got(Got::Http1(socket));
         }
         self.connections.retain(|connection| !connection.is_leaving());
-        let avoided = |connection: &Rc<Connection>| avoid.is_some_and(|avoid| Rc::ptr_eq(avoid, connection));
+        let avoided = |connection: &Arc<Connection>| avoid.is_some_and(|avoid| Arc::ptr_eq(avoid, connection));
         let mut others = self.connections.iter().filter(|connection| !avoided(connection));
-        if let Some(connection) = others.find(|connection| connection.has_room()) {
-            return Has::Got(Got::Stream(connection.slot()));
+        if let Some(slot) = others.find_map(Connection::slot) {
+            return Has::Got(Got::Stream(slot));
         }
         if self.connections.len() < UPSTREAM_HTTP2_CONNECTIONS_MAX {
             return self.opening.clone().map_or(Has::Nothing, Has::Opening);
         }
-        self.shared().map_or(Has::Nothing, Has::Got)
+        Has::Full
     }
 
     /// A stream of the connection with the fewest, where the request waits until another one has ended.
-    fn shared(&self) -> Option<Got> {
+    fn shared(&self) -> Option<Slot> {
         let connection = self.connections.iter().min_by_key(|connection| connection.streams())?;
-        Some(Got::Stream(connection.slot()))
+        Some(connection.slot_in_turn())
     }
 
     /// Lets go of what rests, for requests that wait elsewhere.
@@ -82,18 +87,6 @@ impl Group {
         self.connections
             .retain(|connection| connection.streams() > 0 || !(connection.is_leaving() || connection.is_claimed()));
         self.http1 = self.http1.take().filter(|socket| !socket.terms().is_claimed());
-    }
-
-    /// Lets go of the least busy connection, for requests that wait elsewhere: it ends when the requests on it have.
-    fn retire(&mut self) {
-        let least = (0..)
-            .zip(&self.connections)
-            .min_by_key(|(_, connection)| connection.streams());
-        if let Some((index, connection)) = least
-            && connection.is_claimed()
-        {
-            drop(self.connections.swap_remove(index));
-        }
     }
 }
 
@@ -110,7 +103,16 @@ impl Multiplexed {
         worker: &Rc<Worker>,
         way: &Way,
         offer: Offer,
-        avoid: Option<&Rc<Connection>>,
+        avoid: Option<&Arc<Connection>>,
+    ) -> Result<Got, Unreached> {
+        way.in_time(Self::find(worker, way, offer, avoid)).await
+    }
+
+    async fn find(
+        worker: &Rc<Worker>,
+        way: &Way,
+        offer: Offer,
+        avoid: Option<&Arc<Connection>>,
     ) -> Result<Got, Unreached> {
         let place = way.place;
         loop {
@@ -127,10 +129,21 @@ impl Multiplexed {
                     return Ok(got);
                 }
                 Has::Opening(opening) => opening,
-                Has::Nothing => match way.permit(&worker.quotas) {
-                    Ok(permit) => open(worker, way, permit, offer),
-                    Err(full) => return worker.multiplexed.shared(place).ok_or(full),
-                },
+                Has::Nothing => {
+                    let permit = match way.permit(&worker.quotas) {
+                        Ok(permit) => permit,
+                        Err(_) => match at_bound(worker, way, avoid) {
+                            Some(slot) => return Ok(Got::Stream(slot)),
+                            // One that goes away has made room now.
+                            None => way.permit(&worker.quotas)?,
+                        },
+                    };
+                    open(worker, way, permit, offer)
+                }
+                Has::Full => {
+                    let slot = at_bound(worker, way, avoid).ok_or(Unreached::Full)?;
+                    return Ok(Got::Stream(slot));
+                }
             };
             // Ends without a result only with the worker.
             let opened = match opening.wait_for(Option::is_some).await {
@@ -161,25 +174,18 @@ impl Multiplexed {
         });
     }
 
-    /// A stream of a connection that there is.
-    fn shared(&self, place: Place) -> Option<Got> {
-        self.groups.borrow().get(&place)?.shared()
-    }
-
     /// Lets go of connections at rest, as many as requests wait for elsewhere.
     pub(crate) fn give_up(&self) {
         self.groups.borrow_mut().values_mut().for_each(Group::give_up);
     }
 
-    /// The same of connections in use, one of a place at most: else a worker whose connections never rest would keep them
-    /// for ever. Once a second, so that they do not go round and round.
-    pub(crate) fn retire(&self) {
-        self.groups.borrow_mut().values_mut().for_each(Group::retire);
-    }
-
     /// Lets go of those to one address, which is out of service; what is on them goes on.
     pub(crate) fn forget(&self, address: &SocketAddr) {
         self.groups.borrow_mut().retain(|place, _| place.address != *address);
+    }
+
+    fn take_http1(&self, place: Place) -> Option<Socket> {
+        self.groups.borrow_mut().get_mut(&place)?.http1.take()
     }
 
     fn settle(&self, place: Place, opened: Result<Opened, Unreached>) -> Result<(), Unreached> {
@@ -189,6 +195,9 @@ impl Multiplexed {
         match opened? {
             Opened::Http2(connection) => {
                 group.chose_http1 = None;
+                if let Some(quota) = connection.quota() {
+                    quota.lent.add(&connection);
+                }
                 group.connections.push(connection);
             }
             Opened::Http1(socket) => {
@@ -202,7 +211,7 @@ impl Multiplexed {
 
 enum Opened {
     Http1(Socket),
-    Http2(Rc<Connection>),
+    Http2(Arc<Connection>),
 }
 
 /// Begins to open a connection. Whoever began it may leave; it is for all who wait.
@@ -216,28 +225,30 @@ fn open(worker: &Rc<Worker>, way: &Way, permit: Option<Permit>, offer: Offer) ->
         let opened = async {
             match dial::permitted(&worker, place.address, &transport, permit, offer).await? {
                 (socket, Spoken::Http1) => Ok(Opened::Http1(socket)),
-                (socket, Spoken::Http2) => Connection::begin(socket).await.map(Opened::Http2),
+                (socket, Spoken::Http2) => Connection::begin(socket, offer).await.map(Opened::Http2),
             }
         };
         let settled = worker.multiplexed.settle(place, opened.await);
-        if settled.is_ok() {
-            worker.pending.look(place);
+        if tell.send(Some(settled)).is_err() {
+            // Nobody waits for it any more, and nobody else would know of one that serves a single request.
+            drop(worker.multiplexed.take_http1(place));
         }
-        // Nobody may be waiting any more.
-        let _ = tell.send(Some(settled));
     });
     opening
 }
 
+/// A stream where no other connection may be opened: of any worker's that has room, where there is a bound; else of one's own,
+/// where the request waits for its turn.
+fn at_bound(worker: &Worker, way: &Way, avoid: Option<&Arc<Connection>>) -> Option<Slot> {
+    match way.quota(&worker.quotas) {
+        Some(quota) => quota.lent.slot(avoid),
+        None => worker.multiplexed.groups.borrow().get(&way.place)?.shared(),
+    }
+}
+
 /// The connection of HTTP/1.1 that was opened, or one of one's own.
 async fn own(worker: &Rc<Worker>, way: &Way) -> Result<Got, Unreached> {
-    let taken = worker
-        .multiplexed
-        .groups
-        .borrow_mut()
-        .get_mut(&way.place)
-        .and_then(|group| group.http1.take());
-    if let Some(socket) = taken {
+    if let Some(socket) = worker.multiplexed.take_http1(way.place) {
         return Ok(Got::Http1(socket));
     }
     let (socket, _) = dial::open(worker, way, Offer::Http1).await?;

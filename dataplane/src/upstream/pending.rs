@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 
 use sluice_model::limits::UPSTREAM_HAND_OVERS_MAX;
@@ -23,23 +24,25 @@ pub(crate) enum Turn<C> {
     Connection(C),
     /// It may open one.
     Permit(Permit),
-    /// One was opened that several requests share.
+    /// A connection that requests share has room, or had it a moment ago.
     Look,
 }
 
 /// What a request can begin with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wants {
-    /// Any connection.
-    Any,
-    /// One of its own, that was never used.
+    /// A stream of one that others share.
+    Stream,
+    /// A connection of its own.
+    Own,
+    /// One that was never used.
     Fresh,
 }
 
 /// Those of one place, in the order in which they came.
 #[derive(Debug)]
 struct Queue<C> {
-    waiting: BTreeMap<u64, oneshot::Sender<Turn<C>>>,
+    waiting: BTreeMap<u64, oneshot::Sender<C>>,
     /// Connections handed over since one was given up.
     handed_over: usize,
 }
@@ -73,13 +76,12 @@ impl<C> Queue<C> {
     /// Gives a connection to the one that has waited longest; here it is again if there is none.
     fn hand_over(&mut self, mut connection: C) -> Option<C> {
         while let Some((_, first)) = self.waiting.pop_first() {
-            match first.send(Turn::Connection(connection)) {
+            match first.send(connection) {
                 Ok(()) => {
                     self.handed_over = self.handed_over.saturating_add(1);
                     return None;
                 }
-                Err(Turn::Connection(back)) => connection = back,
-                Err(Turn::Permit(_) | Turn::Look) => return None, // that was not sent
+                Err(back) => connection = back,
             }
         }
         Some(connection)
@@ -89,19 +91,25 @@ impl<C> Queue<C> {
 impl<C> Pending<C> {
     /// Until it is the turn of a request, which counts among those who wait. `None`: never.
     pub(crate) async fn turn(&self, place: Place, quota: &Arc<Quota>, wants: Wants) -> Option<Turn<C>> {
-        if wants == Wants::Fresh {
-            return quota.next_permit().await.map(Turn::Permit);
+        let mut freed = pin!(quota.lent.freed());
+        match wants {
+            Wants::Fresh => return quota.next_permit().await.map(Turn::Permit),
+            Wants::Own => {}
+            // One that became free before anybody knew of this request told nobody.
+            Wants::Stream if freed.as_mut().enable() || quota.lent.has_room() => return Some(Turn::Look),
+            Wants::Stream => {}
         }
         let (tell, told) = oneshot::channel();
         let _seat = self.sit(place, tell);
         tokio::select! {
             biased;
-            Ok(turn) = told => Some(turn),
+            Ok(connection) = told => Some(Turn::Connection(connection)),
             permit = quota.next_permit() => permit.map(Turn::Permit),
+            () = freed, if wants == Wants::Stream => Some(Turn::Look),
         }
     }
 
-    fn sit(&self, place: Place, tell: oneshot::Sender<Turn<C>>) -> Seat<'_, C> {
+    fn sit(&self, place: Place, tell: oneshot::Sender<C>) -> Seat<'_, C> {
         let number = self.came.get();
         self.came.set(number.wrapping_add(1));
         let mut queues = self.queues.borrow_mut();
@@ -130,15 +138,6 @@ impl<C> Pending<C> {
         }
         (!quota.claim()).then_some(connection)
     }
-
-    /// A connection was opened that those who wait here can share.
-    pub(crate) fn look(&self, place: Place) {
-        let queue = self.queues.borrow_mut().remove(&place);
-        for (_, waiting) in queue.map(|queue| queue.waiting).into_iter().flatten() {
-            // Fails if it is gone.
-            let _ = waiting.send(Turn::Look);
-        }
-    }
 }
 
 /// The place of a request in a queue, until this is dropped.
@@ -162,7 +161,7 @@ impl<C> Drop for Seat<'_, C> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::{Pin, pin};
+    use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
     use sluice_model::client_limits::Bounded;
@@ -194,17 +193,30 @@ mod tests {
     #[test]
     fn who_has_waited_longest_gets_what_comes_back() {
         let (pending, quota) = (Pending::default(), quota(1));
-        let _held = quota.try_permit().unwrap();
+        let held = quota.try_permit().unwrap();
         assert_eq!(pending.take_back(place(), &quota, 1), Some(1), "nobody waits");
         let _both = (quota.enter().unwrap(), quota.enter().unwrap());
-        let mut first = Box::pin(pending.turn(place(), &quota, Wants::Any));
-        let mut second = pin!(pending.turn(place(), &quota, Wants::Any));
+        let mut first = Box::pin(pending.turn(place(), &quota, Wants::Own));
+        let mut second = pin!(pending.turn(place(), &quota, Wants::Own));
         assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
         assert_eq!(pending.take_back(place(), &quota, 2), None);
         assert!(poll(second.as_mut()).is_pending());
         assert!(matches!(poll(first.as_mut()), Poll::Ready(Some(Turn::Connection(2)))));
         drop(first);
-        pending.look(place());
+        drop(held);
+        assert!(matches!(poll(second.as_mut()), Poll::Ready(Some(Turn::Permit(_)))));
+    }
+
+    #[test]
+    fn a_stream_that_is_free_is_told_to_one_and_to_the_next_if_that_one_leaves() {
+        let (pending, quota) = (Pending::<usize>::default(), quota(1));
+        let _held = quota.try_permit().unwrap();
+        let mut first = Box::pin(pending.turn(place(), &quota, Wants::Stream));
+        let mut second = pin!(pending.turn(place(), &quota, Wants::Stream));
+        assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+        quota.lent.one_less();
+        assert!(poll(second.as_mut()).is_pending());
+        drop(first);
         assert!(matches!(poll(second.as_mut()), Poll::Ready(Some(Turn::Look))));
     }
 
@@ -213,7 +225,7 @@ mod tests {
         let (pending, quota) = (Pending::default(), quota(1));
         let held = quota.try_permit().unwrap();
         let waiting = quota.enter().unwrap();
-        let mut gone = Box::pin(pending.turn(place(), &quota, Wants::Any));
+        let mut gone = Box::pin(pending.turn(place(), &quota, Wants::Own));
         assert!(poll(gone.as_mut()).is_pending());
         drop((gone, waiting));
         assert_eq!(pending.take_back(place(), &quota, 1), Some(1));
@@ -241,7 +253,7 @@ mod tests {
         let _elsewhere = quota.enter().unwrap();
         let _own: Vec<_> = (0..20).map(|_| quota.enter().unwrap()).collect();
         let mut own: Vec<_> = (0..20)
-            .map(|_| Box::pin(pending.turn(place(), &quota, Wants::Any)))
+            .map(|_| Box::pin(pending.turn(place(), &quota, Wants::Own)))
             .collect();
         assert!(own.iter_mut().all(|own| poll(own.as_mut()).is_pending()));
         for number in 0..=UPSTREAM_HAND_OVERS_MAX {

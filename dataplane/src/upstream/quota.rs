@@ -8,14 +8,18 @@
 //! A connection at rest holds a permit too. When a request begins to wait, all workers are called to give up one that rests
 //! there: each that is given up is claimed, so that one who waits costs one connection. For each that rests one more may
 //! wait: it is no queue, but the moment in which that connection changes hands, or is closed for one that can be trusted more.
+//! Who has been given one counts no more among those who wait.
+//!
+//! Connections of HTTP/2 need not change hands: where there may not be another one, those of all workers are lent (`lent`).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use sluice_model::pool_connections;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::lent::Lent;
 use crate::pool::transport::Place;
 
 /// The bounds of one instance.
@@ -44,9 +48,9 @@ impl Quotas {
         let quota = Arc::new(Quota {
             permits: Arc::new(Semaphore::new(settings.connections.count())),
             pending_most: settings.pending.count(),
-            pending: AtomicUsize::new(0),
-            wanted: AtomicUsize::new(0),
+            waiting: Counts::default(),
             resting: AtomicUsize::new(0),
+            lent: Lent::default(),
             call: self.call.clone(),
         });
         known.insert(place, Arc::downgrade(&quota));
@@ -70,13 +74,51 @@ impl Quotas {
 pub(crate) struct Quota {
     permits: Arc<Semaphore>,
     pending_most: usize,
-    /// Requests that wait.
-    pending: AtomicUsize,
-    /// Those of them for whom nobody has given up a connection yet.
-    wanted: AtomicUsize,
+    waiting: Counts,
     /// Connections without a request.
     resting: AtomicUsize,
+    /// Those of HTTP/2.
+    pub(super) lent: Lent,
     call: watch::Sender<()>,
+}
+
+/// Who waits. In one word, so that nobody sees one number without the other.
+#[derive(Default, Debug)]
+struct Counts(AtomicU64);
+
+/// What they are at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    /// Requests that wait.
+    pending: u32,
+    /// Those of them for whom nobody has given up a connection yet.
+    wanted: u32,
+}
+
+impl Counts {
+    fn get(&self) -> Count {
+        Count::of(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Changes them, unless there is nothing to change. They are what they were.
+    fn change(&self, change: impl Fn(Count) -> Option<Count>) -> Option<Count> {
+        let change = |word| change(Count::of(word)).map(Count::word);
+        let changed = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
+        changed.ok().map(Count::of)
+    }
+}
+
+impl Count {
+    fn of(word: u64) -> Self {
+        Self {
+            pending: (word >> 32) as u32,
+            wanted: word as u32,
+        }
+    }
+
+    fn word(self) -> u64 {
+        u64::from(self.pending) << 32 | u64::from(self.wanted)
+    }
 }
 
 impl Quota {
@@ -103,10 +145,13 @@ impl Quota {
     /// A place among those who wait; `None`: they are as many as may.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Waiting> {
         let most = self.pending_most.saturating_add(self.resting.load(Ordering::SeqCst));
-        let one_more = |count: usize| (count < most).then(|| count.saturating_add(1));
-        let entered = self.pending.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
-        entered.ok()?;
-        if self.wanted.fetch_add(1, Ordering::SeqCst) == 0 {
+        let before = self.waiting.change(|Count { pending, wanted }| {
+            ((wanted as usize) < most).then(|| Count {
+                pending: pending.saturating_add(1),
+                wanted: wanted.saturating_add(1),
+            })
+        })?;
+        if before.wanted == 0 {
             // While some are wanted none is laid to rest, so that one call is enough.
             self.call();
         }
@@ -124,19 +169,21 @@ impl Quota {
 
     /// Requests that wait.
     pub(crate) fn pending(&self) -> usize {
-        self.pending.load(Ordering::SeqCst)
+        self.waiting.get().pending as usize
     }
 
     /// Whether a connection at rest is to be given up.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::SeqCst) > 0
+        self.waiting.get().wanted > 0
     }
 
     /// Whether the caller is to close a connection for one who waits.
     pub(crate) fn claim(&self) -> bool {
-        let one_less = |count: usize| count.checked_sub(1);
-        let claimed = self.wanted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
-        claimed.is_ok()
+        let claimed = self.waiting.change(|Count { pending, wanted }| {
+            let wanted = wanted.checked_sub(1)?;
+            Some(Count { pending, wanted })
+        });
+        claimed.is_some()
     }
 
     /// Calls the workers to give up connections at rest.
@@ -165,12 +212,21 @@ pub(crate) struct Waiting {
     quota: Arc<Quota>,
 }
 
+impl Waiting {
+    /// What it waits for.
+    pub(crate) fn quota(&self) -> &Arc<Quota> {
+        &self.quota
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let before = self.quota.pending.fetch_sub(1, Ordering::SeqCst);
-        let left = before.saturating_sub(1);
-        // Served by a connection that ended by itself, it wants none any more.
-        self.quota.wanted.fetch_min(left, Ordering::SeqCst);
+        self.quota.waiting.change(|Count { pending, wanted }| {
+            let pending = pending.saturating_sub(1);
+            // Served by a connection that ended by itself, it wants none any more.
+            let wanted = wanted.min(pending);
+            Some(Count { pending, wanted })
+        });
     }
 }
 
@@ -223,10 +279,10 @@ mod tests {
         assert!(called.has_changed().unwrap());
         called.mark_unchanged();
         assert!(quota.claim() && quota.claim() && !quota.claim());
-        drop(first);
         let third = quota.enter().unwrap();
         assert!(called.has_changed().unwrap(), "the claimed ones were not for it");
-        drop((second, third));
+        assert_eq!(quota.pending(), 3, "who has been given one is about to be served");
+        drop((first, second, third));
         assert!(!quota.is_wanted() && quota.pending() == 0);
     }
 

@@ -1,9 +1,9 @@
 //! A connection to an upstream, in the clear or within TLS, and what goes with it as long as it lasts.
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -45,8 +45,13 @@ impl Socket {
         Terms {
             idle_limit: self.idle_limit,
             quota: self.permit.as_ref().map(|permit| permit.quota().clone()),
-            rests: Cell::new(false),
+            rests: AtomicBool::new(false),
         }
+    }
+
+    /// What is given up with it, for whoever knows better when.
+    pub(crate) fn take_permit(&mut self) -> Option<Permit> {
+        self.permit.take()
     }
 
     /// What is below.
@@ -63,7 +68,7 @@ impl Socket {
 pub(crate) struct Terms {
     idle_limit: Duration,
     quota: Option<Arc<Quota>>,
-    rests: Cell<bool>,
+    rests: AtomicBool,
 }
 
 impl Terms {
@@ -80,7 +85,7 @@ impl Terms {
     /// Says whether the connection has no request now; it rests no longer than this is kept.
     pub(crate) fn rests(&self, rests: bool) {
         if let Some(quota) = &self.quota
-            && self.rests.replace(rests) != rests
+            && self.rests.swap(rests, Ordering::SeqCst) != rests
         {
             quota.rests(rests);
         }

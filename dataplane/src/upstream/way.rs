@@ -1,10 +1,12 @@
 //! Where a request goes, how that is spoken to, and whether one more connection may be opened there.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use sluice_model::unit;
+use tokio::time::{Instant, timeout_at};
 
 use super::dial::Unreached;
 use super::quota::{Permit, Quota, Quotas};
@@ -19,6 +21,8 @@ pub(crate) struct Way {
     pub(crate) transport: Rc<Spoken>,
     /// What it has waited for. In a box, since few do and a way is part of each request.
     permit: Cell<Option<Box<Permit>>>,
+    /// When the try ends, if its rule bounds it.
+    try_ends: Cell<Option<Instant>>,
 }
 
 impl Way {
@@ -28,6 +32,24 @@ impl Way {
             place,
             transport,
             permit: Cell::new(None),
+            try_ends: Cell::new(None),
+        }
+    }
+
+    /// A try begins that may last until then.
+    pub(crate) fn try_until(&self, ends: Instant) {
+        self.try_ends.set(Some(ends));
+    }
+
+    /// Does what nothing of a request is needed for within the time of the try, so that the request is still there when that
+    /// is over.
+    ///
+    /// # Errors
+    /// Those of `work`, or that it took too long.
+    pub(super) async fn in_time<T>(&self, work: impl Future<Output = Result<T, Unreached>>) -> Result<T, Unreached> {
+        match self.try_ends.get() {
+            None => work.await,
+            Some(ends) => timeout_at(ends, work).await.unwrap_or(Err(Unreached::TryOver)),
         }
     }
 

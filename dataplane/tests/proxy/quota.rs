@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::{Method, Request};
 use sluice_model::client_limits::Bounded;
 use sluice_model::limits::UPSTREAM_TRUSTED_IDLE_MILLIS;
 use sluice_model::pool_connections::PoolConnections;
+use sluice_model::unit::{Http2, Listener, TimeoutMillis, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -371,9 +373,143 @@ async fn another_pool_that_says_the_same_shares_the_bound() {
     }
 }
 
-/// The kernel holds a few connections for one who does not accept, and answers no more.
+/// The first is full, and none of the others can be reached.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connecting_takes_as_long_as_it_may() {
+async fn where_nobody_else_can_be_reached_one_waits_at_the_full_one() {
+    let slow = slow().await;
+    let endpoints = [slow.address, nobody().await, nobody().await, nobody().await];
+    let world = world(&endpoints, at_most(1, 1_000, PATIENT_MS)).await;
+    let first = ask(&world, "/first");
+    let mut asked = vec![first];
+    // Some begin with those three, and give up then.
+    within(async {
+        while world.metric(PENDING) < 5 {
+            asked.push(ask(&world, "/next"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    slow.has(1).await;
+    slow.let_go.add_permits(asked.len());
+    let mut served = 0;
+    for asked in asked {
+        let answer = within(asked).await.unwrap();
+        assert!(is_ok(&answer) || answer.starts_with("HTTP/1.1 502"), "{answer}");
+        served += usize::from(is_ok(&answer));
+    }
+    assert!(served >= 6, "{served}");
+}
+
+/// Who waits, waits at all that are full, and is served by the one that has room first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_waits_at_all_that_are_full() {
+    let (one, other) = (slow().await, slow().await);
+    let world = world(&[one.address, other.address], at_most(1, 100, PATIENT_MS)).await;
+    let held: Vec<_> = (0..2).map(|_| ask(&world, "/held")).collect();
+    one.has(1).await;
+    other.has(1).await;
+    // Half of them have their turn at the one that stays full.
+    let waits: Vec<_> = (0..8).map(|number| ask(&world, &format!("/{number}"))).collect();
+    world.metric_is(PENDING, 8).await;
+    other.let_go.add_permits(9);
+    for waits in waits {
+        let answer = within(waits).await.unwrap();
+        assert!(is_ok(&answer), "{answer}");
+    }
+    assert_eq!((one.came.load(Ordering::SeqCst), world.metric(PENDING)), (1, 0));
+    let line = world.logged(|line| line["path"] == "/0").await;
+    assert_eq!(
+        (&line["endpoint"], &line["retries"]),
+        (&other.address.to_string().into(), &0.into()),
+        "{line}"
+    );
+    one.let_go.add_permits(1);
+    for held in held {
+        assert!(is_ok(&within(held).await.unwrap()));
+    }
+}
+
+/// The time of a request is over while it waits: no endpoint has got anything of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_time_is_over_while_it_waits_is_no_upstreams_failure() {
+    let slow = slow().await;
+    let setup = Setup::default()
+        .pool("p", &[slow.address])
+        .connections("p", at_most(1, 9, PATIENT_MS))
+        .pool("q", &[slow.address])
+        .connections("q", at_most(1, 9, PATIENT_MS))
+        .route("/", "p", Some(300))
+        .route("/first", "q", None);
+    let world = Arc::new(World::start(setup).await);
+    let first = ask(&world, "/first");
+    slow.has(1).await;
+    let second = world.get("/second").await;
+    assert!(is_overloaded(&second), "{second}");
+    slow.let_go.add_permits(1);
+    assert!(is_ok(&within(first).await.unwrap()));
+}
+
+/// A small body that is on its way is read, and its connection serves the next request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_refused_keeps_its_connection() {
+    let slow = slow().await;
+    let world = world(&[slow.address], at_most(1, 0, PATIENT_MS)).await;
+    let first = ask(&world, "/first");
+    slow.has(1).await;
+    let mut client = TcpStream::connect(world.address).await.unwrap();
+    let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello";
+    for _ in 0..2 {
+        client.write_all(post.as_bytes()).await.unwrap();
+        let answer = read_until(&mut client, "}\n").await;
+        assert!(
+            is_overloaded(&answer) && !answer.contains("connection: close"),
+            "{answer}"
+        );
+    }
+    // Who waits to be told to go on is not told to.
+    let asks = post.replace("\r\n\r\nhello", "\r\nExpect: 100-continue\r\n\r\n");
+    let answer = world.ask(&asks).await;
+    assert!(
+        is_overloaded(&answer) && answer.contains("connection: close"),
+        "{answer}"
+    );
+    slow.let_go.add_permits(1);
+    assert!(is_ok(&within(first).await.unwrap()));
+}
+
+/// Several at the same moment, for each of which one that rests is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_that_rests_makes_room_for_one() {
+    let slow = slow().await;
+    let world = world(&[slow.address], at_most(4, 0, PATIENT_MS)).await;
+    for _ in 0..3 {
+        let asked: Vec<_> = (0..4).map(|_| ask(&world, "/")).collect();
+        slow.has(4).await;
+        slow.let_go.add_permits(4);
+        for asked in asked {
+            assert!(is_ok(&within(asked).await.unwrap()));
+        }
+        tokio::time::sleep(Duration::from_millis(UPSTREAM_TRUSTED_IDLE_MILLIS + 1)).await;
+        let posts: Vec<_> = (0..4)
+            .map(|_| {
+                let world = world.clone();
+                let post = "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+                tokio::spawn(async move { world.ask(post).await })
+            })
+            .collect();
+        slow.has(4).await;
+        slow.let_go.add_permits(4);
+        for post in posts {
+            let answer = within(post).await.unwrap();
+            assert!(is_ok(&answer), "{answer}");
+        }
+        tokio::time::sleep(Duration::from_millis(UPSTREAM_TRUSTED_IDLE_MILLIS + 1)).await;
+    }
+    assert_eq!(slow.most.load(Ordering::SeqCst), 4);
+}
+
+/// The kernel holds a few connections for one who does not accept, and answers no more.
+async fn deaf() -> (SocketAddr, impl Sized) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let deaf = socket.listen(1).unwrap();
@@ -382,6 +518,12 @@ async fn connecting_takes_as_long_as_it_may() {
     while let Ok(stream) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
         kept.push(stream.unwrap());
     }
+    (address, (deaf, kept))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connecting_takes_as_long_as_it_may() {
+    let (address, _kept) = deaf().await;
     let quick = PoolConnections {
         connect_millis: Bounded::new(70).unwrap(),
         ..PoolConnections::default()
@@ -391,6 +533,123 @@ async fn connecting_takes_as_long_as_it_may() {
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     let line = world.logged(|line| line["status"] == 502).await;
     assert_eq!(line["upstream_error"], "connect: no answer within 70 ms", "{line}");
+}
+
+/// One that has a body of which nothing was sent goes elsewhere, also if a try has less time than a connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_try_that_ends_before_a_connection_is_there_costs_no_request() {
+    let (deaf, _kept) = deaf().await;
+    let setup = Setup::default()
+        .pool("p", &[deaf, echo().await])
+        .connections("p", patient())
+        .route("/", "p", None)
+        .forward("p", |forward| {
+            forward.timeouts = Arc::new(Timeouts {
+                per_try: TimeoutMillis::new(200),
+                ..Timeouts::default()
+            });
+        });
+    let world = World::start(setup).await;
+    for _ in 0..4 {
+        let post = "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
+        let answer = within(world.ask(post)).await;
+        assert!(is_ok(&answer), "{answer}");
+    }
+    assert!(none_unreached(&world), "it may only be slow");
+}
+
+fn patient() -> PoolConnections {
+    PoolConnections {
+        connect_millis: Bounded::new(PATIENT_MS).unwrap(),
+        ..PoolConnections::default()
+    }
+}
+
+/// A connection at rest that its upstream has closed is nobody's due: for who waits another one is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_at_rest_that_is_dead_serves_nobody() {
+    let (first, let_go, hang_up) = (
+        Arc::new(Semaphore::new(0)),
+        Arc::new(Semaphore::new(0)),
+        Arc::new(Semaphore::new(0)),
+    );
+    let there = Arc::new(AtomicUsize::new(0));
+    let server = {
+        let (first, let_go, hang_up, there) = (first.clone(), let_go.clone(), hang_up.clone(), there.clone());
+        upstream(move |mut stream, connection| {
+            let (first, let_go, hang_up, there) = (first.clone(), let_go.clone(), hang_up.clone(), there.clone());
+            async move {
+                while !read_until(&mut stream, "\r\n\r\n").await.is_empty() {
+                    there.fetch_add(1, Ordering::SeqCst);
+                    let turn = if connection == 0 { &first } else { &let_go };
+                    turn.acquire().await.unwrap().forget();
+                    there.fetch_sub(1, Ordering::SeqCst);
+                    stream.write_all(reply("ok").as_bytes()).await.unwrap();
+                    if connection == 0 {
+                        // It has rested longest by then.
+                        hang_up.acquire().await.unwrap().forget();
+                        stream.shutdown().await.unwrap();
+                        read_all(&mut stream).await;
+                        there.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    }
+                }
+            }
+        })
+    };
+    let has = async |count: usize| {
+        within(async {
+            while there.load(Ordering::SeqCst) != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    let setup = Setup::default().pool("p", &[server.await]).route("/", "p", None);
+    let mut world = World::start(setup.connections("p", at_most(2, 0, PATIENT_MS))).await;
+    let http2 = Listener {
+        http2: Http2::PriorKnowledge,
+        ..listener("http", 80)
+    };
+    world.address = world.listen(http2).await;
+    // One connection: one worker.
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let ask = |method: Method| {
+        let request = Request::builder()
+            .method(method)
+            .uri("http://a.test/")
+            .body(())
+            .unwrap();
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let (response, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
+            within(response).await.unwrap().status()
+        })
+    };
+    let both = [ask(Method::GET), ask(Method::GET)];
+    has(2).await;
+    first.add_permits(1);
+    has(1).await;
+    let_go.add_permits(1);
+    for asked in both {
+        assert_eq!(within(asked).await.unwrap(), 200);
+    }
+    tokio::time::sleep(Duration::from_millis(UPSTREAM_TRUSTED_IDLE_MILLIS + 1)).await;
+    hang_up.add_permits(1);
+    // It has closed it too; until the worker's next sweep it is kept with the others.
+    has(1).await;
+    let long = ask(Method::POST);
+    has(2).await;
+    let second = ask(Method::POST);
+    // Sooner than the server, which waits for 10 s, closes the other one.
+    let soon = tokio::time::timeout(Duration::from_secs(5), has(3)).await;
+    assert!(soon.is_ok(), "the one that is left was not closed for it");
+    let_go.add_permits(2);
+    for asked in [long, second] {
+        assert_eq!(within(asked).await.unwrap(), 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

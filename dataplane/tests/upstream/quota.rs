@@ -94,7 +94,7 @@ async fn status(sender: &SendRequest<Bytes>, path: &str) -> StatusCode {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_take_turns_with_one_connection() {
+async fn workers_share_one_connection() {
     let (endpoint, busy) = busy().await;
     let world = bounded(endpoint, at_most(1, 1_000, PATIENT_MS)).await;
     let clients: Vec<_> = (0..8)
@@ -115,9 +115,9 @@ async fn workers_take_turns_with_one_connection() {
     world.metric_is("proxy_pending_requests", 0).await;
 }
 
-/// One worker's connection is never without a request, and the other one's requests have their turn all the same.
+/// One worker's connection is never without a request, and the other one's requests go over it all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_never_rests_is_given_up_too() {
+async fn one_that_never_rests_is_shared_too() {
     let (endpoint, busy) = busy().await;
     let world = bounded(endpoint, at_most(1, 1_000, PATIENT_MS)).await;
     let ends = Arc::new(AtomicBool::new(false));
@@ -151,37 +151,128 @@ async fn one_that_never_rests_is_given_up_too() {
     assert_eq!(*busy.most.lock().unwrap(), 1);
 }
 
-/// Where a connection is full and there may be no other, a request waits for a stream on it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_a_connection_waits_for_a_stream() {
+/// A server that answers a request when it is let, but `/quick` and `/leave` at once.
+async fn held(configure: fn(&mut h2::server::Builder)) -> (SocketAddr, Arc<Seen>, Arc<Semaphore>) {
     let let_go = Arc::new(Semaphore::new(0));
     let held = let_go.clone();
-    let one_stream = |builder: &mut h2::server::Builder| {
-        builder.max_concurrent_streams(1);
-    };
-    let (endpoint, seen) = serve(None, one_stream, move |_, mut respond, _| {
+    let (endpoint, seen) = serve(None, configure, move |request, mut respond, _| {
         let held = held.clone();
         async move {
-            held.acquire().await.unwrap().forget();
+            if !matches!(request.uri().path(), "/quick" | "/leave") {
+                held.acquire().await.unwrap().forget();
+            }
             let _ = respond.send_response(Response::new(()), true);
         }
     })
     .await;
-    let world = bounded(endpoint, at_most(1, 0, PATIENT_MS)).await;
-    // One connection: one worker.
+    (endpoint, seen, let_go)
+}
+
+fn one_stream(builder: &mut h2::server::Builder) {
+    builder.max_concurrent_streams(1);
+}
+
+/// Where connections are full and there may be no other, a request waits as it would for a connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_stream_is_one_who_waits() {
+    let (endpoint, seen, let_go) = held(one_stream).await;
+    let world = bounded(endpoint, at_most(1, 2, PATIENT_MS)).await;
+    // One connection: one worker. The others meet either.
     let sender = client(&world).await;
-    let asked: Vec<_> = (0..3)
-        .map(|_| {
-            let sender = sender.clone();
-            tokio::spawn(async move { status(&sender, "/").await })
-        })
-        .collect();
-    world.metric_is("proxy_inflight_requests", 3).await;
+    let ask = || {
+        let sender = sender.clone();
+        tokio::spawn(async move { status(&sender, "/").await })
+    };
+    let mut asked = vec![ask()];
+    within(async {
+        while seen.requests.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    asked.push(ask());
+    world.metric_is("proxy_pending_requests", 1).await;
+    let other = world.clone();
+    let other = tokio::spawn(async move { other.get("/other").await });
+    world.metric_is("proxy_pending_requests", 2).await;
+    for _ in 0..4 {
+        let refused = world.get("/").await;
+        assert!(
+            refused.starts_with("HTTP/1.1 503") && refused.contains("overloaded"),
+            "{refused}"
+        );
+    }
     let_go.add_permits(3);
     for asked in asked {
         assert_eq!(within(asked).await.unwrap(), 200);
     }
+    let other = within(other).await.unwrap();
+    assert!(other.starts_with("HTTP/1.1 200"), "{other}");
     assert_eq!(seen.connections.load(Ordering::Relaxed), 1);
+    world.metric_is("proxy_pending_requests", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_waited_for_a_stream_for_too_long_is_told_so() {
+    let (endpoint, seen, let_go) = held(one_stream).await;
+    let world = bounded(endpoint, at_most(1, 9, 50)).await;
+    let sender = client(&world).await;
+    let first = tokio::spawn({
+        let sender = sender.clone();
+        async move { status(&sender, "/").await }
+    });
+    within(async {
+        while seen.requests.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(status(&sender, "/").await, 503);
+    let_go.add_permits(1);
+    assert_eq!(within(first).await.unwrap(), 200);
+    assert_eq!(seen.requests.load(Ordering::Relaxed), 1);
+}
+
+/// A request that lasts keeps nobody from the other streams of its connection, whichever worker he meets, though none may wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_lasts_keeps_nobody_out() {
+    let (endpoint, seen, let_go) = held(usual).await;
+    let world = bounded(endpoint, at_most(1, 0, PATIENT_MS)).await;
+    let sender = client(&world).await;
+    assert_eq!(status(&sender, "/quick").await, 200);
+    let lasts = tokio::spawn(async move { status(&sender, "/lasts").await });
+    // Longer than the worker's sweep leaves anything alone.
+    let until = tokio::time::Instant::now() + Duration::from_millis(2_500);
+    while tokio::time::Instant::now() < until {
+        let quick = world.get("/quick").await;
+        assert!(quick.starts_with("HTTP/1.1 200"), "{quick}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 1);
+    let_go.add_permits(1);
+    assert_eq!(within(lasts).await.unwrap(), 200);
+}
+
+/// What its endpoint says goes away counts no more, though a request is still on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_goes_away_makes_room_for_another() {
+    let (endpoint, seen, let_go) = held(usual).await;
+    let world = bounded(endpoint, at_most(1, 0, PATIENT_MS)).await;
+    let sender = client(&world).await;
+    assert_eq!(status(&sender, "/quick").await, 200);
+    let lasts = tokio::spawn({
+        let sender = sender.clone();
+        async move { status(&sender, "/lasts").await }
+    });
+    world.metric_is("proxy_inflight_requests", 1).await;
+    assert_eq!(status(&sender, "/leave").await, 200);
+    for _ in 0..10 {
+        let quick = world.get("/quick").await;
+        assert!(quick.starts_with("HTTP/1.1 200"), "{quick}");
+    }
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 2);
+    let_go.add_permits(1);
+    assert_eq!(within(lasts).await.unwrap(), 200);
 }
 
 /// Of requests that wait at one worker, one opens a connection and all share it.
