@@ -403,8 +403,8 @@ pub const UPSTREAM_CONNECTIONS_MOST: u64 = 1_000_000;
 pub const UPSTREAM_PENDING_MAX: usize = 1024;
 /// The most that an operator may allow: as many as there may be clients.
 pub const UPSTREAM_PENDING_MOST: u64 = 1_000_000;
-/// Endpoints with as many connections as they may have that a request passes by before it waits: of nine in a row the tenth
-/// is seldom the one with room, and each look takes a lock.
+/// Endpoints with as many connections as they may have that a request passes by before it waits at all of them: of nine in a
+/// row the tenth is seldom the one with room, and each look takes a lock.
 pub const UPSTREAM_FULL_PASSED_MAX: usize = 8;
 /// Connections that a worker hands over to its own requests before it closes one for those who wait in other workers. More
 /// would let these wait; fewer would open a connection for each few requests, and leave as many behind in `TIME_WAIT`.
@@ -419,7 +419,7 @@ pub const UPSTREAM_HANDSHAKE_TIMEOUT_MS: u64 = 3_000;
 /// do (100 to 250). A loss of the connection is a loss of all of them.
 pub const UPSTREAM_HTTP2_STREAMS_MAX: usize = 128;
 /// HTTP/2 connections of one worker to one endpoint. When all are full, requests wait for a stream to end; 2,048 at a time
-/// and core are more than one endpoint answers.
+/// and core are more than one endpoint answers. (Where a pool bounds connections, that bound counts too.)
 pub const UPSTREAM_HTTP2_CONNECTIONS_MAX: usize = 16;
 /// What an upstream may send of one response before its client takes it: with the clients' own, the protocol's default.
 pub const UPSTREAM_HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;

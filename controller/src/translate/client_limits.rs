@@ -69,7 +69,11 @@ pub(super) fn number<const USUAL: u64, const LEAST: u64, const MOST: u64>(
 /// How large a request's body may be.
 pub(super) fn body(field: &FieldPath, spec: Option<&Size>, findings: &mut Findings<'_>) -> Option<BodyBytes> {
     let Size(text) = spec?;
-    let bytes = findings.ok(field, quantity::bytes(text), "write it as 10Mi or 65536")?;
+    let bytes = findings.ok(
+        field,
+        quantity::bytes(text),
+        "write it as 10Mi, 512Ki or 65536; a number above 2147483647 in quotes",
+    )?;
     let bounds = format!("between 1 and {}Mi", BodyBytes::MOST >> 20);
     within(field, bytes, &bounds, findings)
 }
@@ -80,7 +84,7 @@ fn size<const USUAL: u64, const LEAST: u64, const MOST: u64>(
     findings: &mut Findings<'_>,
 ) -> Option<Bounded<USUAL, LEAST, MOST>> {
     let Size(text) = spec?;
-    let bytes = findings.ok(field, quantity::bytes(text), "write it as 32Ki or 32768")?;
+    let bytes = findings.ok(field, quantity::bytes(text), "write it as 32Ki, 1Mi or 32768")?;
     within(
         field,
         bytes,
