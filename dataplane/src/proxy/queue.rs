@@ -108,7 +108,10 @@ async fn wait(
                 way.keep(permit);
                 one_try(exchange, way, request).await
             }
-            Turn::Look => one_try(exchange, way, request).await,
+            Turn::Stream(slot) => {
+                way.keep_slot(slot);
+                one_try(exchange, way, request).await
+            }
         };
         match done {
             Err(Miss::Full(back)) => {

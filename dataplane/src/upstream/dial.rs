@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -27,18 +26,18 @@ use crate::tls::certificate::HTTP_2;
 use crate::tls::upstream::{Means, Offer, Unready, server_name};
 use crate::worker::Worker;
 
-/// Why there is no connection, for the log. Shared by all requests that waited for it.
+/// Why there is no connection, for the log. Shared by all requests that waited for it, of whichever worker.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Unreached {
     /// TCP.
     #[error("connect: {0}")]
-    Connect(Rc<io::Error>),
+    Connect(Arc<io::Error>),
     /// TCP, for want of something that this process lacks and no endpoint is to blame for.
     #[error("connect: nothing left to open a connection with: {0}")]
-    Exhausted(Rc<io::Error>),
+    Exhausted(Arc<io::Error>),
     /// TLS: the error names the certificate's fault, if it is that.
     #[error("TLS: {0}")]
-    Tls(Rc<io::Error>),
+    Tls(Arc<io::Error>),
     /// What TLS needs is not there.
     #[error("TLS: {0}")]
     Unready(#[from] Unready),
@@ -50,7 +49,7 @@ pub(crate) enum Unreached {
     NoConnect,
     /// It did not begin to speak HTTP/2.
     #[error("HTTP/2: {0}")]
-    Http2(Rc<str>),
+    Http2(Arc<str>),
     /// There are as many connections as there may be. Nothing was tried.
     #[error("there are as many connections as connections.maxPerEndpoint allows")]
     Full,
@@ -122,16 +121,16 @@ async fn in_time<T>(
     what: &'static str,
     limit_ms: u64,
     work: impl Future<Output = io::Result<T>>,
-    failed: impl Fn(Rc<io::Error>) -> Unreached,
+    failed: impl Fn(Arc<io::Error>) -> Unreached,
 ) -> Result<T, Unreached> {
     match timeout(Duration::from_millis(limit_ms), work).await {
-        Ok(done) => done.map_err(|error| failed(Rc::new(error))),
+        Ok(done) => done.map_err(|error| failed(Arc::new(error))),
         Err(_) => Err(Unreached::Slow(what, limit_ms)),
     }
 }
 
 /// Why there is no TCP connection: whether something is missing there, or here.
-fn not_connected(error: Rc<io::Error>) -> Unreached {
+fn not_connected(error: Arc<io::Error>) -> Unreached {
     match Errno::from_io_error(&error) {
         // Of this process, of the machine, of its ports; and memory.
         Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM) => {
@@ -190,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_missing_here_is_no_fault_of_an_endpoint() {
         let check = |errno: Errno, own: bool| {
-            let reason = not_connected(Rc::new(errno.into()));
+            let reason = not_connected(Arc::new(errno.into()));
             assert_eq!(matches!(reason, Unreached::Exhausted(_)), own, "{reason}");
         };
         for errno in [

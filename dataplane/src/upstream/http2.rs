@@ -121,7 +121,8 @@ impl Connection {
             Err(_) => return Err(Unreached::Slow("HTTP/2", UPSTREAM_HANDSHAKE_TIMEOUT_MS)),
         };
         let state = Arc::new(State::new(permit));
-        tokio::task::spawn_local(drive(codec, pings, state.clone()));
+        let quota = terms.quota().cloned();
+        tokio::task::spawn_local(drive(codec, pings, state.clone(), quota));
         Ok(Arc::new(Self {
             sender,
             state,
@@ -150,11 +151,6 @@ impl Connection {
         UPSTREAM_HTTP2_STREAMS_MAX.min(self.sender.current_max_send_streams())
     }
 
-    /// Whether it takes another request at once.
-    pub(crate) fn has_room(&self) -> bool {
-        self.streams() < self.most_streams()
-    }
-
     /// Whether it has had no request for as long as it may rest.
     pub(crate) fn has_rested(&self, now: std::time::Instant) -> bool {
         let since = self.state.rests_since.get().into_std();
@@ -180,6 +176,12 @@ impl Connection {
             .streams
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
         entered.ok().map(|before| self.entered(before))
+    }
+
+    /// The same for one who comes, behind those who wait for it.
+    pub(crate) fn slot_if_free(self: &Arc<Self>) -> Option<Slot> {
+        let waited_for = self.terms.quota().is_some_and(|quota| quota.lent.is_waited_for());
+        if waited_for { None } else { self.slot() }
     }
 
     /// A place for a request, which may have to wait until another one ends.
@@ -248,11 +250,9 @@ impl Drop for Slot {
             self.connection.note_rest();
         }
         let Some(quota) = terms.quota() else { return };
-        if quota.pending() > 0 {
-            quota.lent.one_less();
-            if before == 1 && *own_needed && quota.is_wanted() {
-                quota.call();
-            }
+        quota.lent.serve();
+        if before == 1 && *own_needed && quota.is_wanted() {
+            quota.call();
         }
     }
 }
@@ -289,18 +289,26 @@ fn codec() -> Builder {
     builder
 }
 
-async fn drive(mut codec: Codec<Socket, Bytes>, pings: Option<PingPong>, state: Arc<State>) {
+async fn drive(mut codec: Codec<Socket, Bytes>, pings: Option<PingPong>, state: Arc<State>, quota: Option<Arc<Quota>>) {
     let mut watch = Watch {
         pings,
         ticks: tokio::time::interval(Duration::from_secs(UPSTREAM_PING_WAIT_SECONDS / 2)),
         pinged: None,
         waiting: None,
     };
+    let mut most = codec.max_concurrent_send_streams();
     let ended = poll_fn(|cx| {
         if watch.poll_dead(cx, &state).is_ready() {
             return Poll::Ready(None);
         }
-        Pin::new(&mut codec).poll(cx).map(Some)
+        let polled = Pin::new(&mut codec).poll(cx).map(Some);
+        let before = std::mem::replace(&mut most, codec.max_concurrent_send_streams());
+        if before < most
+            && let Some(quota) = &quota
+        {
+            quota.lent.serve();
+        }
+        polled
     })
     .await;
     state.ended.store(true, Ordering::SeqCst);

@@ -14,7 +14,6 @@ use tokio::sync::watch;
 
 use super::dial::{self, Spoken, Unreached};
 use super::http2::{Connection, Slot};
-use super::quota::Permit;
 use super::socket::Socket;
 use super::way::Way;
 use crate::pool::transport::Place;
@@ -22,7 +21,7 @@ use crate::tls::upstream::Offer;
 use crate::worker::Worker;
 
 /// What becomes of an attempt to open a connection; `None` as long as it lasts.
-type Opening = watch::Receiver<Option<Result<(), Unreached>>>;
+pub(super) type Opening = watch::Receiver<Option<Result<(), Unreached>>>;
 
 /// Those of one place.
 #[derive(Default)]
@@ -67,7 +66,7 @@ impl Group {
         self.connections.retain(|connection| !connection.is_leaving());
         let avoided = |connection: &Arc<Connection>| avoid.is_some_and(|avoid| Arc::ptr_eq(avoid, connection));
         let mut others = self.connections.iter().filter(|connection| !avoided(connection));
-        if let Some(slot) = others.find_map(Connection::slot) {
+        if let Some(slot) = others.find_map(Connection::slot_if_free) {
             return Has::Got(Got::Stream(slot));
         }
         if self.connections.len() < UPSTREAM_HTTP2_CONNECTIONS_MAX {
@@ -115,6 +114,9 @@ impl Multiplexed {
         avoid: Option<&Arc<Connection>>,
     ) -> Result<Got, Unreached> {
         let place = way.place;
+        if let Some(slot) = way.kept_slot() {
+            return Ok(Got::Stream(slot));
+        }
         loop {
             let has = worker
                 .multiplexed
@@ -123,26 +125,31 @@ impl Multiplexed {
                 .entry(place)
                 .or_default()
                 .look(avoid);
-            let mut opening = match has {
+            let (may_open, opening) = match has {
                 Has::Got(got) => {
                     way.give_up();
                     return Ok(got);
                 }
-                Has::Opening(opening) => opening,
-                Has::Nothing => {
-                    let permit = match way.permit(&worker.quotas) {
-                        Ok(permit) => permit,
-                        Err(_) => match at_bound(worker, way, avoid) {
-                            Some(slot) => return Ok(Got::Stream(slot)),
-                            // One that goes away has made room now.
-                            None => way.permit(&worker.quotas)?,
-                        },
-                    };
-                    open(worker, way, permit, offer)
-                }
-                Has::Full => {
-                    let slot = at_bound(worker, way, avoid).ok_or(Unreached::Full)?;
-                    return Ok(Got::Stream(slot));
+                Has::Opening(opening) => (false, Some(opening)),
+                Has::Nothing => (true, None),
+                Has::Full => (false, None),
+            };
+            let open = || open(worker, way, offer);
+            let mut opening = match way.quota(&worker.quotas) {
+                None if may_open => open()?,
+                None => match opening {
+                    Some(opening) => opening,
+                    None => return worker.multiplexed.shared(place).ok_or(Unreached::Full),
+                },
+                Some(quota) => {
+                    // One of one's own is for the next, if another worker's has room.
+                    let opening = opening.or_else(|| open_if(may_open, open));
+                    if let Some(slot) = quota.lent.slot(avoid) {
+                        return Ok(Got::Stream(slot));
+                    }
+                    // One that goes away has made room by now; and one of another worker's is for all.
+                    let opening = opening.or_else(|| open_if(may_open, open));
+                    opening.or_else(|| quota.lent.opening()).ok_or(Unreached::Full)?
                 }
             };
             // Ends without a result only with the worker.
@@ -152,7 +159,11 @@ impl Multiplexed {
             };
             match opened {
                 Some(Ok(())) => {}
-                Some(Err(unreached)) => return Err(unreached),
+                Some(Err(unreached)) => {
+                    let quota = way.quota(&worker.quotas);
+                    let slot = quota.and_then(|quota| quota.lent.slot(avoid));
+                    return slot.map(Got::Stream).ok_or(unreached);
+                }
                 None => return Err(Unreached::Http2("the worker ends".into())),
             }
             if worker.multiplexed.chose_http1(place) {
@@ -182,6 +193,12 @@ impl Multiplexed {
     /// Lets go of those to one address, which is out of service; what is on them goes on.
     pub(crate) fn forget(&self, address: &SocketAddr) {
         self.groups.borrow_mut().retain(|place, _| place.address != *address);
+    }
+
+    /// A stream of a connection that there is, where the request waits for its turn.
+    fn shared(&self, place: Place) -> Option<Got> {
+        let slot = self.groups.borrow().get(&place)?.shared()?;
+        Some(Got::Stream(slot))
     }
 
     fn take_http1(&self, place: Place) -> Option<Socket> {
@@ -214,10 +231,23 @@ enum Opened {
     Http2(Arc<Connection>),
 }
 
+/// Begins to open a connection, if that may be and there may be one more.
+fn open_if(may: bool, open: impl Fn() -> Result<Opening, Unreached>) -> Option<Opening> {
+    if may { open().ok() } else { None }
+}
+
 /// Begins to open a connection. Whoever began it may leave; it is for all who wait.
-fn open(worker: &Rc<Worker>, way: &Way, permit: Option<Permit>, offer: Offer) -> Opening {
+fn open(worker: &Rc<Worker>, way: &Way, offer: Offer) -> Result<Opening, Unreached> {
     let place = way.place;
-    let (tell, opening) = watch::channel(None);
+    let begin = || -> Result<_, Unreached> {
+        let permit = way.permit(&worker.quotas)?;
+        let (tell, opening) = watch::channel(None);
+        Ok(((permit, tell), opening))
+    };
+    let ((permit, tell), opening) = match way.quota(&worker.quotas) {
+        Some(quota) => quota.lent.opens(begin)?,
+        None => begin()?,
+    };
     let mut groups = worker.multiplexed.groups.borrow_mut();
     groups.entry(place).or_default().opening = Some(opening.clone());
     let (worker, transport) = (worker.clone(), way.transport.clone());
@@ -234,16 +264,7 @@ fn open(worker: &Rc<Worker>, way: &Way, permit: Option<Permit>, offer: Offer) ->
             drop(worker.multiplexed.take_http1(place));
         }
     });
-    opening
-}
-
-/// A stream where no other connection may be opened: of any worker's that has room, where there is a bound; else of one's own,
-/// where the request waits for its turn.
-fn at_bound(worker: &Worker, way: &Way, avoid: Option<&Arc<Connection>>) -> Option<Slot> {
-    match way.quota(&worker.quotas) {
-        Some(quota) => quota.lent.slot(avoid),
-        None => worker.multiplexed.groups.borrow().get(&way.place)?.shared(),
-    }
+    Ok(opening)
 }
 
 /// The connection of HTTP/1.1 that was opened, or one of one's own.

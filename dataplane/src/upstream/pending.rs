@@ -8,12 +8,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use sluice_model::limits::UPSTREAM_HAND_OVERS_MAX;
 use tokio::sync::oneshot;
 
+use super::http2::Slot;
 use super::quota::{Permit, Quota};
 use crate::pool::transport::Place;
 
@@ -24,8 +27,8 @@ pub(crate) enum Turn<C> {
     Connection(C),
     /// It may open one.
     Permit(Permit),
-    /// A connection that requests share has room, or had it a moment ago.
-    Look,
+    /// It has a stream of a connection that requests share.
+    Stream(Slot),
 }
 
 /// What a request can begin with.
@@ -91,21 +94,21 @@ impl<C> Queue<C> {
 impl<C> Pending<C> {
     /// Until it is the turn of a request, which counts among those who wait. `None`: never.
     pub(crate) async fn turn(&self, place: Place, quota: &Arc<Quota>, wants: Wants) -> Option<Turn<C>> {
-        let mut freed = pin!(quota.lent.freed());
-        match wants {
-            Wants::Fresh => return quota.next_permit().await.map(Turn::Permit),
-            Wants::Own => {}
-            // One that became free before anybody knew of this request told nobody.
-            Wants::Stream if freed.as_mut().enable() || quota.lent.has_room() => return Some(Turn::Look),
-            Wants::Stream => {}
+        if wants == Wants::Fresh {
+            return quota.next_permit().await.map(Turn::Permit);
         }
         let (tell, told) = oneshot::channel();
         let _seat = self.sit(place, tell);
+        let mut line = (wants == Wants::Stream).then(|| quota.lent.join());
+        let stream = poll_fn(|cx| match &mut line {
+            Some(line) => Pin::new(line).poll(cx),
+            None => Poll::Pending,
+        });
         tokio::select! {
             biased;
             Ok(connection) = told => Some(Turn::Connection(connection)),
+            Some(slot) = stream => Some(Turn::Stream(slot)),
             permit = quota.next_permit() => permit.map(Turn::Permit),
-            () = freed, if wants == Wants::Stream => Some(Turn::Look),
         }
     }
 
@@ -161,8 +164,8 @@ impl<C> Drop for Seat<'_, C> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll, Waker};
+    use std::pin::pin;
+    use std::task::{Context, Waker};
 
     use sluice_model::client_limits::Bounded;
     use sluice_model::pool_connections;
@@ -205,19 +208,6 @@ mod tests {
         drop(first);
         drop(held);
         assert!(matches!(poll(second.as_mut()), Poll::Ready(Some(Turn::Permit(_)))));
-    }
-
-    #[test]
-    fn a_stream_that_is_free_is_told_to_one_and_to_the_next_if_that_one_leaves() {
-        let (pending, quota) = (Pending::<usize>::default(), quota(1));
-        let _held = quota.try_permit().unwrap();
-        let mut first = Box::pin(pending.turn(place(), &quota, Wants::Stream));
-        let mut second = pin!(pending.turn(place(), &quota, Wants::Stream));
-        assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
-        quota.lent.one_less();
-        assert!(poll(second.as_mut()).is_pending());
-        drop(first);
-        assert!(matches!(poll(second.as_mut()), Poll::Ready(Some(Turn::Look))));
     }
 
     #[test]

@@ -9,9 +9,16 @@ use sluice_model::unit;
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::Unreached;
+use super::http2::Slot;
 use super::quota::{Permit, Quota, Quotas};
 use crate::pool::transport::Place;
 use crate::worker::lane::Spoken;
+
+/// What a request has waited for.
+enum Kept {
+    Permit(Permit),
+    Slot(Slot),
+}
 
 /// Where a request goes.
 pub(crate) struct Way {
@@ -20,7 +27,7 @@ pub(crate) struct Way {
     /// How it is spoken to.
     pub(crate) transport: Rc<Spoken>,
     /// What it has waited for. In a box, since few do and a way is part of each request.
-    permit: Cell<Option<Box<Permit>>>,
+    kept: Cell<Option<Box<Kept>>>,
     /// When the try ends, if its rule bounds it.
     try_ends: Cell<Option<Instant>>,
 }
@@ -31,7 +38,7 @@ impl Way {
         Self {
             place,
             transport,
-            permit: Cell::new(None),
+            kept: Cell::new(None),
             try_ends: Cell::new(None),
         }
     }
@@ -66,12 +73,29 @@ impl Way {
 
     /// Keeps what the next connection needs.
     pub(crate) fn keep(&self, permit: Permit) {
-        self.permit.set(Some(Box::new(permit)));
+        self.kept.set(Some(Box::new(Kept::Permit(permit))));
+    }
+
+    /// Keeps a stream that the request was handed.
+    pub(crate) fn keep_slot(&self, slot: Slot) {
+        self.kept.set(Some(Box::new(Kept::Slot(slot))));
+    }
+
+    /// The stream that was kept.
+    pub(super) fn kept_slot(&self) -> Option<Slot> {
+        match self.kept.take().map(|kept| *kept) {
+            Some(Kept::Slot(slot)) => Some(slot),
+            Some(kept @ Kept::Permit(_)) => {
+                self.kept.set(Some(Box::new(kept)));
+                None
+            }
+            None => None,
+        }
     }
 
     /// Gives up what was kept and not needed.
     pub(crate) fn give_up(&self) {
-        drop(self.permit.take());
+        drop(self.kept.take());
     }
 
     /// What one more connection needs: nothing, where there is no bound.
@@ -79,10 +103,10 @@ impl Way {
     /// # Errors
     /// When there are as many as there may be.
     pub(crate) fn permit(&self, quotas: &Quotas) -> Result<Option<Permit>, Unreached> {
-        match (self.permit.take(), self.quota(quotas)) {
-            (Some(permit), _) => Ok(Some(*permit)),
-            (None, None) => Ok(None),
-            (None, Some(quota)) => quota.try_permit().map(Some).ok_or(Unreached::Full),
+        match (self.kept.take().map(|kept| *kept), self.quota(quotas)) {
+            (Some(Kept::Permit(permit)), _) => Ok(Some(permit)),
+            (_, None) => Ok(None),
+            (_, Some(quota)) => quota.try_permit().map(Some).ok_or(Unreached::Full),
         }
     }
 }

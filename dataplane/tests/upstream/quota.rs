@@ -12,6 +12,7 @@ use http::{Request, Response, StatusCode};
 use sluice_model::client_limits::Bounded;
 use sluice_model::pool_connections::PoolConnections;
 use sluice_model::unit::UpstreamProtocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -273,6 +274,136 @@ async fn one_that_goes_away_makes_room_for_another() {
     assert_eq!(seen.connections.load(Ordering::Relaxed), 2);
     let_go.add_permits(1);
     assert_eq!(within(lasts).await.unwrap(), 200);
+}
+
+/// What an endpoint allows may become more while requests wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_is_served_when_an_endpoint_allows_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = bounded(listener.local_addr().unwrap(), at_most(1, 100, PATIENT_MS)).await;
+    let more = Arc::new(Semaphore::new(0));
+    let allows = more.clone();
+    // By hand: the codec's server says once what it allows.
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (mut reads, mut writes) = stream.into_split();
+        let settings = |streams: u8| [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, streams];
+        writes.write_all(&settings(1)).await.unwrap();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            reads.read_exact(&mut [0; 24]).await.unwrap();
+            let mut head = [0; 9];
+            while reads.read_exact(&mut head).await.is_ok() {
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                reads.read_exact(&mut vec![0; length as usize]).await.unwrap();
+                if head[3] == 1 {
+                    tell.send([head[5], head[6], head[7], head[8]]).unwrap();
+                }
+            }
+        });
+        told.recv().await.unwrap(); // This one lasts.
+        allows.acquire().await.unwrap().forget();
+        writes.write_all(&settings(100)).await.unwrap();
+        while let Some(id) = told.recv().await {
+            let answer = [&[0, 0, 1, 1, 5], id.as_slice(), &[0x88]].concat();
+            writes.write_all(&answer).await.unwrap();
+        }
+    });
+    let sender = client(&world).await;
+    let lasts = tokio::spawn(async move { status(&sender, "/lasts").await });
+    world.metric_is("proxy_inflight_requests", 1).await;
+    let asked: Vec<_> = (0..20)
+        .map(|_| {
+            let world = world.clone();
+            tokio::spawn(async move { world.get("/quick").await })
+        })
+        .collect();
+    world.metric_is("proxy_pending_requests", 20).await;
+    more.add_permits(1);
+    for asked in asked {
+        let answer = within(asked).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    lasts.abort();
+}
+
+/// One that is being opened is for the requests of all workers, though none may wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_being_opened_is_for_all() {
+    for _ in 0..10 {
+        let (endpoint, seen, _let_go) = held(usual).await;
+        let world = bounded(endpoint, at_most(1, 0, PATIENT_MS)).await;
+        let asked: Vec<_> = (0..40)
+            .map(|_| {
+                let world = world.clone();
+                tokio::spawn(async move { world.get("/quick").await })
+            })
+            .collect();
+        for asked in asked {
+            let answer = within(asked).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        assert_eq!(seen.connections.load(Ordering::Relaxed), 1);
+    }
+}
+
+/// A stream goes to who has waited longest, whichever worker he is at, and nobody overtakes him.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_are_given_in_the_order_in_which_requests_came() {
+    let order: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let let_go = Arc::new(Semaphore::new(0));
+    let (writes, held) = (order.clone(), let_go.clone());
+    let (endpoint, _) = serve(None, one_stream, move |request, mut respond, _| {
+        let (writes, held) = (writes.clone(), held.clone());
+        async move {
+            let number = request.uri().path()[1..].parse().unwrap();
+            writes.lock().unwrap().push(number);
+            if number == 0 {
+                held.acquire().await.unwrap().forget();
+            }
+            let _ = respond.send_response(Response::new(()), true);
+        }
+    })
+    .await;
+    let world = bounded(endpoint, at_most(1, 1_000, PATIENT_MS)).await;
+    let mut asked = Vec::new();
+    for number in 0..60_usize {
+        let other = world.clone();
+        asked.push(tokio::spawn(async move { other.get(&format!("/{number}")).await }));
+        if number == 0 {
+            while order.lock().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        } else {
+            world.metric_is("proxy_pending_requests", number as u64).await;
+        }
+    }
+    let_go.add_permits(1);
+    for asked in asked {
+        let answer = within(asked).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert_eq!(*order.lock().unwrap(), (0..60).collect::<Vec<_>>());
+}
+
+/// Another one that cannot be opened costs nobody what there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_cannot_be_opened_costs_nobody_those_that_are() {
+    let endpoint = upstream(|stream, connection| async move {
+        if connection > 0 {
+            // Says nothing.
+            std::future::pending::<()>().await;
+        }
+        let mut server = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = server.accept().await {
+            let _ = respond.send_response(Response::new(()), true);
+        }
+    });
+    let world = bounded(endpoint.await, at_most(2, 0, PATIENT_MS)).await;
+    for _ in 0..40 {
+        let answer = world.get("/").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 }
 
 /// Of requests that wait at one worker, one opens a connection and all share it.

@@ -38,7 +38,8 @@ pub(crate) struct Entry {
 /// Who sent a request.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct User {
-    /// `system:serviceaccount:…` for pods.
+    /// `system:serviceaccount:…` for pods; empty of a request that ended before it was known whose it is, as when the server ends.
+    #[serde(default)]
     pub(crate) username: String,
     /// What else the server knows of them, such as the pod that a token is bound to.
     #[serde(default)]
@@ -161,5 +162,11 @@ mod tests {
         assert_eq!((entry.verb.as_str(), entry.user.username.as_str()), ("patch", "admin"));
         assert_eq!(entry.object_ref.as_ref().unwrap().name, "p");
         assert_eq!(entry.request_object.as_ref().unwrap()["a"], 1);
+    }
+
+    #[test]
+    fn a_request_may_end_before_anybody_knows_whose_it_is() {
+        let entry: Entry = serde_json::from_str(&LINE.replace(r#""username":"admin","#, "")).unwrap();
+        assert_eq!(entry.user.username, "");
     }
 }
