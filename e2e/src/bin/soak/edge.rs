@@ -89,9 +89,20 @@ impl Edge {
 
     /// Waits until a metric, of all series with these labels, is as wanted.
     pub(crate) async fn metric_is(&self, name: &str, labels: &[&str], wanted: f64) {
-        wait_until(&format!("{name}{labels:?} to be {wanted}"), PATIENCE, || async {
+        let what = format!("{name}{labels:?} to be {wanted}");
+        self.metric(&what, name, labels, |value| value == wanted).await;
+    }
+
+    /// Waits until it is no more than that.
+    pub(crate) async fn metric_is_at_most(&self, name: &str, labels: &[&str], most: f64) {
+        let what = format!("{name}{labels:?} to be {most} at most");
+        self.metric(&what, name, labels, |value| value <= most).await;
+    }
+
+    async fn metric(&self, what: &str, name: &str, labels: &[&str], right: impl Fn(f64) -> bool) {
+        wait_until(what, PATIENCE, || async {
             let value = self.instance().metric(name, labels).await.unwrap_or(0.0);
-            if value == wanted { Ok(()) } else { Err(value) }
+            if right(value) { Ok(()) } else { Err(value) }
         })
         .await;
     }
