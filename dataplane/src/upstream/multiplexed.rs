@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::dial::{self, Spoken, Unreached};
 use super::http2::{Connection, Slot};
+use super::quota::Quota;
 use super::socket::Socket;
 use super::way::Way;
 use crate::pool::transport::Place;
@@ -134,8 +135,9 @@ impl Multiplexed {
                 Has::Nothing => (true, None),
                 Has::Full => (false, None),
             };
-            let open = || open(worker, way, offer);
-            let mut opening = match way.quota(&worker.quotas) {
+            let quota = way.quota(&worker.quotas);
+            let open = || open(worker, way, offer, quota.as_deref());
+            let mut opening = match &quota {
                 None if may_open => open()?,
                 None => match opening {
                     Some(opening) => opening,
@@ -160,7 +162,6 @@ impl Multiplexed {
             match opened {
                 Some(Ok(())) => {}
                 Some(Err(unreached)) => {
-                    let quota = way.quota(&worker.quotas);
                     let slot = quota.and_then(|quota| quota.lent.slot(avoid));
                     return slot.map(Got::Stream).ok_or(unreached);
                 }
@@ -237,14 +238,14 @@ fn open_if(may: bool, open: impl Fn() -> Result<Opening, Unreached>) -> Option<O
 }
 
 /// Begins to open a connection. Whoever began it may leave; it is for all who wait.
-fn open(worker: &Rc<Worker>, way: &Way, offer: Offer) -> Result<Opening, Unreached> {
+fn open(worker: &Rc<Worker>, way: &Way, offer: Offer, quota: Option<&Quota>) -> Result<Opening, Unreached> {
     let place = way.place;
     let begin = || -> Result<_, Unreached> {
         let permit = way.permit(&worker.quotas)?;
         let (tell, opening) = watch::channel(None);
         Ok(((permit, tell), opening))
     };
-    let ((permit, tell), opening) = match way.quota(&worker.quotas) {
+    let ((permit, tell), opening) = match quota {
         Some(quota) => quota.lent.opens(begin)?,
         None => begin()?,
     };

@@ -66,13 +66,18 @@ impl Slow {
     }
 
     async fn has(&self, there: usize) {
-        within(async {
-            while self.there.load(Ordering::SeqCst) != there {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        are(&self.there, there).await;
     }
+}
+
+/// Waits until there are so many.
+async fn are(count: &AtomicUsize, wanted: usize) {
+    within(async {
+        while count.load(Ordering::SeqCst) != wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 async fn world(endpoints: &[SocketAddr], connections: PoolConnections) -> Arc<World> {
@@ -597,14 +602,6 @@ async fn one_at_rest_that_is_dead_serves_nobody() {
             }
         })
     };
-    let has = async |count: usize| {
-        within(async {
-            while there.load(Ordering::SeqCst) != count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
-    };
     let setup = Setup::default().pool("p", &[server.await]).route("/", "p", None);
     let mut world = World::start(setup.connections("p", at_most(2, 0, PATIENT_MS))).await;
     let http2 = Listener {
@@ -629,9 +626,9 @@ async fn one_at_rest_that_is_dead_serves_nobody() {
         })
     };
     let both = [ask(Method::GET), ask(Method::GET)];
-    has(2).await;
+    are(&there, 2).await;
     first.add_permits(1);
-    has(1).await;
+    are(&there, 1).await;
     let_go.add_permits(1);
     for asked in both {
         assert_eq!(within(asked).await.unwrap(), 200);
@@ -639,12 +636,12 @@ async fn one_at_rest_that_is_dead_serves_nobody() {
     tokio::time::sleep(Duration::from_millis(UPSTREAM_TRUSTED_IDLE_MILLIS + 1)).await;
     hang_up.add_permits(1);
     // It has closed it too; until the worker's next sweep it is kept with the others.
-    has(1).await;
+    are(&there, 1).await;
     let long = ask(Method::POST);
-    has(2).await;
+    are(&there, 2).await;
     let second = ask(Method::POST);
     // Sooner than the server, which waits for 10 s, closes the other one.
-    let soon = tokio::time::timeout(Duration::from_secs(5), has(3)).await;
+    let soon = tokio::time::timeout(Duration::from_secs(5), are(&there, 3)).await;
     assert!(soon.is_ok(), "the one that is left was not closed for it");
     let_go.add_permits(2);
     for asked in [long, second] {

@@ -169,6 +169,16 @@ async fn held(configure: fn(&mut h2::server::Builder)) -> (SocketAddr, Arc<Seen>
     (endpoint, seen, let_go)
 }
 
+/// Waits until a request is there.
+async fn has_come(seen: &Seen) {
+    within(async {
+        while seen.requests.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 fn one_stream(builder: &mut h2::server::Builder) {
     builder.max_concurrent_streams(1);
 }
@@ -185,12 +195,7 @@ async fn who_waits_for_a_stream_is_one_who_waits() {
         tokio::spawn(async move { status(&sender, "/").await })
     };
     let mut asked = vec![ask()];
-    within(async {
-        while seen.requests.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    has_come(&seen).await;
     asked.push(ask());
     world.metric_is("proxy_pending_requests", 1).await;
     let other = world.clone();
@@ -222,12 +227,7 @@ async fn who_has_waited_for_a_stream_for_too_long_is_told_so() {
         let sender = sender.clone();
         async move { status(&sender, "/").await }
     });
-    within(async {
-        while seen.requests.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    has_come(&seen).await;
     assert_eq!(status(&sender, "/").await, 503);
     let_go.add_permits(1);
     assert_eq!(within(first).await.unwrap(), 200);
