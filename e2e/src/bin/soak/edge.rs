@@ -90,17 +90,18 @@ impl Edge {
     /// Waits until a metric, of all series with these labels, is as wanted.
     pub(crate) async fn metric_is(&self, name: &str, labels: &[&str], wanted: f64) {
         let what = format!("{name}{labels:?} to be {wanted}");
-        self.metric(&what, name, labels, |value| value == wanted).await;
+        self.metric(&what, PATIENCE, name, labels, |value| value == wanted)
+            .await;
     }
 
-    /// Waits until it is no more than that.
-    pub(crate) async fn metric_is_at_most(&self, name: &str, labels: &[&str], most: f64) {
+    /// Waits for so long until it is no more than that.
+    pub(crate) async fn metric_is_at_most(&self, name: &str, labels: &[&str], most: f64, patience: Duration) {
         let what = format!("{name}{labels:?} to be {most} at most");
-        self.metric(&what, name, labels, |value| value <= most).await;
+        self.metric(&what, patience, name, labels, |value| value <= most).await;
     }
 
-    async fn metric(&self, what: &str, name: &str, labels: &[&str], right: impl Fn(f64) -> bool) {
-        wait_until(what, PATIENCE, || async {
+    async fn metric(&self, what: &str, patience: Duration, name: &str, labels: &[&str], right: impl Fn(f64) -> bool) {
+        wait_until(what, patience, || async {
             let value = self.instance().metric(name, labels).await.unwrap_or(0.0);
             if right(value) { Ok(()) } else { Err(value) }
         })

@@ -77,7 +77,12 @@ pub(super) async fn deaf(address: SocketAddr, count: usize) -> anyhow::Result<Ve
         stream.write_all(ask.as_bytes()).await?;
         // One after the other, as fast as the upstream here accepts them: who gets a 502 has nothing not to read.
         let mut begins = [0; 12];
-        while stream.peek(&mut begins).await.context("no response")? < begins.len() {
+        loop {
+            let there = stream.peek(&mut begins).await.context("no response")?;
+            ensure!(there > 0, "the connection ended without a response");
+            if there == begins.len() {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         ensure!(&begins == b"HTTP/1.1 200", "{}", begins.escape_ascii());
