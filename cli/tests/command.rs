@@ -1,10 +1,14 @@
 //! The command as people call it: help, errors in one line with what to do, exit codes, and formats.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod nobody;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use nobody::nobody;
 
 /// The repository's root.
 fn root() -> PathBuf {
@@ -141,7 +145,7 @@ fn errors_are_one_line_with_what_to_do() {
 
 #[test]
 fn nobody_at_the_admin_port_is_said() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_held, free) = nobody();
     must_fail(
         &["rollout", "get", "--admin", &format!("http://{free}")],
         1,

@@ -2,12 +2,15 @@
 //! refused. What only a real one shows is in the checks of `e2e/run`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod nobody;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use nobody::nobody;
 use serde_json::{Value, json};
 
 /// A request that came in.
@@ -535,7 +538,7 @@ fn without_a_cluster_it_says_what_is_missing() {
         2,
         &["no current context", "--context"],
     );
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_held, free) = nobody();
     kubeconfig(folder.path(), &format!("http://{free}"));
     must_say(
         &plugin(folder.path(), &["rollout", "get", "--context", "nope"]),
@@ -555,7 +558,7 @@ fn without_a_cluster_it_says_what_is_missing() {
 #[test]
 fn a_flag_chooses_the_other_place() {
     let folder = tempfile::tempdir().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_held, free) = nobody();
     kubeconfig(folder.path(), &format!("http://{free}"));
     must_say(
         &plugin(folder.path(), &["rollout", "get", "--admin", &free.to_string()]),

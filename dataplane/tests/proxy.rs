@@ -88,7 +88,7 @@ async fn every_failure_has_its_answer() {
         .route("/echo", "echo", None)
         .pool("empty", &[])
         .route("/empty", "empty", None)
-        .pool("nobody", &[nobody().await])
+        .pool("nobody", &[nobody()])
         .route("/nobody", "nobody", None)
         .pool("protocol", &[protocol])
         .route("/protocol", "protocol", None)
@@ -461,10 +461,7 @@ async fn pipelined_requests_are_answered_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_gets_its_share_and_its_own_figures() {
-    let [good, bad] = [
-        says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await,
-        nobody().await,
-    ];
+    let [good, bad] = [says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await, nobody()];
     let setup = |address| Setup::default().pool("p", &[address]).route("/", "p", None);
     let world = World::start(setup(good)).await;
     let both = |share| {

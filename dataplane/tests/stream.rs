@@ -34,6 +34,7 @@ use sluice_proto::delivery::{Downward, Upward, UpwardMessage};
 use sluice_proto::pb;
 use sluice_proto::pb::delivery_server::{Delivery as Service, DeliveryServer};
 use sluice_proto::report::Report;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::Stream;
@@ -112,6 +113,17 @@ impl Connection {
     async fn say(&self, message: Downward) {
         self.down.send(Ok(pb::Downward::from(&message))).await.unwrap();
     }
+}
+
+/// An address where nobody listens; the kernel gives its port to no one else while the socket is held. Who is told it may
+/// listen there, also with `SO_REUSEPORT`.
+fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 struct Connections(mpsc::Sender<Connection>);
@@ -300,7 +312,8 @@ async fn hello_order_want_ack_and_reports() {
 async fn it_comes_back_when_the_controller_does_and_goes_where_it_is_sent() {
     let (authority, signers) = (Authority::new(), Signers::new(1));
     let mut first = Controller::listen(&authority, "127.0.0.1:0").await;
-    let mut leader = Controller::listen(&authority, "127.0.0.1:0").await;
+    let (_held, address) = nobody();
+    let mut leader = Controller::listen(&authority, &address.to_string()).await;
     let _instance = Instance::start(authority.identity(&signers), &first.address.to_string());
 
     let mut stream = first.accept().await;
@@ -326,10 +339,9 @@ async fn it_comes_back_when_the_controller_does_and_goes_where_it_is_sent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_waits_for_a_controller_that_is_not_there_yet() {
     let (authority, signers) = (Authority::new(), Signers::new(1));
-    let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = reserved.local_addr().unwrap().to_string();
+    let (_held, address) = nobody();
+    let address = address.to_string();
     let _instance = Instance::start(authority.identity(&signers), &address);
-    drop(reserved);
     let mut controller = Controller::listen(&authority, &address).await;
     let mut stream = controller.accept().await;
     assert!(matches!(stream.hear().await, UpwardMessage::Hello(_)));

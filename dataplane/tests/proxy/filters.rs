@@ -89,7 +89,7 @@ async fn what_failed_is_answered_as_ever() {
         }),
         ..to_pool("nobody")
     };
-    let setup = Setup::default().pool("nobody", &[nobody().await]);
+    let setup = Setup::default().pool("nobody", &[nobody()]);
     let world = World::start(setup.rules("r", "a.test", vec![rule])).await;
     let response = world.get("/").await;
     assert!(response.starts_with("HTTP/1.1 502"), "{response}");

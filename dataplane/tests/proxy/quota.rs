@@ -285,7 +285,7 @@ async fn an_endpoint_with_room_comes_before_waiting() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_cannot_be_reached_is_no_place_to_wait_at() {
     let slow = slow().await;
-    let world = world(&[nobody().await, slow.address], at_most(1, 3, PATIENT_MS)).await;
+    let world = world(&[nobody(), slow.address], at_most(1, 3, PATIENT_MS)).await;
     let asked: Vec<_> = (0..4).map(|number| ask(&world, &format!("/{number}"))).collect();
     slow.has(1).await;
     world.metric_is(PENDING, 3).await;
@@ -382,7 +382,7 @@ async fn another_pool_that_says_the_same_shares_the_bound() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nobody_else_can_be_reached_one_waits_at_the_full_one() {
     let slow = slow().await;
-    let endpoints = [slow.address, nobody().await, nobody().await, nobody().await];
+    let endpoints = [slow.address, nobody(), nobody(), nobody()];
     let world = world(&endpoints, at_most(1, 1_000, PATIENT_MS)).await;
     let first = ask(&world, "/first");
     let mut asked = vec![first];

@@ -17,7 +17,7 @@ fn unreached(pool: &str, endpoint: SocketAddr) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_cannot_be_reached_is_nobodys_problem() {
-    let (gone, echo) = (nobody().await, echo().await);
+    let (gone, echo) = (nobody(), echo().await);
     let setup = Setup::default().pool("half", &[gone, echo]).route("/", "half", None);
     let world = World::start(setup).await;
     for round in 0..20 {
@@ -42,7 +42,7 @@ async fn an_endpoint_that_cannot_be_reached_is_nobodys_problem() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_that_cannot_be_reached_fails_and_each_endpoint_was_tried_once() {
-    let gone = [nobody().await, nobody().await];
+    let gone = [nobody(), nobody()];
     let setup = Setup::default().pool("gone", &gone).route("/", "gone", None);
     let world = World::start(setup).await;
     let answer = world.get("/").await;
@@ -62,10 +62,7 @@ async fn a_pool_that_cannot_be_reached_fails_and_each_endpoint_was_tried_once() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_are_few_and_those_without_weight_are_not_tried() {
-    let mut gone = Vec::new();
-    for _ in 0..9 {
-        gone.push(nobody().await);
-    }
+    let gone: Vec<_> = (0..9).map(|_| nobody()).collect();
     let setup = Setup::default().pool("gone", &gone).route("/", "gone", None);
     let world = World::start(setup).await;
     assert!(world.get("/").await.starts_with("HTTP/1.1 502"));
@@ -76,7 +73,7 @@ async fn attempts_are_few_and_those_without_weight_are_not_tried() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upgrades_go_to_another_endpoint_too() {
     let far = says("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\nfar").await;
-    let setup = Setup::default().pool("half", &[nobody().await, far]);
+    let setup = Setup::default().pool("half", &[nobody(), far]);
     let setup = setup.route("/", "half", None).upgrades("half", &["own"]);
     let world = World::start(setup).await;
     for _ in 0..4 {
@@ -97,8 +94,8 @@ struct Breaks {
 }
 
 async fn breaks() -> Breaks {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, came) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let (address, came) = (nobody(), Arc::new(AtomicUsize::new(0)));
+    let listener = TcpListener::bind(address).await.unwrap();
     let count = came.clone();
     let listens = tokio::spawn(async move {
         for most in [1, usize::MAX] {

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sluice_dataplane::listener::{Binding, Sharing};
@@ -24,7 +24,7 @@ use sluice_model::unit::{
 use sluice_model::upgrade::UpgradeToken;
 use sluice_model::{Digest, ObjectKey, RevisionId, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A configuration in the making.
 #[derive(Default, Clone)]
@@ -406,7 +406,14 @@ pub(crate) async fn says(bytes: &'static str) -> SocketAddr {
     .await
 }
 
-/// An address where nobody listens.
-pub(crate) async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address where nobody listens: connections to it are refused, and the kernel gives its port to nobody else, for
+/// as long as this process runs. A test may listen there itself.
+pub(crate) fn nobody() -> SocketAddr {
+    static HELD: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    HELD.lock().unwrap().push(socket);
+    address
 }

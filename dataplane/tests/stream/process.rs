@@ -1,7 +1,7 @@
 //! The whole instance as a process: what the live lane brings serves real clients, and serves them again after `kill -9`
 //! with nobody there.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::world::{ME, Revision, Signers};
-use crate::{Authority, Connection, Controller, PATIENCE, real_epoch};
+use crate::{Authority, Connection, Controller, PATIENCE, nobody, real_epoch};
 
 const HOST: &str = "shop.test";
 
@@ -192,7 +192,7 @@ async fn a_killed_instance_serves_the_same_certificates_and_endpoints_with_nobod
     let mut controller = Controller::listen(&authority, "127.0.0.1:0").await;
     let state = tempfile::tempdir().unwrap();
     enrol(state.path(), &authority, &signers);
-    let https = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_held, https) = nobody();
     let instance = Process::start(state.path(), controller.address, https);
 
     let mut stream = controller.accept().await;

@@ -72,7 +72,7 @@ async fn five_statuses_of_calls_are_failures_of_the_upstream_and_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_cannot_be_reached_has_failed() {
     for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
-        let world = world(&[nobody().await, nobody().await], protocol, None).await;
+        let world = world(&[nobody(), nobody()], protocol, None).await;
         let good = Good::connect(world.address).await;
         assert_eq!(within(good.get("/")).await.unwrap().status(), 502);
         call(&good, "/a.B/C", "application/grpc").await;
@@ -81,7 +81,7 @@ async fn an_upstream_that_cannot_be_reached_has_failed() {
     }
     // Who reaches another one has not failed, and neither has the request.
     let (endpoint, _) = serve(None, usual, echo_http2).await;
-    let world = world(&[nobody().await, endpoint], UpstreamProtocol::Http2, None).await;
+    let world = world(&[nobody(), endpoint], UpstreamProtocol::Http2, None).await;
     for _ in 0..4 {
         assert!(world.get("/").await.starts_with("HTTP/1.1 200"));
     }

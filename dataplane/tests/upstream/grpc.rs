@@ -315,7 +315,7 @@ async fn a_thousand_calls_at_once_over_one_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_fail_here_have_a_status_of_grpc() {
     let setup = Setup::default()
-        .pool("gone", &[nobody().await])
+        .pool("gone", &[nobody()])
         .spoken("gone", UpstreamProtocol::Http2, None)
         .route("/gone", "gone", None)
         .pool("slow", &[start(&Calls::default(), None).await])

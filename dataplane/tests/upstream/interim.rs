@@ -204,7 +204,7 @@ async fn who_waits_to_go_on_is_told_to_whatever_either_side_speaks() {
         }
     }
     // Who cannot be reached is not told to go on.
-    let world = world(&[nobody().await], HTTP2, None).await;
+    let world = world(&[nobody()], HTTP2, None).await;
     let answer = world
         .ask("POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         .await;
